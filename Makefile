@@ -1,0 +1,49 @@
+# Two commands matter: `make run` and `make test`. Both set up .venv first; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# dvc, prefect and the stages find each other by PATH
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: run test test-slow lint ui bench setup clean
+
+run: $(VENV)/.installed ## the whole pipeline on the sample people, then where the results are
+	@$(BIN)/facemill run pipeline
+
+test: $(VENV)/.installed-dev ## everything that CI runs but lint
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-dev ## what takes more than a minute each
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev ## style, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: $(VENV)/.installed ## the Prefect page at http://127.0.0.1:4200
+	@$(BIN)/prefect server start
+
+bench: $(VENV)/.installed ## every benchmark, one after another
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+setup: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "facemill needs Python 3.11 or newer; name one with PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian, apt install python3-venv"; exit 1; }
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean: ## results and scratch, not .venv
+	rm -rf data/raw data/unique data/faces data/dataset data/videos data/archive data/model data/train data/converted data/conversions data/metrics data/report data/inventory.json .work

@@ -1,0 +1,5 @@
+"""`python -m tasks` is `facemill`."""
+
+from tasks.cli import main
+
+main()

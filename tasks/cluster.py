@@ -1,0 +1,149 @@
+"""Where the shards are worked: a Dask cluster by parameters, or this very process.
+
+`open_pool` hides which one it is behind three verbs, so that a stage reads the same and a benchmark can time the bare
+loop. Workers are processes with one thread each: the libraries' own threads are switched off, or two workers would
+fight over two cores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from facemill.errors import FacemillError
+from tasks.params import ClusterParams
+
+MAX_IN_FLIGHT_PER_WORKER = 3
+
+
+class Pool(Protocol):
+    """Runs a function over arguments and yields (index, result or exception) as they finish."""
+
+    workers: int
+
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]: ...
+
+
+@contextmanager
+def open_pool(params: ClusterParams) -> Iterator[Pool]:
+    """Opens the pool that the parameters name and closes it again.
+
+    Raises:
+        FacemillError: the scheduler cannot be reached or the cluster class cannot be loaded, with what to change.
+    """
+    if params.kind == "inline":
+        yield InlinePool()
+        return
+    with _open_client(params) as client:
+        yield DaskPool(client)
+
+
+def one_thread() -> None:
+    """Switches the libraries' own threads off in this process. Dask's nanny has set OMP_NUM_THREADS before."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+class InlinePool:
+    """This process, one argument after another."""
+
+    workers = 1
+
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for index, argument in enumerate(arguments):
+            try:
+                yield index, function(argument)
+            except Exception as error:  # the same contract as a worker: a shard's error is a value
+                yield index, error
+
+
+class DaskPool:
+    """Dask futures, with a bounded number in flight so that a long plan does not sit in the scheduler's memory."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        from distributed import as_completed
+
+        with self.client.as_current():
+            waiting = iter(enumerate(arguments))
+            indices: dict[str, int] = {}
+            done = as_completed(raise_errors=False)
+            try:
+                for _ in range(self.workers * MAX_IN_FLIGHT_PER_WORKER):
+                    self._submit_next(function, waiting, indices, done)
+                for future in done:
+                    index = indices.pop(future.key)
+                    error = future.exception()
+                    result = error if error is not None else future.result()
+                    future.release()
+                    self._submit_next(function, waiting, indices, done)
+                    yield index, result
+            finally:
+                self.client.cancel([*done.futures], force=True)
+
+    def _submit_next(
+        self, function: Callable[[Any], Any], waiting: Iterator[tuple[int, Any]], indices: dict[str, int], done: Any
+    ) -> None:
+        try:
+            index, argument = next(waiting)
+        except StopIteration:
+            return
+        future: Future[Any] = self.client.submit(function, argument, pure=False)
+        indices[future.key] = index  # type: ignore[attr-defined]  # distributed's Future has a key
+        done.add(future)
+
+
+@contextmanager
+def _open_client(params: ClusterParams) -> Iterator[Any]:
+    import dask
+    from distributed import Client
+
+    settings = {
+        "distributed.scheduler.no-workers-timeout": f"{params.start_timeout_s}s",  # else it waits for ever
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.comm.timeouts.connect": f"{params.start_timeout_s}s",
+        "distributed.logging.distributed": "error",
+    }
+    with dask.config.set(settings):
+        try:
+            cluster = params.address if params.kind == "address" else _make_cluster(params)
+            client = Client(cluster, timeout=params.start_timeout_s, set_as_default=False)
+        except (OSError, TimeoutError) as error:
+            raise FacemillError(f"cluster: no scheduler at {params.address or params.kind} ({error})") from error
+        try:
+            client.run(one_thread)
+            yield client
+        finally:
+            client.close()
+            if not isinstance(cluster, str) and cluster is not None:
+                cluster.close(timeout=30)
+
+
+def _make_cluster(params: ClusterParams) -> Any:
+    if params.kind == "class":
+        module, _, name = (params.cluster_class or "").rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), name)(**params.options)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise FacemillError(f"cluster.cluster_class: cannot load {params.cluster_class!r} ({error})") from error
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=params.workers or os.cpu_count() or 1,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",  # a scheduler runs whatever it is sent: loopback only
+        dashboard_address=None,
+        memory_limit=params.memory_limit,
+        **params.options,
+    )

@@ -1,0 +1,292 @@
+"""The parameters in params.yaml, checked once, each wrong value named with its path.
+
+One frozen class per stage, a line under each field. Unknown keys are refused and the nearest known one is offered.
+No key may be called `size` or `nfiles`: DVC's run cache ignores those (treeverse/dvc #10296).
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from facemill.errors import FacemillError
+
+PARAMS_FILE = "params.yaml"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rights(_Group):
+    """On what ground this person's face may be used. Without it nothing is trained and nothing is converted."""
+
+    basis: Literal["consent", "own", "licensed", "public_domain", "synthetic"]
+    evidence: Annotated[str, Field(min_length=8)]
+    """Where that can be checked: a contract number, a licence and address, a catalogue entry."""
+
+
+class SampleSource(_Group):
+    kind: Literal["sample"]
+    person: Literal["hopper", "collins"]
+    pictures: Annotated[int, Field(ge=4, le=100_000)] = 150
+
+
+class FolderSource(_Group):
+    kind: Literal["folder"]
+    path: str
+    licence: str = ""
+    author: str = ""
+    max_files: Annotated[int, Field(ge=1)] | None = None
+
+
+class VideoSource(_Group):
+    kind: Literal["video"]
+    path: str
+    """A video, or a folder of videos."""
+    every_s: Annotated[float, Field(gt=0)] = 0.5
+    max_frames: Annotated[int, Field(ge=1)] = 400
+    """At most so many frames from each video."""
+    licence: str = ""
+    author: str = ""
+
+
+class GoogleSource(_Group):
+    kind: Literal["google"]
+    query: Annotated[str, Field(min_length=1)]
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    deadline_s: Annotated[float, Field(gt=0)] = 300
+    result_url: str | None = None
+    """A result page to read instead of Google's own, for a mirror or a test."""
+    chromedriver: str | None = None
+    allow_private_addresses: bool = False
+    """Downloads from loopback and private networks are refused unless this is set."""
+
+
+Source = Annotated[SampleSource | FolderSource | VideoSource | GoogleSource, Field(discriminator="kind")]
+
+
+class Identity(_Group):
+    rights: Rights
+    references: Annotated[list[str], Field(min_length=1)]
+    """Pictures, or folders of pictures, that show this person alone; `sample:NAME` is a sample portrait."""
+    sources: Annotated[list[Source], Field(min_length=1)]
+
+
+class SampleArchive(_Group):
+    kind: Literal["sample"]
+    seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """Length of each sample video."""
+
+
+class FolderArchive(_Group):
+    kind: Literal["folder"]
+    path: str
+
+
+class CollectParams(_Group):
+    max_file_bytes: Annotated[int, Field(ge=1)] = 40_000_000
+    max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
+    rows_per_shard: Annotated[int, Field(ge=1)] = 64
+    failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """The stage fails when a larger share of its rows failed."""
+
+
+class DedupParams(_Group):
+    hash_distance: Annotated[int, Field(ge=0, le=7)] = 4
+    """Pictures whose 64-bit hashes differ in at most so many bits are duplicates."""
+    confirm_distance: Annotated[int, Field(ge=0, le=12)] = 8
+    """Up to so many bits a second test decides."""
+    rows_per_shard: Annotated[int, Field(ge=1)] = 64
+
+
+class ExtractParams(_Group):
+    detector: Name = "hog"
+    min_face_px: Annotated[int, Field(ge=12)] = 80
+    """Smaller faces are not looked for."""
+    upsample: Annotated[int, Field(ge=0, le=2)] = 0
+    """How often dlib's HOG detector doubles the picture first."""
+    max_side_px: Annotated[int, Field(ge=64)] = 1280
+    """Larger pictures are searched at this size; crops still come from the original."""
+    crop_px: Annotated[int, Field(ge=64, le=1024)] = 256
+    coverage: Annotated[float, Field(ge=1.0, le=4.0)] = 1.6
+    """Side of the crop over the height of the mean face's landmark box."""
+    rows_per_shard: Annotated[int, Field(ge=1)] = 16
+    failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
+class CurateParams(_Group):
+    identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.55
+    """Largest Euclidean distance of a face's embedding to its identity's nearest reference."""
+    min_face_px: Annotated[int, Field(ge=16)] = 80
+    min_sharpness: Annotated[float, Field(ge=0)] = 15.0
+    """Variance of the Laplacian of the grey crop, see facemill.quality."""
+    max_yaw_deg: Annotated[float, Field(gt=0, le=180)] = 55.0
+    max_pitch_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
+    max_roll_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class TrainParams(_Group):
+    model: Name = "autoencoder"
+    preset: Name = "small"
+    coverage: Annotated[float, Field(ge=0.5, le=4.0)] = 1.1
+    """Side of the square that the net sees, over the height of the mean face's landmark box."""
+    steps: Annotated[int, Field(ge=1)] = 2000
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
+    batch: Annotated[int, Field(ge=2)] = 16
+    """Faces of each identity in a step."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    save_every: Annotated[int, Field(ge=1)] = 250
+    preview_every: Annotated[int, Field(ge=1)] = 250
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ConvertParams(_Group):
+    source: Name
+    """The identity whose face is looked for and replaced."""
+    target: Name
+    """The identity whose face is put there."""
+    detector: Name = "hog"
+    detect_every: Annotated[int, Field(ge=1)] = 12
+    """The whole frame is searched at least every so many frames."""
+    verify_every: Annotated[int, Field(ge=1)] = 25
+    """The followed face is compared with the references at least every so many frames."""
+    identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.6
+    min_face_px: Annotated[int, Field(ge=12)] = 60
+    max_side_px: Annotated[int, Field(ge=64)] = 960
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """0 takes each frame's landmarks as they are; larger values follow more calmly."""
+    colour: Name = "reinhard"
+    blend: Name = "feather"
+    feather: Annotated[float, Field(ge=0, le=0.5)] = 0.12
+    """Width of the soft edge over the size of the face."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    encoder: str = "libx264"
+    crf: Annotated[int, Field(ge=0, le=51)] = 18
+    encoder_preset: str = "veryfast"
+    frame_failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """A video fails when a larger share of its frames failed."""
+    failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ReportParams(_Group):
+    title: str = "facemill"
+    faces_per_sheet: Annotated[int, Field(ge=1, le=400)] = 24
+    frames_per_video: Annotated[int, Field(ge=1, le=64)] = 5
+    measured_frames: Annotated[int, Field(ge=1)] = 12
+    """Frames of each video on which the swap is measured."""
+
+
+class ClusterParams(_Group):
+    """Where Dask's workers are. Not a parameter of any stage: it changes no result."""
+
+    kind: Literal["local", "address", "class", "inline"] = "local"
+    workers: Annotated[int, Field(ge=0)] = 0
+    """0 takes one for each core."""
+    address: str | None = None
+    cluster_class: str | None = None
+    """For `class`: a dotted name such as dask_jobqueue.SLURMCluster."""
+    options: dict[str, Any] = {}
+    memory_limit: str = "4GiB"
+    start_timeout_s: Annotated[float, Field(gt=0)] = 120
+
+    @model_validator(mode="after")
+    def _complete(self) -> ClusterParams:
+        if self.kind == "address" and not self.address:
+            raise ValueError("kind: address needs an address, such as tcp://host:8786")
+        if self.kind == "class" and not self.cluster_class:
+            raise ValueError("kind: class needs a cluster_class, such as dask_jobqueue.SLURMCluster")
+        return self
+
+
+class Params(_Group):
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    identities: Annotated[dict[Name, Identity], Field(min_length=1)]
+    archive: Annotated[SampleArchive | FolderArchive, Field(discriminator="kind")]
+    collect: CollectParams = CollectParams()
+    dedup: DedupParams = DedupParams()
+    extract: ExtractParams = ExtractParams()
+    curate: CurateParams = CurateParams()
+    train: TrainParams = TrainParams()
+    convert: ConvertParams
+    report: ReportParams = ReportParams()
+    cluster: ClusterParams = ClusterParams()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        for field in ("source", "target"):
+            name = getattr(self.convert, field)
+            if name not in self.identities:
+                raise ValueError(
+                    f"convert.{field}: no identity {name!r}; known are {', '.join(sorted(self.identities))}"
+                )
+        if self.convert.source == self.convert.target:
+            raise ValueError("convert: source and target are the same identity")
+        if self.train.coverage > self.extract.coverage:
+            raise ValueError(
+                "train.coverage is larger than extract.coverage: the crops do not hold so much of the face"
+            )
+        return self
+
+    @property
+    def network_sources(self) -> bool:
+        """Whether any source can give other pictures tomorrow though no file here has changed."""
+        return any(source.kind == "google" for identity in self.identities.values() for source in identity.sources)
+
+
+def load_params(root: Path) -> Params:
+    """Reads and checks `params.yaml` in the project's root.
+
+    Raises:
+        FacemillError: missing, not YAML, or wrong; the message has one line for each wrong value, with its path.
+    """
+    path = root / PARAMS_FILE
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FacemillError(
+            f"no {PARAMS_FILE} in {root}: run this in the project's folder, or name it with --root"
+        ) from error
+    except yaml.YAMLError as error:
+        raise FacemillError(f"{path} is not YAML: {error}") from error
+    return parse_params(values)
+
+
+def parse_params(values: Any) -> Params:
+    """Checks parameters that are already plain values. Raises as `load_params`."""
+    if not isinstance(values, dict):
+        raise FacemillError(f"{PARAMS_FILE} must hold groups such as `identities:` and `train:`")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        lines = [_line(problem) for problem in error.errors()]
+        raise FacemillError(f"{PARAMS_FILE} has {len(lines)} wrong value(s):\n  " + "\n  ".join(lines)) from error
+
+
+def _line(problem: Any) -> str:
+    """One problem as `path: what is wrong`, with the nearest key offered for an unknown one."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(problem["loc"][-1]), _all_keys(), n=1)
+        return f"{path}: unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+    if problem["type"] == "missing":
+        hint = " (state on what ground this person's face may be used)" if path.endswith("rights") else ""
+        return f"{path}: missing{hint}"
+    shown = "" if isinstance(problem["input"], dict | list) or not path else f" (got {problem['input']!r})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}{shown}" if path else message
+
+
+def _all_keys() -> list[str]:
+    keys: set[str] = set()
+    for group in [*_Group.__subclasses__()]:
+        keys.update(group.model_fields)
+    return sorted(keys)

@@ -1,0 +1,46 @@
+"""What the tests share: where real data may lie, the sample portraits, settings that keep every test on loopback."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures and clips that developers have and users have not."""
+    folder = Path(os.environ.get("FACEMILL_SHARED", PROJECT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("wants real data: set FACEMILL_SHARED to a folder with data/ in it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hopper() -> np.ndarray:
+    """Grace Hopper's portrait (public domain, ships with matplotlib), RGB."""
+    return _portrait("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")
+
+
+@pytest.fixture(scope="session")
+def collins() -> np.ndarray:
+    """Eileen Collins' portrait (public domain, ships with scikit-image), RGB."""
+    return _portrait("skimage", "data/astronaut.png")
+
+
+def _portrait(package: str, path: str) -> np.ndarray:
+    from facemill.pictures import decode
+
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return decode((Path(spec.origin).parent / path).read_bytes())

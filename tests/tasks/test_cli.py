@@ -1,0 +1,77 @@
+"""The command line: a small tree, one message for each failure, the codes that scripts rely on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tasks.cli import app
+
+PROJECT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    ["check"],
+    ["stage"],
+    ["run"],
+    ["serve"],
+    ["convert"],
+    ["version"],
+    ["version", "list"],
+    ["version", "save"],
+    ["version", "compare"],
+    ["version", "restore"],
+]
+
+
+def facemill(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tasks", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Example" in result.output or command == ["version"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tasks.cli\n"
+        "heavy = {'torch', 'dask', 'distributed', 'prefect', 'cv2', 'dlib', 'av', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=60)
+
+
+def test_check_says_what_the_parameters_ask_for() -> None:
+    result = facemill("check")
+    assert result.returncode == 0
+    assert "hopper becomes collins" in result.stdout
+
+
+def test_a_failure_is_one_message_and_a_code(tmp_path: Path) -> None:
+    result = facemill("check", "--root", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: no params.yaml in")
+    assert "Traceback" not in result.stderr
+
+
+def test_traceback_is_shown_on_demand(tmp_path: Path) -> None:
+    result = facemill("--traceback", "check", "--root", str(tmp_path))
+    assert "Traceback" in result.stderr
+    assert result.returncode == 1
+
+
+def test_wrong_usage_is_code_two() -> None:
+    assert facemill("stage", "extarct").returncode == 2
+
+
+def test_a_stage_without_its_input_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    result = facemill("stage", "curate", "--root", str(tmp_path))
+    assert result.returncode == 1
+    assert "table faces is missing" in result.stderr

@@ -1,0 +1,88 @@
+"""params.yaml: what is shipped is right, what is wrong is named with its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from facemill.errors import FacemillError
+from tasks.params import load_params, parse_params
+
+PROJECT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted([PROJECT / "params.yaml", *PROJECT.glob("docs/examples/*/params.yaml")])
+
+
+def values() -> dict[str, Any]:
+    return yaml.safe_load((PROJECT / "params.yaml").read_text())
+
+
+def keys(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key
+            yield from keys(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from keys(value)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_shipped_parameters_are_valid(path: Path) -> None:
+    load_params(path.parent)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_no_key_that_dvc_run_cache_ignores(path: Path) -> None:
+    assert not {"size", "nfiles"} & set(keys(yaml.safe_load(path.read_text())))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("train", "learning_rat"), 1, "train.learning_rat: unknown key; did you mean 'learning_rate'?"),
+        (("train", "steps"), 0, "train.steps: Input should be greater than or equal to 1 (got 0)"),
+        (("convert", "target"), "nobody", "convert.target: no identity 'nobody'; known are collins, hopper"),
+        (("convert", "target"), "hopper", "source and target are the same identity"),
+        (("archive", "kind"), "tape", "archive: "),
+        (("train", "coverage"), 3.0, "train.coverage is larger than extract.coverage"),
+        (("identities", "hopper", "references"), [], "identities.hopper.references"),
+    ],
+)
+def test_wrong_value_is_named_with_its_path(path: tuple[str, ...], value: Any, message: str) -> None:
+    changed = node = values()
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(FacemillError) as error:
+        parse_params(changed)
+    assert message in str(error.value)
+
+
+def test_all_wrong_values_are_named_at_once() -> None:
+    changed = values()
+    changed["train"]["steps"] = "many"
+    changed["extract"]["crop_px"] = 1
+    with pytest.raises(FacemillError, match=r"(?s)2 wrong value.*crop_px.*steps"):
+        parse_params(changed)
+
+
+def test_an_identity_without_rights_is_refused() -> None:
+    changed = values()
+    del changed["identities"]["hopper"]["rights"]
+    with pytest.raises(FacemillError, match=r"identities\.hopper\.rights: missing \(state on what ground"):
+        parse_params(changed)
+
+
+def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(FacemillError, match="run this in the project's folder"):
+        load_params(tmp_path)
+
+
+def test_broken_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: [")
+    with pytest.raises(FacemillError, match="is not YAML"):
+        load_params(tmp_path)

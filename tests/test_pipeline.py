@@ -1,0 +1,103 @@
+"""dvc.yaml, the stages and the layers say the same thing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+
+from tasks.cli import FlowName, StageName
+from tasks.params import Params
+from tasks.stages import STAGES
+
+PROJECT = Path(__file__).resolve().parent.parent
+PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+
+# What carries the work but does not decide the rows: a change here redoes no stage.
+CARRIERS = {
+    "facemill",
+    "facemill.errors",
+    "facemill.files",
+    "facemill.reasons",
+    "facemill.tables",
+    "tasks",
+    "tasks.cluster",
+    "tasks.params",
+    "tasks.progress",
+    "tasks.shards",
+}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("facemill", "tasks", "flows")
+
+
+def covered(module: str, deps: list[str]) -> bool:
+    path = module.replace(".", "/")
+    return any(f"{path}.py" == dep or path == dep or path.startswith(f"{dep}/") for dep in deps)
+
+
+def test_the_stages_are_the_same_everywhere() -> None:
+    assert tuple(PIPELINE) == STAGES == tuple(StageName)
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "inventory"])
+def test_a_stage_depends_on_all_code_that_it_imports(stage: str, graph: grimp.ImportGraph) -> None:
+    deps = [dep for dep in PIPELINE[stage]["deps"] if not dep.startswith("data/")]
+    used = {f"tasks.{stage}", *graph.find_upstream_modules(f"tasks.{stage}")} - CARRIERS
+    assert sorted(module for module in used if not covered(module, deps)) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_only_files_that_exist_and_parameters_that_exist(stage: str) -> None:
+    for dep in PIPELINE[stage].get("deps", []):
+        assert dep.startswith("data/") or (PROJECT / dep).exists(), dep
+    for param in PIPELINE[stage].get("params", []):
+        assert param.split(".")[0] in Params.model_fields, param
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_no_parameter_group_that_it_does_not_name(stage: str) -> None:
+    source = (PROJECT / "tasks" / f"{stage}.py").read_text()
+    named = {param.split(".")[0] for param in PIPELINE[stage].get("params", [])}
+    read = set(re.findall(r"\bparams\.(\w+)", source)) & set(Params.model_fields)
+    assert read - named - {"cluster"} == set()
+
+
+def test_layers_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter], cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_nets_and_training_import_without_the_heavy_modules() -> None:
+    blocked = ("dlib", "av", "dvc", "dvclive", "dask", "distributed", "prefect", "skimage", "matplotlib", "pydantic")
+    code = (
+        f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
+        "import facemill.nets, facemill.train\n"
+        "import importlib, pkgutil\n"
+        "for package in (facemill.nets, facemill.train):\n"
+        "    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
+        "        importlib.import_module(module.name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=120)
+
+
+def test_every_flow_of_the_command_line_exists() -> None:
+    for flow in FlowName:
+        assert (PROJECT / "flows" / f"{flow}.py").exists()
+
+
+def test_readme_names_only_commands_and_files_that_exist() -> None:
+    text = (PROJECT / "README.md").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)", text):
+        assert re.search(rf"^{target}:", (PROJECT / "Makefile").read_text(), re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#h][^)#]*)", text):
+        assert (PROJECT / link).exists(), link
