@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -114,32 +115,42 @@ _SIGNATURES = (
 )
 
 
+_START_OF_SCAN = 0xDA
+
+
 def _ends_early(data: bytes) -> bool:
     kind = sniff(data)
     if kind == "jpeg":
-        # Cameras append thumbnails and padding after the end marker, so it may stand anywhere in the tail.
-        return b"\xff\xd9" not in data[-65536:]
+        # An embedded thumbnail has an end marker too, but it stands before the scan; in the scan 0xFF is escaped.
+        scans = [at for marker, at in _jpeg_segments(data) if marker == _START_OF_SCAN]
+        return not scans or data.find(b"\xff\xd9", scans[0]) < 0
     if kind == "png":
         return b"IEND" not in data[-4096:]
     if kind == "webp":
-        return len(data) < struct.unpack("<I", data[4:8])[0] + 8
+        return len(data) < int.from_bytes(data[4:8], "little") + 8
     return False
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walks the segments to the start-of-frame marker."""
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, offset) of each segment up to and including the start of scan."""
     at = 2
-    while at + 9 < len(data):
-        if data[at] != 0xFF:
-            return None
+    while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # fill bytes and markers without a length
             at += 1 if marker == 0xFF else 2
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        yield marker, at
+        if marker == _START_OF_SCAN:
+            return
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """From the start-of-frame segment."""
+    for marker, at in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= len(data):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return width, height
-        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
     return None
 
 

@@ -59,7 +59,7 @@ def test_exif_orientation_is_applied() -> None:
     [
         (b"", Reason.EMPTY_FILE),
         (b"a text that somebody named .jpg", Reason.NOT_A_PICTURE),
-        (b"\xff\xd8\xff\xe0 no jpeg at all \xff\xd9", Reason.NOT_A_PICTURE),
+        (b"\xff\xd8\xff\xda\x00\x02 no jpeg at all \xff\xd9", Reason.NOT_A_PICTURE),
         (b"\x89PNG\r\n\x1a\n", Reason.TRUNCATED),
     ],
 )
@@ -75,6 +75,15 @@ def test_picture_cut_in_half_is_truncated(suffix: str) -> None:
     with pytest.raises(InputError) as error:
         pictures.decode(data[: len(data) // 2])
     assert error.value.reason == Reason.TRUNCATED
+
+
+def test_the_end_of_an_embedded_thumbnail_is_not_the_end_of_the_picture() -> None:
+    thumbnail, jpeg = pictures.encode_jpeg(gradient()), pictures.encode_jpeg(gradient(480, 640))
+    comment = b"\xff\xfe" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    whole = jpeg[:2] + comment + jpeg[2:]
+    assert pictures.decode(whole).shape == (480, 640, 3)
+    with pytest.raises(InputError, match="truncated"):
+        pictures.decode(whole[: len(whole) // 2])
 
 
 def test_huge_picture_is_refused_by_its_header() -> None:

@@ -9,12 +9,12 @@ import pytest
 from facemill import schema
 
 FROZEN = {
-    "raw": (1, ""),
-    "unique": (1, ""),
-    "faces": (1, ""),
-    "dataset": (1, ""),
-    "videos": (1, ""),
-    "conversions": (1, ""),
+    "raw": (1, "6332d284c71c"),
+    "unique": (1, "84feb08e9f05"),
+    "faces": (1, "62ccf533ebed"),
+    "dataset": (1, "45a1a917bea5"),
+    "videos": (1, "63f62f5afe07"),
+    "conversions": (1, "7b72c3a70aa4"),
 }
 
 

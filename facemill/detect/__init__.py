@@ -1,0 +1,131 @@
+"""Face detectors behind one door: pictures in, one `Faces` for each picture out.
+
+A detector is one module of this package whose file name is the name that ``params.yaml`` uses (`hog`, `mtcnn`, …); it
+registers its builder with ``@register("name")``. Nothing here imports a detector before it is asked for, so that a
+machine without dlib can still run `mtcnn`, and adding a detector touches no other file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from facemill.errors import FacemillError
+
+__all__ = ["Detector", "Faces", "build_detector", "detector_names", "register", "require_rgb"]
+
+
+def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **options: Any) -> Detector:
+    """The detector registered under `name`, ready to detect.
+
+    min_face_px: about the shortest side of a face worth finding; larger is faster. `options` are the detector's own
+    keywords (see its module). Raises FacemillError with the known names, or when an option is unknown to it.
+    """
+    if name not in detector_names():
+        raise FacemillError(f"There is no detector named {name!r}. Known detectors: {', '.join(detector_names())}.")
+    if min_face_px < 1:
+        raise FacemillError(f"min_face_px must be at least 1, got {min_face_px}.")
+    importlib.import_module(f"{__name__}.{name}")
+    try:
+        return _BUILDERS[name](min_face_px=min_face_px, device=device, **options)
+    except TypeError as error:
+        raise FacemillError(f"Detector {name!r} does not take these options: {error}.") from error
+
+
+def detector_names() -> list[str]:
+    """Names that `build_detector` takes, sorted, found without importing a detector."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def register(name: str) -> Callable[[Callable[..., Detector]], Callable[..., Detector]]:
+    """Decorator that makes a builder ``(min_face_px, device, **options) -> Detector`` known under `name`."""
+
+    def keep(builder: Callable[..., Detector]) -> Callable[..., Detector]:
+        _BUILDERS[name] = builder
+        return builder
+
+    return keep
+
+
+class Detector(Protocol):
+    """What every detector offers."""
+
+    name: str
+    box_convention: str
+    """Whose habit of drawing boxes: what `landmarks.Landmarks68` needs to know ("hog" or "mtcnn")."""
+
+    def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
+        """One `Faces` for each RGB uint8 H×W×3 picture, strongest face first; pictures may differ in size."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one picture, strongest first; nothing found = zero rows, never None.
+
+    boxes_xyxy: (N, 4) float32, left, top, right, bottom in pixels (pixel centres at integers); may reach past the edge.
+    scores: (N,) float32, the detector's own scale (HOG: margin, from 0 up; MTCNN: probability).
+    points5: (N, 5, 2) float32, eyes, nose tip, mouth corners as they lie from left to right; None where the detector
+    has no points.
+    """
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    points5: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        _require_array("scores", self.scores, (count,))
+        _require_array("boxes_xyxy", self.boxes_xyxy, (count, 4))
+        if self.points5 is not None:
+            _require_array("points5", self.points5, (count, 5, 2))
+        left, top, right, bottom = self.boxes_xyxy.T
+        if bool(np.any(right <= left) or np.any(bottom <= top)):
+            raise ValueError("boxes_xyxy must have right > left and bottom > top in every row")
+
+    @classmethod
+    def empty(cls, *, points: bool = False) -> Faces:
+        """No face: arrays of the right shapes with zero rows."""
+        points5 = np.zeros((0, 5, 2), np.float32) if points else None
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), points5)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: slice | Sequence[int] | npt.NDArray[Any]) -> Faces:
+        """The chosen rows as another `Faces` (slice, list of indices or boolean mask)."""
+        index: Any = rows if isinstance(rows, slice) else np.asarray(rows)
+        if not isinstance(rows, slice) and index.size == 0:
+            index = index.astype(np.intp)
+        points5 = None if self.points5 is None else self.points5[index]
+        return Faces(self.boxes_xyxy[index], self.scores[index], points5)
+
+    def __iter__(self) -> Iterator[Faces]:
+        return (self[row : row + 1] for row in range(len(self)))
+
+    @property
+    def size_px(self) -> npt.NDArray[np.float32]:
+        """(N,) the shorter side of each box in pixels."""
+        size_wh = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
+        return size_wh.min(axis=1) if len(self) else np.zeros(0, np.float32)
+
+
+def require_rgb(picture: npt.NDArray[np.uint8]) -> None:
+    """Raise ValueError unless `picture` is uint8 H×W×3 with at least one pixel, as the whole library has it."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
+        raise ValueError(f"expected an RGB picture, uint8 H×W×3, got {picture.dtype} {picture.shape}")
+
+
+def _require_array(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.dtype != np.float32 or array.shape != shape:
+        raise ValueError(f"{name}: expected float32 {shape}, got {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+
+
+_BUILDERS: dict[str, Callable[..., Detector]] = {}

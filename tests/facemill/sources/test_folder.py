@@ -1,0 +1,75 @@
+"""Folders as people keep them: spaces, Unicode, hidden files, loops of links, files that are not what they seem."""
+
+from pathlib import Path
+
+import pytest
+
+from facemill.errors import FacemillError
+from facemill.reasons import Reason
+from facemill.sources import fetch, plan
+
+PICTURE = b"\x89PNG, as far as a folder is concerned"
+
+
+def _keys(root: Path, path: str, **options: object) -> list[str]:
+    return [unit.key for unit in plan("folder", "anna", root=root, path=path, **options)]
+
+
+def test_files_come_sorted_by_name_with_spaces_and_unicode(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a b.jpg", "ü/größe 1.jpeg", "c.txt", ".hidden.jpg", ".cache/x.jpg", "archive.zip"):
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(PICTURE)
+    assert _keys(tmp_path, "photos") == ["photos/a b.jpg", "photos/b.PNG", "photos/ü/größe 1.jpeg"]
+    assert _keys(tmp_path, "photos", max_files=1) == ["photos/a b.jpg"]
+    assert _keys(tmp_path, "photos/a b.jpg") == ["a b.jpg"]
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "inner").mkdir(parents=True)
+    (tmp_path / "photos" / "inner" / "a.jpg").write_bytes(PICTURE)
+    (tmp_path / "photos" / "inner" / "up").symlink_to(tmp_path / "photos")
+    assert _keys(tmp_path, "photos") == ["photos/inner/a.jpg"]
+
+
+def test_a_name_that_is_not_unicode_is_kept_as_text(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    try:
+        (tmp_path / "photos" / "\udcff.jpg").touch()
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    assert _keys(tmp_path, "photos") == ["photos/\\xff.jpg"]
+
+
+def test_an_item_carries_the_bytes_and_what_was_said_about_them(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(PICTURE)
+    [unit] = plan("folder", "anna", "reference", root=tmp_path, path="a.jpg", licence="CC0", author="Bo")
+    [item] = fetch(unit)
+    assert (item.data, item.role, item.licence, item.author) == (PICTURE, "reference", "CC0", "Bo")
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(1001))
+    [unit] = plan("folder", "anna", root=tmp_path, path="a.jpg", max_file_bytes=1000)
+    [item] = fetch(unit)
+    assert (item.data, item.error, item.detail) == (None, Reason.TOO_LARGE, "1001 bytes, limit 1000")
+
+
+def test_a_link_to_nowhere_is_one_failed_item(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").symlink_to(tmp_path / "gone.jpg")
+    [unit] = plan("folder", "anna", root=tmp_path, path="photos")
+    [item] = fetch(unit)
+    assert item.error is Reason.UNREADABLE
+
+
+@pytest.mark.parametrize(("path", "message"), [("photos", "no picture in .*photos"), ("gone", "does not exist")])
+def test_an_empty_or_missing_folder_is_one_clear_error(tmp_path: Path, path: str, message: str) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(FacemillError, match=message):
+        plan("folder", "anna", root=tmp_path, path=path)
+
+
+def test_an_unknown_kind_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(FacemillError, match="folder, google, sample, video"):
+        plan("flickr", "anna", root=tmp_path)

@@ -1,0 +1,134 @@
+"""A whole video through a net that gives back what it gets: what differs then is the converter's doing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import make_clip, packets, times
+from known_nets import Paint, Stumbles, model_folder
+
+from facemill.errors import FacemillError, InputError
+from facemill.files import file_sha256
+from facemill.reasons import Reason
+from facemill.swap.converter import Receipt, SwapSettings, convert, convert_video
+from facemill.swap.swapper import Swapper, load_swapper
+from facemill.swap.tools import DlibTools
+from facemill.video import read_frames
+from facemill.video.frame import planes
+
+
+def run(people: Path, target: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings) -> Receipt:
+    return convert(people, target, swapper, tools, settings)
+
+
+def test_the_identity_model_gives_back_the_same_video(
+    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    receipt = run(people, tmp_path / "out.mp4", swapper, tools, settings)
+    assert (receipt.frames_in, receipt.frames_out, receipt.frames_swapped, receipt.frames_passed) == (20, 20, 15, 5)
+    assert times(tmp_path / "out.mp4") == times(people)
+    assert packets(tmp_path / "out.mp4", "audio") == packets(people, "audio")
+    errors = [
+        np.abs(before.rgb.astype(int) - after.rgb).mean()
+        for before, after in zip(read_frames(people), read_frames(tmp_path / "out.mp4"), strict=True)
+    ]
+    assert max(errors) < 0.5
+
+
+def test_only_the_wanted_face_changes_and_all_other_samples_are_identical(
+    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    run(people, tmp_path / "out.mp4", replace(swapper, model=Paint()), tools, settings)
+    for index, (before, after) in enumerate(zip(read_frames(people), read_frames(tmp_path / "out.mp4"), strict=True)):
+        changed = planes(before.picture)[0] != planes(after.picture)[0]
+        assert not changed[:, 280:].any()  # Collins
+        ys, xs = np.nonzero(changed)
+        if index in range(10, 15):
+            assert len(xs) == 0
+        else:
+            assert (ys.min() > 50, ys.max() < 270, 0.05 < changed.mean() < 0.3) == (True, True, True)
+            green = after.rgb[int(np.median(ys)), int(np.median(xs))].astype(int)
+            assert np.abs(green - [25, 204, 25]).max() < 12
+
+
+def test_frames_that_fail_pass_through_and_are_counted(
+    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    receipt = run(people, tmp_path / "out.mp4", replace(swapper, model=Stumbles()), tools, settings)
+    assert receipt.failures == {"RuntimeError": 1, "not_finite": 1}
+    assert (receipt.frames_swapped, receipt.frames_passed, receipt.frames_failed) == (13, 5, 2)
+    assert receipt.frames_in == receipt.frames_out == 20
+
+
+def test_too_many_failed_frames_fail_the_video_and_leave_nothing(
+    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    strict = replace(settings, frame_failure_limit=0.05)
+    with pytest.raises(InputError, match="2 of 20 frames failed") as caught:
+        run(people, tmp_path / "out.mp4", replace(swapper, model=Stumbles()), tools, strict)
+    assert caught.value.reason == Reason.CONVERSION_FAILED
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cut_video_fails_unless_that_is_accepted(
+    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    whole = make_clip(tmp_path / "whole.mp4", frames=scene[:10], options={"movflags": "faststart"})
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 7 // 10])
+    with pytest.raises(InputError) as caught:
+        run(cut, tmp_path / "out.mp4", swapper, tools, settings)
+    assert caught.value.reason == Reason.VIDEO_TRUNCATED
+    receipt = run(cut, tmp_path / "out.mp4", swapper, tools, replace(settings, accept_cut=True))
+    assert 0 < receipt.frames_out < 10
+    assert "cut short" in receipt.warnings[0]
+
+
+def test_the_receipt_names_what_was_used(
+    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=scene[:3])
+    receipt = run(source, tmp_path / "out.mp4", swapper, tools, settings)
+    assert receipt.input_sha256 == file_sha256(source)
+    assert receipt.output_sha256 == file_sha256(tmp_path / "out.mp4")
+    assert (receipt.model_sha256, receipt.dataset) == ("m" * 64, "d" * 64)
+    assert (receipt.source_identity, receipt.target_identity) == ("hopper", "collins")
+
+
+@pytest.mark.parametrize(("colour", "blend"), [("reinhard", "feather"), ("linear", "poisson")])
+def test_a_model_folder_converts_with_every_finish(
+    scene: list[np.ndarray], references: np.ndarray, tmp_path: Path, colour: str, blend: str
+) -> None:
+    source = make_clip(tmp_path / "in.mp4", frames=scene[:2])
+    model_folder(tmp_path / "model", references)
+    settings = SwapSettings(colour=colour, blend=blend)
+    receipt = convert_video(source, tmp_path / "out.mp4", tmp_path / "model", "hopper", "collins", settings)
+    assert receipt.frames_swapped == 2
+
+
+def test_an_identity_without_references_or_unknown_to_the_model_is_named(
+    references: np.ndarray, tmp_path: Path
+) -> None:
+    model_folder(tmp_path / "model", references)
+    with pytest.raises(FacemillError, match="does not know 'nobody'"):
+        load_swapper(tmp_path / "model", "nobody", "collins")
+    with pytest.raises(FacemillError, match="no references of 'collins'"):
+        load_swapper(tmp_path / "model", "collins", "hopper")
+
+
+def test_the_inset_face_of_the_same_person_is_left_alone(
+    shared: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    frames = [frame.rgb for frame, _ in zip(read_frames(shared / "data/videos/vasa5.mp4"), range(4), strict=False)]
+    source = make_clip(tmp_path / "vasa.mp4", frames=frames)
+    box = max(tools.search(frames[0], 80), key=lambda box: box[2] - box[0])
+    references = tools.embed(frames[0], tools.landmarks(frames[0], box[None]))
+    receipt = run(source, tmp_path / "out.mp4", replace(swapper, model=Paint(), references=references), tools, settings)
+    assert receipt.frames_swapped == 4
+    for before, after in zip(read_frames(source), read_frames(tmp_path / "out.mp4"), strict=True):
+        changed = planes(before.picture)[0] != planes(after.picture)[0]
+        assert changed.any()
+        assert not changed[440:, :140].any()

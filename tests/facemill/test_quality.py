@@ -1,0 +1,45 @@
+"""Sharpness falls with blur, whatever the size of the crop."""
+
+import cv2
+import numpy as np
+import pytest
+
+from facemill.quality import face_px, sharpness
+
+
+@pytest.fixture
+def crop(collins):
+    """A square around Eileen Collins' face."""
+    return np.ascontiguousarray(collins[40:220, 136:316])
+
+
+def test_every_further_blur_lowers_sharpness(crop):
+    values = [sharpness(crop)] + [sharpness(cv2.GaussianBlur(crop, (0, 0), sigma)) for sigma in (1, 2, 4)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 4 * values[2]
+
+
+def test_a_flat_crop_has_no_sharpness():
+    assert sharpness(np.full((50, 50, 3), 90, np.uint8)) == 0.0
+
+
+def test_sharpness_means_the_same_for_a_larger_crop(crop):
+    smooth = cv2.GaussianBlur(crop, (0, 0), 3)
+    doubled = cv2.resize(smooth, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    assert sharpness(doubled) == pytest.approx(sharpness(smooth), rel=0.3)
+
+
+def test_a_busy_background_does_not_count(crop):
+    busy = crop.copy()
+    busy[:30] = np.random.default_rng(0).integers(0, 255, busy[:30].shape)
+    assert sharpness(busy, coverage=1.6) == pytest.approx(sharpness(crop, coverage=1.6))
+
+
+def test_grey_and_float_crops_are_refused(crop):
+    for wrong in (crop[:, :, 0], crop / 255):
+        with pytest.raises(ValueError, match="RGB crop"):
+            sharpness(wrong)
+
+
+def test_the_size_of_a_face_is_its_shorter_side():
+    assert face_px(np.array([10, 20, 110, 70], np.float32)) == 50
