@@ -1,0 +1,241 @@
+"""Source `google`: addresses found by google-images-download, pictures fetched by our own downloader.
+
+The library drives Chrome, prints, sleeps 20–40 s for a search and calls `sys.exit`. It runs in a process group of its
+own with a deadline, and the whole group, browsers included, is ended afterwards. It only finds addresses:
+`facemill.download` fetches them, under limits and opt-outs.
+
+Nothing is known about the licence of what it finds, and searching by machine is against Google's terms of service:
+see docs. The row says `licence: unknown`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from facemill.download import Downloader, Policy
+from facemill.errors import FacemillError, InputError
+from facemill.sources import Item, Unit, register
+
+_TOLD_LINES = 4
+
+
+@register("google")
+class GoogleSource:
+    """Options: `query`, `limit`, `deadline_s` for the search, `result_url`, `chromedriver`, `max_file_bytes`,
+    `allow_private_addresses`, and `skip`: addresses that an earlier run has fetched.
+    """
+
+    def plan(
+        self,
+        identity: str,
+        role: str,
+        *,
+        root: Path,
+        query: str,
+        limit: int = 50,
+        deadline_s: float = 300.0,
+        result_url: str | None = None,
+        chromedriver: str | None = None,
+        allow_private_addresses: bool = False,
+        max_file_bytes: int = 25_000_000,
+        skip: tuple[str, ...] = (),
+    ) -> list[Unit]:
+        """One unit: a search cannot be divided."""
+        if result_url is not None and urlsplit(result_url).scheme not in ("http", "https"):
+            raise FacemillError(f"result_url {result_url!r} (identity {identity}) must begin with http:// or https://")
+        options = {
+            "query": query,
+            "limit": limit,
+            "deadline_s": deadline_s,
+            "result_url": result_url,
+            "chromedriver": chromedriver,
+            "allow_private_addresses": allow_private_addresses,
+            "max_file_bytes": max_file_bytes,
+            "skip": list(skip),
+        }
+        return [Unit(identity=identity, role=role, source="google", key=f"google:{query}", rows=limit, options=options)]
+
+    def fetch(self, unit: Unit) -> Iterator[Item]:
+        """One item for each address that is not in `skip`.
+
+        Raises:
+            FacemillError: the search itself failed; the message says what to install or change.
+        """
+        options = unit.options
+        found = search(
+            options["query"],
+            limit=options["limit"],
+            deadline_s=options["deadline_s"],
+            result_url=options["result_url"],
+            chromedriver=options["chromedriver"],
+        )
+        policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
+        skip = set(options["skip"])
+        with Downloader(policy) as downloader:
+            for url, page in found:
+                if url not in skip:
+                    yield _item(unit, url, page, downloader)
+
+
+def search(
+    query: str,
+    *,
+    limit: int,
+    deadline_s: float,
+    result_url: str | None = None,
+    chromedriver: str | None = None,
+) -> list[tuple[str, str]]:
+    """Addresses of pictures and of the pages that show them ("" where unknown), in the order of the result page.
+
+    Args:
+        query: what to search for.
+        limit: at most so many.
+        deadline_s: the search is ended after so long.
+        result_url: a page to read instead of Google's.
+        chromedriver: path of chromedriver; by default the one on PATH.
+
+    Raises:
+        FacemillError: no chromedriver or Chrome, deadline passed, the library failed, or its page had nothing.
+    """
+    driver = _find_chromedriver(chromedriver)
+    request = {"query": query, "limit": limit, "result_url": result_url, "chromedriver": driver}
+    with tempfile.TemporaryDirectory(prefix="facemill-google-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        code, told = _run_worker(folder, deadline_s)
+        logs = sorted((folder / "logs").glob("*.json"))
+        if code is None:
+            raise FacemillError(
+                f"google: the search for {query!r} was not finished within {deadline_s:g} s and was ended: raise the "
+                "source's deadline_s, or try again when the network is better"
+            )
+        if code != 0 or not logs:
+            raise FacemillError(_failure(query, code, told))
+        found = _read_logs(logs)
+    if not found:
+        raise FacemillError(
+            f"google: the result page for {query!r} held no pictures; Google may have changed it or asked for consent. "
+            "Collect the pictures by hand into a folder and use a source of `kind: folder`"
+        )
+    return found[:limit]
+
+
+def _find_chromedriver(stated: str | None) -> str:
+    if stated is not None and not os.access(stated, os.X_OK):
+        raise FacemillError(
+            f"google: chromedriver {stated} is not there or may not be run; correct the source's chromedriver"
+        )
+    found = stated or shutil.which("chromedriver")
+    if found is None:  # the library would download one and run it
+        raise FacemillError(
+            "google: no chromedriver on PATH: install Chrome and its driver "
+            "(Debian: apt-get install chromium chromium-driver), or name one in the source's chromedriver"
+        )
+    return found
+
+
+def _run_worker(folder: Path, deadline_s: float) -> tuple[int | None, str]:
+    """Exit code (None: deadline) and the last lines that were printed. Ends the whole process group in any case."""
+    output = folder / "output.txt"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
+        "HOME": str(folder),
+    }
+    with output.open("wb") as stream:  # a file, since a browser left behind would keep a pipe open
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "facemill.sources._google_worker", str(folder / "request.json")],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code: int | None = worker.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end_group(worker)
+    lines = [line for line in output.read_text("utf-8", "replace").splitlines() if line.strip()]
+    return code, "\n".join(lines[-_TOLD_LINES:])
+
+
+def _end_group(worker: subprocess.Popen[bytes]) -> None:
+    """Kills what is left of the worker's session.
+
+    chromedriver puts Chrome into another process group, but not into another session, so the session is what counts.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    for entry in Path("/proc").glob("[0-9]*") if Path("/proc").is_dir() else ():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(int(entry.name)) == worker.pid:
+                os.kill(int(entry.name), signal.SIGKILL)
+    worker.wait()
+
+
+def _failure(query: str, code: int | None, told: str) -> str:
+    if "cannot locate the path" in told:
+        remedy = (
+            "install Chrome and the chromedriver of the same version (Debian: apt-get install chromium chromium-driver)"
+        )
+    elif code == 3:
+        remedy = "pip install 'google-images-download>=3.0.1'"
+    elif "net::ERR" in told:
+        remedy = "the result page could not be loaded: check the network and the source's result_url"
+    else:
+        remedy = "try again later, or use a source of `kind: folder`"
+    return f"google: the search for {query!r} failed ({remedy}). The library's last words:\n{told or '(nothing)'}"
+
+
+def _read_logs(logs: list[Path]) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for path in logs:
+        try:
+            entries: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            entries = []
+        for entry in entries if isinstance(entries, list) else []:
+            url, page = entry.get("image_link"), entry.get("image_source")
+            if isinstance(url, str) and url:
+                found.setdefault(_unescape(url), _unescape(page) if isinstance(page, str) else "")
+    return list(found.items())
+
+
+def _unescape(text: str) -> str:
+    r"""The page's script spells `=` as `\u003d` and HTML spells `&` as `&amp;`; the library leaves both."""
+    return html.unescape(re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match.group(1), 16)), text))
+
+
+def _item(unit: Unit, url: str, page: str, downloader: Downloader) -> Item:
+    data, error, detail = None, None, ""
+    try:
+        data = downloader.fetch(url).data
+    except InputError as problem:
+        error, detail = problem.reason, problem.detail
+    return Item(
+        identity=unit.identity,
+        role=unit.role,
+        source="google",
+        url=url,
+        page=page,
+        licence="unknown",
+        data=data,
+        error=error,
+        detail=detail,
+    )
