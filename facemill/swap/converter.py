@@ -1,0 +1,296 @@
+"""One video from end to end: decode, find, align, swap, colour, blend, encode; streamed, in bounded memory.
+
+        thread 1          thread 2            this thread                                   thread 3
+    file ──► frames ──► sightings ──► batches ──► crops ──► net ──► colour ──► blend ──► encoder ──► file
+
+A frame without the wanted face goes through untouched. A frame that fails goes through too, and is counted with its
+reason; a video with too many of them fails. The output appears whole and verified or not at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facemill.align import Affine, compose, crop_affine, invert, transform, warp
+from facemill.errors import InputError
+from facemill.files import file_sha256
+from facemill.reasons import Reason
+from facemill.swap.blend import blend_method
+from facemill.swap.colour import colour_method
+from facemill.swap.finder import FaceTools, Finder, FinderSettings, Sighting
+from facemill.swap.mask import face_mask
+from facemill.swap.swapper import Swapper, load_swapper
+from facemill.swap.threads import ahead, behind
+from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
+
+MASK_PX = 160  # side of the mask over the crop: fine enough for a face of 1,000 px once it is softened
+MIN_WEIGHT = 1 / 255
+QUEUED_BYTES = 96 * 2**20  # of pictures waiting between two threads
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapSettings:
+    """How one video is converted. All of it decides about the output's bytes.
+
+    Attributes:
+        detector: name of a registered detector.
+        finder: how the face is looked for.
+        colour: name of a colour method (`facemill.swap.colour`).
+        blend: name of a blend method (`facemill.swap.blend`).
+        feather: width of the soft edge over the height of the face.
+        batch: frames that go through the net together.
+        encoder: how pictures are encoded.
+        frame_failure_limit: the video fails when a larger share of its frames failed.
+        accept_cut: convert what can be read of a video that is cut short, instead of failing it.
+        device: auto, cpu or cuda.
+        decoder_threads: 0 takes one for each core; changes no bytes.
+    """
+
+    detector: str = "hog"
+    finder: FinderSettings = field(default_factory=FinderSettings)
+    colour: str = "reinhard"
+    blend: str = "feather"
+    feather: float = 0.12
+    batch: int = 8
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    frame_failure_limit: float = 0.1
+    accept_cut: bool = False
+    device: str = "auto"
+    decoder_threads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What happened to one video. `frames_in = frames_swapped + frames_passed + frames_failed = frames_out`."""
+
+    input_sha256: str
+    output_sha256: str
+    model_sha256: str
+    dataset: str
+    source_identity: str
+    target_identity: str
+    frames_in: int
+    frames_out: int
+    frames_swapped: int
+    frames_passed: int
+    frames_failed: int
+    failures: dict[str, int]  # reason -> frames
+    warnings: tuple[str, ...]
+    seconds: float
+    fps: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"warnings": list(self.warnings)}
+
+
+def convert_video(
+    source: Path | str,
+    target: Path | str,
+    model_dir: Path | str,
+    source_identity: str,
+    target_identity: str,
+    settings: SwapSettings | None = None,
+) -> Receipt:
+    """Converts one video with the model of a folder.
+
+    Args:
+        source: the video; `target`: the output, `.mp4`, `.mov`, `.m4v` or `.mkv`. Both may hold any characters.
+        model_dir: as `facemill.train.checkpoint.save_model` wrote it.
+        source_identity: whose face is looked for; `target_identity`: whose face is put there.
+
+    Raises:
+        InputError: this video cannot be converted (its reason says why); nothing was written.
+        FacemillError: nothing can be converted: no model, no such method, a full disk.
+    """
+    from facemill.swap.tools import DlibTools
+
+    settings = settings or SwapSettings()
+    swapper = load_swapper(Path(model_dir), source_identity, target_identity, settings.device)
+    return convert(Path(source), Path(target), swapper, DlibTools(settings.detector, swapper.device), settings)
+
+
+def convert(
+    source: Path,
+    target: Path,
+    swapper: Swapper,
+    tools: FaceTools,
+    settings: SwapSettings,
+    *,
+    input_sha256: str | None = None,
+) -> Receipt:
+    """`convert_video` with what it needs already loaded, for many videos in one process."""
+    start = time.monotonic()
+    counts: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    painter = FacePainter(swapper, settings)
+    finder = Finder(tools, swapper.references, settings.finder)
+    with VideoReader(source, threads=settings.decoder_threads) as reader:
+        info = reader.info
+        queued = max(2, min(2 * settings.batch, QUEUED_BYTES // (info.width * info.height * 2)))
+        with VideoWriter(target, info, settings.encoder, sound_from=source) as writer:
+            reader.pix_fmt = writer.pix_fmt
+            with (
+                ahead(reader, queued) as frames,
+                ahead(finder.follow(frames), queued) as sightings,
+                behind(writer.write, queued) as write,
+            ):
+                for batch in _batches(sightings, min(settings.batch, queued)):
+                    for sighting, failure in zip(batch, painter.paint(batch), strict=True):
+                        counts[_outcome(sighting, failure)] += 1
+                        if failure:
+                            failures[failure] += 1
+                        write(sighting.frame)
+            _check(reader, counts, failures, settings)
+            writer.commit()
+            warnings = (*reader.warnings(), *writer.warnings)
+            written = writer.frames_written
+    seconds = time.monotonic() - start
+    return Receipt(
+        input_sha256=input_sha256 or file_sha256(source),
+        output_sha256=file_sha256(target),
+        model_sha256=swapper.model_sha256,
+        dataset=swapper.dataset,
+        source_identity=swapper.source,
+        target_identity=swapper.target,
+        frames_in=reader.frames_read,
+        frames_out=written,
+        frames_swapped=counts["swapped"],
+        frames_passed=counts["passed"],
+        frames_failed=counts["failed"],
+        failures=dict(sorted(failures.items())),
+        warnings=warnings,
+        seconds=round(seconds, 3),
+        fps=round(written / seconds, 2),
+    )
+
+
+class FacePainter:
+    """Puts new faces into frames, a batch at a time."""
+
+    def __init__(self, swapper: Swapper, settings: SwapSettings) -> None:
+        self._swapper = swapper
+        self._feather = settings.feather
+        self._colour = colour_method(settings.colour)
+        self._blend = blend_method(settings.blend)
+
+    def paint(self, batch: list[Sighting]) -> list[str | None]:
+        """Changes the frames in place. For each: why it failed and was left as it is, or None."""
+        failures = [sighting.error for sighting in batch]
+        places: list[_Place] = []
+        for index, sighting in enumerate(batch):
+            if sighting.face is not None:
+                try:
+                    places.append(_Place.of(index, sighting, self._swapper))
+                except (ValueError, cv2.error) as error:
+                    failures[index] = type(error).__name__
+        for place, face in zip(places, self._faces(places), strict=True):
+            failures[place.index] = self._set_in(place, batch[place.index].frame, face)
+        return failures
+
+    def _faces(self, places: list[_Place]) -> list[npt.NDArray[np.float32] | str | None]:
+        """The net's answers; where the batch fails, each face alone, so that one does not cost its neighbours."""
+        try:
+            return list(self._swapper.swap([place.crop for place in places]))
+        except RuntimeError as error:
+            if len(places) <= 1:
+                return [type(error).__name__] * len(places)
+            return [self._faces([place])[0] for place in places]
+
+    def _set_in(self, place: _Place, frame: Frame, face: npt.NDArray[np.float32] | str | None) -> str | None:
+        if not isinstance(face, np.ndarray):
+            return face or "not_finite"
+        try:
+            mask = face_mask(place.landmarks_in(MASK_PX), MASK_PX, self._feather)
+            small = cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA)
+            face = self._colour(face, place.crop.astype(np.float32) / 255.0, np.asarray(small, np.float32))
+            size = (place.region.shape[1], place.region.shape[0])
+            weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
+            weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
+            # cubic: the crop is usually coarser than the frame, and linear would show its grid
+            new = np.clip(_warped_back(face, place.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
+            frame.paste(self._blend(place.region, new, weight), place.origin, weight > 0)
+        except (ValueError, cv2.error) as error:
+            return type(error).__name__
+        return None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a face is: its rectangle in the frame, its crop, and the affine from the rectangle to the crop."""
+
+    index: int
+    region: npt.NDArray[np.uint8]
+    origin: tuple[int, int]
+    affine: Affine
+    crop: npt.NDArray[np.uint8]
+    landmarks: npt.NDArray[Any]  # in the rectangle
+
+    @classmethod
+    def of(cls, index: int, sighting: Sighting, swapper: Swapper) -> _Place:
+        assert sighting.face is not None
+        side = swapper.input_px
+        affine = crop_affine(sighting.face.landmarks, side, swapper.coverage)
+        corners = transform(np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5, invert(affine))
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        region, origin = sighting.frame.region((low[0], low[1], high[0] + 1, high[1] + 1))
+        if region.size == 0:
+            raise ValueError("the face lies outside the picture")
+        shifted = compose(affine, np.array([[1.0, 0.0, origin[0]], [0.0, 1.0, origin[1]]]))
+        crop = warp(region, shifted, side)
+        return cls(index, region, origin, shifted, crop, sighting.face.landmarks - np.asarray(origin))
+
+    def affine_to(self, side_px: int) -> Affine:
+        """From the rectangle to the same crop with another side (pixel centres at integers)."""
+        zoom = side_px / self.crop.shape[0]
+        shift = (zoom - 1) / 2
+        return compose(np.array([[zoom, 0.0, shift], [0.0, zoom, shift]]), self.affine)
+
+    def landmarks_in(self, side_px: int) -> npt.NDArray[Any]:
+        return transform(self.landmarks, self.affine_to(side_px))
+
+
+def _warped_back(
+    picture: npt.NDArray[Any], affine: Affine, size_wh: tuple[int, int], how: int
+) -> npt.NDArray[np.float32]:
+    warped = cv2.warpAffine(picture, affine, size_wh, flags=how | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(warped, np.float32)
+
+
+def _batches(sightings: Iterable[Sighting], size: int) -> Iterator[list[Sighting]]:
+    batch: list[Sighting] = []
+    for sighting in sightings:
+        batch.append(sighting)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _outcome(sighting: Sighting, failure: str | None) -> str:
+    if failure:
+        return "failed"
+    return "swapped" if sighting.face is not None else "passed"
+
+
+def _check(reader: VideoReader, counts: Counter[str], failures: Counter[str], settings: SwapSettings) -> None:
+    """Whether the whole may be published."""
+    if reader.frames_read == 0:
+        raise InputError(Reason.NOT_A_VIDEO, "no frames")
+    if reader.cut and not settings.accept_cut:
+        raise InputError(Reason.VIDEO_TRUNCATED, reader.warnings()[0])
+    if counts["failed"] > settings.frame_failure_limit * reader.frames_read:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(failures.items()))
+        raise InputError(
+            Reason.CONVERSION_FAILED, f"{counts['failed']} of {reader.frames_read} frames failed ({reasons})"
+        )

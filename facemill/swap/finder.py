@@ -1,0 +1,361 @@
+"""Follows the face of one identity through a video; every other face is known only to be left alone.
+
+    nobody in sight ──► search the whole frame (a stride at a time) ──► embed each new face ──► the wanted one: follow
+    following       ──► detect around the last place; every `detect_every` frames search the whole frame
+                    ──► embed again every `verify_every` frames, after a jump, and while the detector does not see it
+    a scene cut     ──► forget everything
+
+Embedding costs ten times as much as following, so faces that were found to be somebody else are remembered by their
+place and not embedded again and again. Where several faces are the wanted person (a mirror, a small inset), the largest
+is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facemill.errors import InputError
+from facemill.video import Frame
+
+Array = npt.NDArray[Any]
+
+SCENE_CUT = 28.0  # mean change of brightness, 0…255, over a 32×32 thumbnail; camera moves stay under 15
+SAME_FACE_IOU = 0.3  # boxes of one face in neighbouring frames overlap more
+JUMP_IOU = 0.5  # below this the followed face is checked anew
+ROI_FACE_PX = 120  # the face is brought to this size for detection around its last place
+LANDMARK_FACE_PX = 300
+ROI_REACH = 2.2  # side of that place over the side of the last box
+COAST_FRAMES = 8  # frames that a face is followed by its landmarks alone, when the detector loses it
+OTHERS_REMEMBERED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinderSettings:
+    """How the face is looked for.
+
+    Attributes:
+        detect_every: the whole frame is searched at least every so many frames.
+        verify_every: the followed face is compared with the references at least every so many frames.
+        search_every: stride in frames while nobody is in sight; the frames between are searched once somebody is.
+        identity_distance: largest Euclidean distance of an embedding to the nearest reference.
+        min_face_px: smaller faces are not taken, in pixels of the frame.
+        max_side_px: larger frames are searched at this size.
+        smoothing: 0 takes landmarks as they are, towards 1 small movements are damped; large ones always pass.
+    """
+
+    detect_every: int = 12
+    verify_every: int = 25
+    search_every: int = 3
+    identity_distance: float = 0.6
+    min_face_px: int = 60
+    max_side_px: int = 960
+    smoothing: float = 0.5
+
+
+@dataclass(frozen=True)
+class Face:
+    """The wanted face in one frame: box (4,), landmarks (68, 2) in pixels of the frame, distance to the references."""
+
+    box: Array
+    landmarks: Array
+    distance: float
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A frame with the wanted face, without it, or with the error that kept it from being looked at."""
+
+    frame: Frame
+    face: Face | None = None
+    error: str | None = None
+
+
+class FaceTools(Protocol):
+    """What the finder sees with: `DlibTools` of `facemill.swap.tools`, or anything that answers the same questions."""
+
+    def search(self, picture: Array, min_face_px: float) -> Array:
+        """RGB picture -> (N, 4) boxes of all faces."""
+
+    def near(self, picture: Array) -> Array:
+        """RGB picture around one face of about `ROI_FACE_PX` -> (N, 4) boxes."""
+
+    def landmarks(self, picture: Array, boxes: Array, *, tracked: bool = False) -> Array:
+        """RGB picture and (N, 4) boxes -> (N, 68, 2). `tracked`: the boxes are those of earlier landmarks."""
+
+    def embed(self, picture: Array, landmarks: Array) -> Array:
+        """RGB picture and (N, 68, 2) -> (N, 128)."""
+
+
+@dataclass
+class _Other:
+    box: Array
+    until: int  # index of the frame from which it is looked at again
+
+
+@dataclass
+class _Track:
+    face: Face
+    raw: Array  # landmarks before smoothing
+    frames_since_check: int = 0
+    frames_coasted: int = 0
+
+
+class Finder:
+    """State of one video. Use one finder for one video."""
+
+    def __init__(self, tools: FaceTools, references: Array, settings: FinderSettings | None = None) -> None:
+        """`references`: (K, 128) embeddings of the wanted identity, K ≥ 1."""
+        self._tools = tools
+        self._references = np.asarray(references, np.float32).reshape(-1, 128)
+        if len(self._references) == 0:
+            raise ValueError("no reference embeddings: there is nobody to look for")
+        self._settings = settings or FinderSettings()
+        self._track: _Track | None = None
+        self._others: list[_Other] = []  # faces found to be somebody else, newest last
+        self._thumbnail: Array | None = None
+        self._since_search = 0
+        self._index = 0
+
+    def follow(self, frames: Iterable[Frame]) -> Iterator[Sighting]:
+        """One sighting for each frame, in order; at most `search_every` frames are held back."""
+        held: list[Frame] = []
+        for frame in frames:
+            self._index += 1
+            if self._scene_changed(frame):
+                yield from self._search_held(held)
+                self._forget()
+            if self._track is None:
+                held.append(frame)
+                if len(held) >= self._settings.search_every:
+                    yield from self._search_held(held)
+                continue
+            sighting = self._guarded(frame, self._follow_one)
+            if sighting.face is None and sighting.error is None:
+                held.append(frame)  # lost: it was searched already, but whoever comes next may be found from here on
+                yield from self._search_held(held)
+            else:
+                yield sighting
+        yield from self._search_held(held)
+
+    def _search_held(self, held: list[Frame]) -> Iterator[Sighting]:
+        """Searches the newest of the held frames; if the face is there, the older ones too. Empties the list."""
+        if not held:
+            return
+        older, newest = held[:-1], held[-1]
+        held.clear()
+        last = self._guarded(newest, self._search)
+        if last.face is None:
+            yield from (Sighting(frame) for frame in older)
+            yield last
+            return
+        self._track = None
+        for frame in older:  # in order of time, so that smoothing runs forward
+            yield self._guarded(frame, self._search if self._track is None else self._follow_one)
+        yield self._guarded(newest, self._follow_one) if self._track is not None else self._restart(last)
+
+    def _restart(self, sighting: Sighting) -> Sighting:
+        assert sighting.face is not None
+        self._track = _Track(sighting.face, sighting.face.landmarks)
+        return sighting
+
+    def _guarded(self, frame: Frame, look: Any) -> Sighting:
+        """A frame that cannot be looked at costs that frame, not the video."""
+        try:
+            return Sighting(frame, look(frame))
+        except InputError as error:
+            self._track = None
+            return Sighting(frame, error=str(error.reason))
+        except (ValueError, RuntimeError, cv2.error) as error:
+            self._track = None
+            return Sighting(frame, error=type(error).__name__)
+
+    def _search(self, frame: Frame) -> Face | None:
+        """The whole frame: who is new is embedded, who was somebody else before is not."""
+        boxes = self._all_boxes(frame)
+        fresh = boxes[[not self._is_other(box) for box in boxes]] if len(boxes) else boxes
+        for box in fresh[np.argsort(-_side(fresh), kind="stable")]:  # the largest first
+            landmarks = self._landmarks(frame, box)
+            distance = self._distance(frame, landmarks)
+            if distance <= self._settings.identity_distance:
+                face = Face(box, landmarks, distance)
+                self._track = _Track(face, landmarks)
+                return face
+            self._remember_other(box, distance)
+        return None
+
+    def _follow_one(self, frame: Frame) -> Face | None:
+        track = self._track
+        assert track is not None
+        self._since_search += 1
+        track.frames_since_check += 1
+        box = self._detect_again(frame, track)
+        if box is None:
+            return self._coast(frame, track)
+        track.frames_coasted = 0
+        landmarks = self._landmarks(frame, box)
+        jumped = iou(box, track.face.box) < JUMP_IOU
+        distance = track.face.distance
+        if jumped or track.frames_since_check >= self._settings.verify_every:
+            distance = self._distance(frame, landmarks)
+            track.frames_since_check = 0
+            if distance > self._settings.identity_distance:
+                self._track = None
+                self._remember_other(box, distance)
+                return None
+        return self._moved(track, box, landmarks, distance, smooth=not jumped)
+
+    def _detect_again(self, frame: Frame, track: _Track) -> Array | None:
+        """The detector's box of the followed face, in the whole frame when that is due, else around the last place."""
+        last = track.face.box
+        if self._since_search >= self._settings.detect_every:
+            boxes = self._all_boxes(frame)
+            for box in boxes:
+                self._is_other(box)  # those remembered move along
+        else:
+            view = _View.of(frame, last, ROI_REACH, ROI_FACE_PX / float(_side(last[None])[0]))
+            boxes = view.to_frame(self._tools.near(view.rgb)) if view.rgb.size else np.zeros((0, 4))
+        overlaps = [iou(box, last) for box in boxes]
+        best = int(np.argmax(overlaps)) if overlaps else -1
+        return boxes[best] if overlaps and overlaps[best] >= SAME_FACE_IOU else None
+
+    def _all_boxes(self, frame: Frame) -> Array:
+        """Boxes (N, 4) of every face in the frame that is large enough."""
+        self._since_search = 0
+        whole = np.array([0, 0, frame.width, frame.height]) - 0.5
+        scale = min(1.0, self._settings.max_side_px / max(frame.width, frame.height))
+        view = _View.of(frame, whole, 1.0, scale)
+        boxes = view.to_frame(self._tools.search(view.rgb, self._settings.min_face_px * scale))
+        return boxes[_side(boxes) >= self._settings.min_face_px]
+
+    def _coast(self, frame: Frame, track: _Track) -> Face | None:
+        """The detector does not see the face: go on from its landmarks while the embedding still agrees."""
+        track.frames_coasted += 1
+        if track.frames_coasted > COAST_FRAMES:
+            self._track = None
+            return None
+        landmarks = self._landmarks(frame, landmark_box(track.raw), tracked=True)
+        box = track.face.box + np.tile(landmarks.mean(axis=0) - track.raw.mean(axis=0), 2)
+        distance = track.face.distance
+        if track.frames_coasted % 4 == 1:
+            distance = self._distance(frame, landmarks)
+        if distance > self._settings.identity_distance or iou(box, track.face.box) < JUMP_IOU:
+            self._track = None
+            return None
+        return self._moved(track, box, landmarks, distance, smooth=True)
+
+    def _moved(self, track: _Track, box: Array, landmarks: Array, distance: float, *, smooth: bool) -> Face:
+        damped = smoothed(track.face.landmarks, landmarks, self._settings.smoothing if smooth else 0.0)
+        track.raw = landmarks
+        track.face = Face(box, damped, distance)
+        return track.face
+
+    def _landmarks(self, frame: Frame, box: Array, *, tracked: bool = False) -> Array:
+        # dlib rounds its points to whole pixels: small faces are enlarged first
+        scale = min(4.0, max(1.0, LANDMARK_FACE_PX / float(_side(box[None])[0])))
+        view = _View.of(frame, box, ROI_REACH, scale)
+        return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], tracked=tracked)[0]).astype(
+            np.float32
+        )
+
+    def _distance(self, frame: Frame, landmarks: Array) -> float:
+        view = _View.of(frame, landmark_box(landmarks), ROI_REACH, 1.0)
+        embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
+        return float(np.linalg.norm(self._references - embedding, axis=1).min())
+
+    def _scene_changed(self, frame: Frame) -> bool:
+        thumbnail = cv2.resize(frame.luma, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        before, self._thumbnail = self._thumbnail, thumbnail
+        return before is not None and float(np.abs(thumbnail - before).mean()) > SCENE_CUT
+
+    def _forget(self) -> None:
+        self._track = None
+        self._others.clear()
+
+    def _is_other(self, box: Array) -> bool:
+        """Whether a face at this place was somebody else a short while ago."""
+        for other in reversed(self._others):
+            if iou(box, other.box) >= JUMP_IOU:
+                other.box = box
+                return self._index < other.until
+        return False
+
+    def _remember_other(self, box: Array, distance: float) -> None:
+        """For a while only: the wanted face, turned or blurred, can be misjudged too."""
+        clearly = distance > self._settings.identity_distance + 0.15
+        until = self._index + self._settings.verify_every * (4 if clearly else 1) // (1 if clearly else 2)
+        others = [other for other in self._others if iou(box, other.box) < JUMP_IOU]
+        self._others = [*others[1 - OTHERS_REMEMBERED :], _Other(box, until)]
+
+
+def smoothed(before: Array, now: Array, smoothing: float) -> Array:
+    """Landmarks between the last frame's and this one's, point by point.
+
+    A point keeps the share `smoothing` of its last place as long as it moved by less than some 2 % of the face, and
+    none of it when it really moved: a mouth that opens is not damped.
+    """
+    if smoothing <= 0:
+        return now
+    size = max(1.0, float(np.ptp(now, axis=0).max()))
+    moved = np.linalg.norm(now - before, axis=1, keepdims=True) / (0.02 * size)
+    keep = smoothing * np.exp(-(moved**2))
+    return np.asarray(keep * before + (1 - keep) * now, np.float32)
+
+
+def iou(first: Array, second: Array) -> float:
+    """Intersection over union of two boxes, 0…1."""
+    w = min(first[2], second[2]) - max(first[0], second[0])
+    h = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(0.0, w) * max(0.0, h)
+    both = (first[2] - first[0]) * (first[3] - first[1]) + (second[2] - second[0]) * (second[3] - second[1])
+    return float(shared / (both - shared)) if both > shared else 0.0
+
+
+def landmark_box(landmarks: Array) -> Array:
+    """The tight box (4,) around (68, 2) points."""
+    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
+
+
+def _side(boxes: Array) -> Array:
+    return np.asarray(np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]))
+
+
+@dataclass(frozen=True)
+class _View:
+    """A part of a frame at another scale: `rgb`, and the way of coordinates there and back."""
+
+    rgb: Array
+    origin: Array  # x, y in the frame of its first pixel
+    scale: Array  # in x and y
+
+    @classmethod
+    def of(cls, frame: Frame, box: Array, reach: float, scale: float) -> _View:
+        """The square around a box, `reach` times its shorter side (the box itself where `reach` is 1)."""
+        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+        if reach != 1.0:
+            half = np.repeat(half.min() * reach, 2)
+        first, last = centre - half + 0.5, centre + half + 0.5
+        rgb, origin = frame.region((first[0], first[1], last[0], last[1]))
+        if rgb.size == 0 or scale == 1.0:
+            return cls(rgb, np.asarray(origin, float), np.ones(2))
+        size_wh = np.maximum(1, np.rint(np.array(rgb.shape[1::-1]) * scale)).astype(int)
+        exact = size_wh / rgb.shape[1::-1]
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return cls(
+            cv2.resize(rgb, (int(size_wh[0]), int(size_wh[1])), interpolation=how), np.asarray(origin, float), exact
+        )
+
+    def to_view(self, points: Array) -> Array:
+        """Points or boxes of the frame, x and y in turn along the last axis."""
+        pairs = np.asarray(points, float).reshape(-1, 2)
+        return np.asarray(((pairs - self.origin + 0.5) * self.scale - 0.5).reshape(points.shape))
+
+    def to_frame(self, points: Array) -> Array:
+        """The way back of `to_view`."""
+        pairs = np.asarray(points, float).reshape(-1, 2)
+        return np.asarray(((pairs + 0.5) / self.scale - 0.5 + self.origin).reshape(points.shape))

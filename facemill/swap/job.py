@@ -1,0 +1,162 @@
+"""One video of an archive as a piece of work that can be started any number of times.
+
+A job is plain data and goes to any worker. Its outcome is a small JSON file that is written last: whoever finds one
+that fits the job (same input, model and settings) and an output that is still as it was written has nothing to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facemill.errors import FacemillError, InputError
+from facemill.files import file_sha256, read_json, write_json
+from facemill.reasons import Reason, State
+from facemill.swap.converter import Receipt, SwapSettings, convert
+from facemill.swap.swapper import Swapper, load_swapper
+
+if TYPE_CHECKING:
+    from facemill.swap.tools import DlibTools
+
+Outcome = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionJob:
+    """Attributes:
+    video: the video's name in tables and messages.
+    source: path of the video; `output`: where it goes; `outcome`: path of the JSON that says how it went.
+    fingerprint: of everything but the input that decides about the output's bytes.
+    input_sha256: of the video as it was collected, where that is known.
+    """
+
+    video: str
+    source: str
+    output: str
+    outcome: str
+    model_dir: str
+    source_identity: str
+    target_identity: str
+    settings: SwapSettings
+    fingerprint: str
+    input_sha256: str | None = None
+
+
+def convert_one(job: ConversionJob) -> Outcome:
+    """Converts the video of a job, unless that has been done, and records the outcome.
+
+    Returns:
+        `status`, `error`, `detail`, and with status ok the fields of `Receipt` under `receipt`.
+
+    Raises:
+        FacemillError: what no other video would survive either: no model, a full disk.
+    """
+    before = finished(job)
+    if before is not None and before["status"] == State.OK:
+        return before
+    source, output = Path(job.source), Path(job.output)
+    outcome = _blank(job)
+    try:
+        outcome["input"] = _stamp(source)
+        outcome["input_sha256"] = _checked_sha256(job, source)
+        swapper = _swapper(job.model_dir, job.source_identity, job.target_identity, job.settings.device)
+        tools = _tools(job.settings.detector, swapper.device)
+        receipt = convert(source, output, swapper, tools, job.settings, input_sha256=outcome["input_sha256"])
+    except InputError as error:
+        output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
+        return record(job, outcome | {"status": error.reason.state, "error": error.reason, "detail": error.detail})
+    stamp = {"output": _stamp(output), "receipt": receipt.as_dict() | {"warnings": _warnings(receipt)}}
+    return record(job, outcome | stamp | {"status": State.OK})
+
+
+def finished(job: ConversionJob) -> Outcome | None:
+    """The recorded outcome, if it belongs to this job's input and settings and its output is as it was written."""
+    path = Path(job.outcome)
+    if not path.exists():
+        return None
+    try:
+        outcome: Outcome = read_json(path)
+        fits = outcome["fingerprint"] == job.fingerprint and _same_input(job, outcome)
+        whole = outcome["status"] != State.OK or _same_file(
+            Path(job.output), outcome["output"], outcome["receipt"]["output_sha256"]
+        )
+    except (FacemillError, KeyError, TypeError):  # not ours, or of an older version: as if it were not there
+        return None
+    return outcome if fits and whole else None
+
+
+def record(job: ConversionJob, outcome: Outcome) -> Outcome:
+    """Writes the outcome atomically and returns it."""
+    write_json(Path(job.outcome), outcome)
+    return outcome
+
+
+def lost(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
+    """Records that the job ended without an outcome of its own."""
+    return record(job, _blank(job) | {"status": reason.state, "error": reason, "detail": detail})
+
+
+def _blank(job: ConversionJob) -> Outcome:
+    keep = {"video": job.video, "fingerprint": job.fingerprint, "input_sha256": job.input_sha256}
+    return keep | {"input": None, "output": None, "receipt": None, "status": "", "error": None, "detail": None}
+
+
+def _warnings(receipt: Receipt) -> list[str]:
+    notes = list(receipt.warnings)
+    if receipt.frames_swapped == 0:
+        notes.append(f"{receipt.source_identity} was not seen: every frame is as it was")
+    if receipt.failures:
+        notes.append("frames that failed: " + ", ".join(f"{n} {reason}" for reason, n in receipt.failures.items()))
+    return notes
+
+
+def _checked_sha256(job: ConversionJob, source: Path) -> str:
+    try:
+        found = file_sha256(source)
+    except OSError as error:
+        raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+    if job.input_sha256 is not None and found != job.input_sha256:
+        raise InputError(Reason.UNREADABLE, "the file has changed since it was collected: run collect again")
+    return found
+
+
+def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
+    if job.input_sha256 is not None:
+        return bool(outcome["input_sha256"] == job.input_sha256)
+    return _same_file(Path(job.source), outcome["input"], outcome["input_sha256"])
+
+
+def _same_file(path: Path, stamp: dict[str, int] | None, sha256: str | None) -> bool:
+    """Whether a file is what it was: by size and time, and by content where only its time is another."""
+    if stamp is None or not path.is_file():
+        return False
+    now = _stamp(path)
+    return now == stamp or (now["bytes"] == stamp["bytes"] and file_sha256(path) == sha256)
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+@lru_cache(maxsize=1)
+def _swapper(model_dir: str, source: str, target: str, device: str) -> Swapper:
+    """A worker converts many videos with one model."""
+    return load_swapper(Path(model_dir), source, target, device)
+
+
+@lru_cache(maxsize=1)
+def _tools(detector: str, device: str) -> DlibTools:
+    from facemill.swap.tools import DlibTools
+
+    return DlibTools(detector, device)
+
+
+def describe(settings: SwapSettings) -> dict[str, Any]:
+    """What of the settings decides about the output's bytes, as plain values."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("decoder_threads", "device")}

@@ -1,0 +1,57 @@
+"""Where the new face replaces the old one: a soft mask from the landmarks, in the coordinates of the crop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+FOREHEAD = 0.18  # how far above the brows the mask reaches, in heights of the 68-point box
+_BROWS = slice(17, 27)
+
+
+def face_mask(landmarks: npt.NDArray[Any], size_px: int, feather: float) -> npt.NDArray[np.float32]:
+    """The hull of the face from chin to lower forehead, with a soft edge.
+
+    Args:
+        landmarks: (68, 2) in pixels of the upright, aligned crop.
+        size_px: side of the crop.
+        feather: width of the soft edge over the height of the landmarks' box, 0…0.5; 0 gives a hard edge.
+
+    Returns:
+        float32 (size_px, size_px) in 0…1; 0 along the crop's border: a face that reaches past it leaves no seam.
+    """
+    points = np.asarray(landmarks, np.float64)
+    height = max(1.0, float(np.ptp(points[:, 1])))
+    feather_px = feather * height
+    brows = points[_BROWS] - [0.0, FOREHEAD * height]
+    hull = cv2.convexHull(np.vstack([points, brows]).astype(np.float32))
+    mask = np.zeros((size_px, size_px), np.uint8)
+    # 4 fractional bits: a face that moves by half a pixel moves its mask by half a pixel
+    cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, lineType=cv2.LINE_AA, shift=4)
+    inside = mask.astype(np.float32) / 255.0
+    # The edge is pulled in before it is softened: beyond the jaw lies background that the net never learned.
+    inside *= _ramp(mask, feather_px)
+    return np.asarray(inside * _window(size_px, max(1.0, min(feather_px, 0.06 * size_px))), np.float32)
+
+
+def _ramp(mask: npt.NDArray[np.uint8], feather_px: float) -> npt.NDArray[np.float32]:
+    """0 at the hull's edge, rising smoothly to 1 over the feather."""
+    if feather_px < 1:
+        return np.ones(mask.shape, np.float32)
+    depth = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    return _smooth(np.asarray(depth, np.float32) / feather_px)
+
+
+def _window(size_px: int, margin_px: float) -> npt.NDArray[np.float32]:
+    edge = np.minimum(np.arange(size_px), np.arange(size_px)[::-1]) / margin_px
+    side = _smooth(edge.astype(np.float32))
+    return np.minimum(side[:, None], side[None, :])
+
+
+def _smooth(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Smoothstep: no visible line where the edge begins or ends."""
+    x = np.clip(x, 0.0, 1.0)
+    return np.asarray(x * x * (3.0 - 2.0 * x), np.float32)

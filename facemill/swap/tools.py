@@ -1,0 +1,45 @@
+"""What the finder sees with: a registered detector, dlib's landmarks and dlib's embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facemill.detect import Detector, build_detector
+from facemill.identity import Embedder
+from facemill.landmarks import Landmarks68
+
+Array = npt.NDArray[Any]
+NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 120 px: smaller ones there are somebody else's
+
+
+class DlibTools:
+    """One set for a process; not for two threads at a time."""
+
+    def __init__(self, detector: str = "hog", device: str = "cpu") -> None:
+        self._name, self._device = detector, device
+        self._near = build_detector(detector, min_face_px=NEAR_MIN_FACE_PX, device=device)
+        self._by_size: dict[int, Detector] = {}
+        self._landmarks = Landmarks68()
+        self._embedder = Embedder()
+
+    def search(self, picture: Array, min_face_px: float) -> Array:
+        """(N, 4) boxes of the faces in an RGB picture."""
+        size = max(12, round(min_face_px))
+        if size not in self._by_size:
+            self._by_size = {size: build_detector(self._name, min_face_px=size, device=self._device)}
+        return self._by_size[size].detect([picture])[0].boxes_xyxy.astype(float)
+
+    def near(self, picture: Array) -> Array:
+        """(N, 4) boxes of the faces of about 120 px in a small RGB picture."""
+        return self._near.detect([picture])[0].boxes_xyxy.astype(float)
+
+    def landmarks(self, picture: Array, boxes: Array, *, tracked: bool = False) -> Array:
+        """(N, 68, 2) points."""
+        return self._landmarks.predict(picture, boxes, "landmarks" if tracked else self._near.box_convention)
+
+    def embed(self, picture: Array, landmarks: Array) -> Array:
+        """(N, 128) embeddings."""
+        return np.asarray(self._embedder.embed(picture, landmarks))

@@ -1,0 +1,174 @@
+"""Frames of a video one after another, and an honest account of what could not be read.
+
+Broken packets are skipped, counted and bounded. A stream that ends before the container's own word is reported as cut:
+FFmpeg itself only logs that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.packet import Packet
+
+from facemill.errors import InputError
+from facemill.reasons import Reason
+from facemill.video.frame import SUBSAMPLING, Frame, colour_matrix, to_format, upright, working_format
+from facemill.video.info import VideoInfo, open_input, probe, video_stream
+
+MAX_CORRUPT_PACKETS = 64
+CUT_TOLERANCE_S = 0.5  # containers round their duration, some to whole frames of sound
+
+
+def read_frames(path: Path | str, *, threads: int = 0) -> Iterator[Frame]:
+    """All frames of a video, upright, in order of display: `frame.rgb`, `frame.pts`, `frame.time_base`.
+
+    Raises:
+        InputError: as `probe`; HDR_VIDEO; VIDEO_TRUNCATED when there are too many broken packets. A stream that is
+            merely cut short ends early without an error: `VideoReader` says so in `cut`.
+    """
+    with VideoReader(path, threads=threads) as reader:
+        yield from reader
+
+
+class VideoReader:
+    """Decodes one video stream; iterate once.
+
+    Attributes:
+        info: what `probe` found.
+        frames_read: frames handed out so far.
+        corrupt_packets: packets that could not be demuxed or decoded so far.
+        repaired_pts: frames whose timestamp was missing or did not rise, and was set to one that does.
+        cut: after the last frame, whether the stream ended before the container said it would.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        threads: int = 0,
+        pix_fmt: str | None = None,
+        max_corrupt_packets: int = MAX_CORRUPT_PACKETS,
+    ) -> None:
+        """`threads` for the decoder, 0 for one per core; `pix_fmt` one of `SUBSAMPLING`, by default the nearest."""
+        self.path = Path(path)
+        self.info: VideoInfo = probe(self.path)
+        if self.info.hdr:
+            raise InputError(Reason.HDR_VIDEO, f"transfer {self.info.colour.trc}, {self.info.bit_depth} bits")
+        self.pix_fmt = pix_fmt or working_format(self.info, tuple(SUBSAMPLING), odd_420=True)
+        self.frames_read = 0
+        self.corrupt_packets = 0
+        self.repaired_pts = 0
+        self.cut = False
+        self._threads = threads
+        self._max_corrupt = max_corrupt_packets
+        self._packets = 0
+        self._end_s = 0.0
+        self._last_pts: int | None = None
+        self._opened = open_input(self.path)
+        self._container = self._opened.__enter__()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._opened.__exit__(None, None, None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        stream = video_stream(self._container)
+        stream.codec_context.thread_type = "AUTO"  # frames and slices: half as fast again as slices alone
+        stream.codec_context.thread_count = self._threads
+        time_base = Fraction(stream.time_base or self.info.time_base)
+        matrix = colour_matrix(self.info.colour.space, self.info.width, self.info.height)
+        for packet in self._demux():
+            for picture in self._decode(packet):
+                duration = int(picture.duration or 0)
+                pts = self._rising(picture.pts, duration, time_base)
+                working = upright(to_format(picture, self.pix_fmt), self.info.rotation)
+                self.frames_read += 1
+                yield Frame(working, pts, time_base, duration, matrix)
+        self.cut = self._ended_early()
+
+    def warnings(self) -> list[str]:
+        """What a person should know about the input, after the last frame."""
+        notes = []
+        if self.cut:
+            stated = f" of {self.info.frames}" if self.info.frames else ""
+            notes.append(f"input is cut short: {self.frames_read}{stated} frames could be read")
+        if self.corrupt_packets:
+            missing = self._packets - self.frames_read
+            notes.append(
+                f"{self.corrupt_packets} broken packets were skipped, {missing} of {self._packets} frames are lost"
+            )
+        if self.repaired_pts:
+            notes.append(f"{self.repaired_pts} missing or falling timestamps were repaired")
+        if self.info.bit_depth > 8:
+            notes.append(f"{self.info.bit_depth} bits a channel became 8")
+        if self.info.rotation % 90:
+            notes.append(f"a rotation of {self.info.rotation} degrees was ignored")
+        if self.info.interlaced:
+            notes.append("interlaced input is converted as whole frames")
+        return notes
+
+    def _demux(self) -> Iterator[Packet[Any]]:
+        """Packets of the video stream, the last one empty; other streams only tell how far the file reaches."""
+        while True:
+            try:
+                for packet in self._container.demux():
+                    # A flush packet is empty; a missing dts alone is no sign of one.
+                    if packet.size == 0:
+                        if packet.stream.index == self.info.index:
+                            yield packet
+                        continue
+                    if packet.pts is not None and packet.time_base:
+                        self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    if packet.stream.index == self.info.index:
+                        self._packets += 1
+                        yield packet
+                return
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                self._count_corrupt(error)
+
+    def _decode(self, packet: Packet[Any]) -> list[av.VideoFrame]:
+        try:
+            return list(packet.decode())
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError as error:
+            self._count_corrupt(error)
+            return []
+
+    def _count_corrupt(self, error: av.error.FFmpegError) -> None:
+        self.corrupt_packets += 1
+        if self.corrupt_packets > self._max_corrupt:
+            raise InputError(
+                Reason.VIDEO_TRUNCATED, f"more than {self._max_corrupt} broken packets ({error.strerror})"
+            ) from error
+
+    def _rising(self, pts: int | None, duration: int, time_base: Fraction) -> int:
+        """The frame's pts if it is there and rises, else one step after the last."""
+        last = self._last_pts
+        if pts is None or (last is not None and pts <= last):
+            self.repaired_pts += 1
+            missing = pts is None
+            step = duration or (round(1 / (self.info.fps * time_base)) if self.info.fps else 1)
+            pts = 0 if last is None else last + (max(1, step) if missing else 1)
+        self._last_pts = pts
+        return pts
+
+    def _ended_early(self) -> bool:
+        # AVI counts ticks and Matroska nothing: only MP4's number of frames is one
+        if self.info.frames and "mp4" in self.info.container and self._packets < self.info.frames:
+            return True
+        duration = self._container.duration
+        start = self._container.start_time or 0
+        if not duration:
+            return False
+        tolerance_s = max(CUT_TOLERANCE_S, 0.02 * duration / av.time_base)
+        return self._end_s < (start + duration) / av.time_base - tolerance_s

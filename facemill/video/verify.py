@@ -1,0 +1,91 @@
+"""Re-opens a written video: that the file exists proves nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.video.stream
+
+from facemill.errors import InputError
+from facemill.reasons import Reason
+from facemill.video.info import open_input, video_stream
+
+
+def verify(
+    path: Path, pts: Sequence[int], time_base: Fraction, *, size: tuple[int, int], shifted: bool = False
+) -> Fraction:
+    """Checks a file against the frames that were put into it: their number and times, its size, both ends decodable.
+
+    Args:
+        pts: of every frame in order of display, in ticks of `time_base` seconds.
+        size: width and height in pixels.
+        shifted: all times may be later by one and the same amount, as Matroska makes them where sound starts below 0.
+
+    Returns:
+        That amount in seconds.
+
+    Raises:
+        InputError: CONVERSION_FAILED and what differs.
+    """
+    try:
+        with open_input(path) as container:
+            stream = video_stream(container)
+            found_size = (stream.width, stream.height)
+            if found_size != size:
+                raise _wrong(f"size {found_size}, expected {size}")
+            found, found_base = _packet_times(container, stream), Fraction(stream.time_base or 1)
+            shift = found[0] * found_base - pts[0] * time_base if shifted and found and len(pts) else Fraction(0)
+            _compare_times(found, pts, time_base, found_base, shift)
+        _decode_ends(path)
+        return shift
+    except av.error.FFmpegError as error:
+        raise _wrong(error.strerror or "") from error
+    except InputError as error:
+        raise error if error.reason == Reason.CONVERSION_FAILED else _wrong(str(error)) from error
+
+
+def _packet_times(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> list[int]:
+    times: list[int] = []
+    for packet in container.demux(stream):
+        if packet.size and packet.pts is None:
+            raise _wrong("a packet without a timestamp")
+        if packet.size and packet.pts is not None:
+            times.append(packet.pts)
+    return sorted(times)  # packets come in order of decoding
+
+
+def _compare_times(
+    found: list[int], pts: Sequence[int], time_base: Fraction, found_base: Fraction, shift: Fraction
+) -> None:
+    if len(found) != len(pts):
+        raise _wrong(f"{len(found)} frames, expected {len(pts)}")
+    if not pts:
+        raise _wrong("no frames")
+    for index, (written, expected) in enumerate(zip(found, pts, strict=True)):
+        # Equal on the output's own clock: exact wherever that is as fine as the source's.
+        if 2 * abs(written * found_base - expected * time_base - shift) > found_base:
+            raise _wrong(f"frame {index} at {float(written * found_base)} s, expected {float(expected * time_base)} s")
+    if any(later <= earlier for earlier, later in itertools.pairwise(found)):
+        raise _wrong("timestamps do not rise")
+
+
+def _decode_ends(path: Path) -> None:
+    """Decodes the first frame, then everything from the last key frame on."""
+    with open_input(path) as container:
+        stream = video_stream(container)
+        if next(container.decode(stream), None) is None:
+            raise _wrong("the first frame does not decode")
+        if stream.duration:
+            container.seek((stream.start_time or 0) + stream.duration, stream=stream)
+        if sum(1 for _ in container.decode(stream)) == 0:
+            raise _wrong("the last frames do not decode")
+
+
+def _wrong(detail: str) -> InputError:
+    return InputError(Reason.CONVERSION_FAILED, f"verification: {detail}")
