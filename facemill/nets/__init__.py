@@ -1,0 +1,68 @@
+"""Networks by the name and preset that ``params.yaml`` uses.
+
+A model is one module of this package whose file name is its name; it registers its builder with ``@register(name)``
+and lists its presets in ``PRESETS``. Nothing is imported before it is asked for, and adding a model touches no other
+file. How a model is trained stands apart, under the same name, in `facemill.train.objectives`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from facemill.errors import FacemillError
+
+__all__ = ["SwapModel", "build_model", "model_names", "register"]
+
+
+def build_model(name: str, preset: str, identities: Sequence[str]) -> SwapModel:
+    """An untrained model with random weights, on the CPU.
+
+    Raises:
+        FacemillError: no such model or preset (the message names those that there are), or identities it cannot take.
+    """
+    if name not in model_names():
+        raise FacemillError(f"no model {name!r}; there are {', '.join(model_names())}")
+    importlib.import_module(f"{__name__}.{name}")
+    return _BUILDERS[name](preset, identities)
+
+
+def model_names() -> list[str]:
+    """Names that `build_model` takes, sorted, found without importing one."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+class SwapModel(nn.Module):
+    """What every model offers to training, previews and conversion."""
+
+    identities: tuple[str, ...]
+    """The people it can draw."""
+    input_px: int
+    """Side of the square face that goes in and comes out."""
+
+    def forward(self, face: Tensor, identity: str) -> Tensor:
+        """(N, 3, P, P) RGB in 0…1 → the same pose, expression and light as `identity`, same shape and range.
+
+        Raises:
+            FacemillError: an identity that the model was not built for; the message names those that it knows.
+        """
+        raise NotImplementedError
+
+
+Builder = Callable[[str, Sequence[str]], SwapModel]
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Decorator that makes a builder ``(preset, identities) -> model`` known under `name`."""
+
+    def keep(builder: Builder) -> Builder:
+        _BUILDERS[name] = builder
+        return builder
+
+    return keep
+
+
+_BUILDERS: dict[str, Builder] = {}

@@ -1,0 +1,225 @@
+"""Checkpoints to go on from, and model folders to hand out. No pickle is ever written or read.
+
+A checkpoint is a folder `step-00001500` with everything that resuming to the same bits needs: weights, optimizer
+moments and random generators as tensors, the rest as JSON. It is written under a temporary name and becomes visible by
+one rename; the highest step is the one to go on from. A model folder is `weights.safetensors` with `model.json` beside
+it, all that conversion needs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from facemill.errors import FacemillError
+from facemill.files import TEMPORARY_PREFIX, read_json, write_json
+from facemill.nets import SwapModel, build_model
+
+WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
+TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
+MODEL_KEYS = ("name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "references")
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and up; the zip that torch.save makes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training run is, between two steps: tensors by name, and plain values."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
+    """Writes `folder/step-…` whole, then removes the older ones.
+
+    Raises:
+        FacemillError: the disk is full; the older checkpoint is untouched.
+    """
+    target = folder / f"step-{step:08d}"
+    with _atomic_folder(target) as temporary:
+        _save_tensors(temporary / TENSORS_FILE, checkpoint.tensors)
+        write_json(temporary / STATE_FILE, checkpoint.values)
+    for older in _checkpoints(folder):
+        if older != target:
+            shutil.rmtree(older)
+    return target
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint | None:
+    """The checkpoint of the highest step in `folder`; None where there is none.
+
+    Raises:
+        FacemillError: it is damaged.
+    """
+    found = _checkpoints(folder)
+    if not found:
+        return None
+    return Checkpoint(_load_tensors(found[-1] / TENSORS_FILE, device), read_json(found[-1] / STATE_FILE))
+
+
+def saved_step(folder: Path) -> int:
+    """The step that a run in this folder would go on from; 0 for a fresh one."""
+    found = _checkpoints(folder)
+    return int(found[-1].name.removeprefix("step-")) if found else 0
+
+
+def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any]) -> None:
+    """Writes a model folder atomically, in place of one that may be there.
+
+    Args:
+        folder: its name and place.
+        model: the trained model.
+        meta: at least `MODEL_KEYS`; `references` is `{identity: [[128 floats], …]}`.
+
+    Raises:
+        FacemillError: a key is missing, `meta` names other identities than the model, or the disk is full.
+    """
+    _check_meta(folder, meta)
+    if list(meta["identities"]) != list(model.identities):
+        raise FacemillError(f"the model draws {list(model.identities)}, its description says {meta['identities']}")
+    with _atomic_folder(folder) as temporary:
+        _save_tensors(temporary / WEIGHTS_FILE, model.state_dict())
+        write_json(temporary / MODEL_FILE, dict(meta))
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapModel, dict[str, Any]]:
+    """A trained model in evaluation mode, and its description.
+
+    Raises:
+        FacemillError: no model there, a pickle, a damaged file, or weights that are not this model's.
+    """
+    meta = read_json(folder / MODEL_FILE)
+    _check_meta(folder, meta)
+    weights = _load_tensors(folder / WEIGHTS_FILE, torch.device(device))
+    model = build_model(meta["name"], meta["preset"], meta["identities"])
+    _check_weights(folder / WEIGHTS_FILE, weights, model.state_dict())
+    model.to(device)
+    model.load_state_dict(weights)
+    return model.eval(), meta
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """An optimizer's moments as `prefix/PARAMETER_INDEX/NAME`."""
+    states = optimizer.state_dict()["state"]
+    return {f"{prefix}/{at}/{name}": tensor for at, state in states.items() for name, tensor in state.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    """Puts moments back. They take their parameter's memory layout: a fused step walks both in one order."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, tensor in tensors.items():
+        if key.startswith(f"{prefix}/"):
+            _, at, name = key.rsplit("/", 2)
+            parameter = parameters[int(at)]
+            kept = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor.clone()
+            optimizer.state[parameter][name] = kept.detach()
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: Path) -> None:
+    """Puts the weights named `prefix/…` into a module. Raises FacemillError where names or shapes differ."""
+    weights = {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}
+    _check_weights(origin, weights, module.state_dict())
+    module.load_state_dict(weights)
+
+
+def _check_meta(folder: Path, meta: Any) -> None:
+    missing = [key for key in MODEL_KEYS if not isinstance(meta, Mapping) or key not in meta]
+    if missing:
+        raise FacemillError(
+            f"{folder / MODEL_FILE} lacks {', '.join(missing)}: it is not a facemill model; train it again"
+        )
+
+
+def _check_weights(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    if missing := sorted(set(wanted) - set(found)):
+        raise FacemillError(
+            f"{path} lacks {len(missing)} weights, first {missing[0]}: it belongs to another model or preset"
+        )
+    if extra := sorted(set(found) - set(wanted)):
+        raise FacemillError(
+            f"{path} has {len(extra)} weights too many, first {extra[0]}: it belongs to another model or preset"
+        )
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            raise FacemillError(
+                f"{path}: {name} is {tuple(found[name].shape)}, this model wants {tuple(tensor.shape)}: "
+                "it belongs to another model or preset"
+            )
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:
+        if "os error 28" in str(error):  # safetensors wraps ENOSPC in an error of its own
+            raise FacemillError(
+                f"no space left to write {path.parent.name}: free some and run the same command again"
+            ) from error
+        raise
+
+
+def _load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    if not path.is_file():
+        pickled = [p.name for p in path.parent.glob("*") if p.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt", ".h5")]
+        hint = (
+            f"; {', '.join(pickled)} cannot be used: pickles can run code, only safetensors are read" if pickled else ""
+        )
+        raise FacemillError(f"{path} is missing{hint}: train the model, or name the folder that holds it")
+    with path.open("rb") as stream:
+        if stream.read(4).startswith(_PICKLE_STARTS) and not _plausible_header(path):
+            raise FacemillError(f"{path} is a pickle under another name: pickles can run code and are never loaded")
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FacemillError(f"{path} is damaged ({error}): delete its folder and train again") from error
+
+
+def _plausible_header(path: Path) -> bool:
+    """Whether the file starts as safetensors do: a header length within the file, then `{`."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return len(start) == 9 and int.from_bytes(start[:8], "little") < path.stat().st_size and start[8:] == b"{"
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """By rising step; only whole ones bear this name."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+@contextmanager
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `target` that takes its place after the block, flushed, or leaves no trace."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    retired = temporary.with_name(f"{temporary.name}-old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            _flush(path)
+        if target.exists():
+            target.rename(retired)
+        temporary.rename(target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

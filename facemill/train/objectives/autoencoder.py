@@ -1,0 +1,50 @@
+"""The autoencoder's objective (S13): give back the unbent face from the bent one, everybody with their own decoder.
+
+All identities go through the shared encoder in one batch; the loss of an identity reaches the encoder and that
+identity's decoder only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from facemill.errors import FacemillError
+from facemill.nets import SwapModel
+from facemill.nets.autoencoder import Autoencoder
+from facemill.train.losses import reconstruction
+from facemill.train.objectives import Batches, register
+
+TURN = "autoencoder"
+
+
+class AutoencoderObjective:
+    """One turn, one loss for each identity, named `reconstruction/IDENTITY`."""
+
+    turns = (TURN,)
+
+    def __init__(self, model: Autoencoder) -> None:
+        self.module: nn.Module = model
+        self._model = model
+
+    def parameters(self, turn: str) -> list[nn.Parameter]:
+        """Encoder and all decoders."""
+        return list(self._model.parameters())
+
+    def losses(self, turn: str, batch: Batches) -> dict[str, Tensor]:
+        """The weighted reconstruction loss of each identity in the batch."""
+        codes = self._model.encode(torch.cat([faces.warped for faces in batch.values()]))
+        pieces = torch.split(codes, [len(faces.warped) for faces in batch.values()])
+        losses = {}
+        for (identity, faces), code in zip(batch.items(), pieces, strict=True):
+            output = self._model.decode(code, identity)
+            losses[f"reconstruction/{identity}"] = reconstruction(output, faces.target, faces.weight)
+        return losses
+
+
+@register("autoencoder")
+def build(model: SwapModel) -> AutoencoderObjective:
+    """The objective of a model that `facemill.nets.autoencoder` built."""
+    if not isinstance(model, Autoencoder):
+        raise FacemillError(f"the autoencoder's objective cannot train a {type(model).__name__}")
+    return AutoencoderObjective(model)
