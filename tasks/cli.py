@@ -155,7 +155,7 @@ def version_compare(
     root: Root = _HERE,
 ) -> None:
     """Show what differs between two versions. Example: facemill version compare v1 v2"""
-    from tasks.versions import compare_versions, print_comparison
+    from tasks.comparison import compare_versions, print_comparison
 
     print_comparison(compare_versions(root.resolve(), first, second))
 

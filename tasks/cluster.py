@@ -8,10 +8,12 @@ fight over two cores.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any, Protocol
 
 from facemill.errors import FacemillError
@@ -23,23 +25,24 @@ MAX_IN_FLIGHT_PER_WORKER = 3
 class Pool(Protocol):
     """Runs a function over arguments and yields (index, result or exception) as they finish."""
 
-    workers: int
+    @property
+    def workers(self) -> int: ...
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]: ...
 
 
 @contextmanager
 def open_pool(params: ClusterParams) -> Iterator[Pool]:
-    """Opens the pool that the parameters name and closes it again.
+    """The pool that the parameters name. A cluster starts with the first work, so a stage without any starts none.
 
     Raises:
-        FacemillError: the scheduler cannot be reached or the cluster class cannot be loaded, with what to change.
+        FacemillError: (at the first work) no scheduler there, or a cluster class that cannot be loaded.
     """
     if params.kind == "inline":
         yield InlinePool()
         return
-    with _open_client(params) as client:
-        yield DaskPool(client)
+    with ExitStack() as opened:
+        yield DaskPool(lambda: opened.enter_context(_open_client(params)))
 
 
 def one_thread() -> None:
@@ -67,9 +70,16 @@ class InlinePool:
 class DaskPool:
     """Dask futures, with a bounded number in flight so that a long plan does not sit in the scheduler's memory."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+
+    @cached_property
+    def client(self) -> Any:
+        return self._connect()
+
+    @property
+    def workers(self) -> int:
+        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         from distributed import as_completed
@@ -143,7 +153,8 @@ def _make_cluster(params: ClusterParams) -> Any:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",  # a scheduler runs whatever it is sent: loopback only
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # any free port: several clusters may run on one machine
+        silence_logs=logging.ERROR,
         memory_limit=params.memory_limit,
         **params.options,
     )

@@ -119,7 +119,7 @@ def run_shards(
     function: ShardFunction,
     lost_row: LostRow,
     schema: pa.Schema,
-    pool_of: Callable[[], Any],
+    pool: Pool,
     *,
     retry: bool = False,
     unit: str = "shards",
@@ -132,7 +132,7 @@ def run_shards(
         function: makes the table of a shard; runs in a worker, must be importable there.
         lost_row: the row of an item that killed its worker or raised.
         schema: of the parts.
-        pool_of: opens the pool (a context manager); not called when nothing is to do.
+        pool: where the function runs; untouched when nothing is to do.
         retry: also redo the parts that hold failed rows.
 
     Returns:
@@ -145,7 +145,7 @@ def run_shards(
         _drop_failed(work, shards, schema)
     waiting = [shard for shard in shards if not _part(work, shard).exists()]
     if waiting:
-        with track(work.stage, len(shards), unit, len(shards) - len(waiting)) as progress, pool_of() as pool:
+        with track(work.stage, len(shards), unit, len(shards) - len(waiting)) as progress:
             blamed = _first_pass(work, waiting, function, pool, progress.advance)
             for shard in blamed:
                 _alone(work, shard, function, lost_row, schema, pool)

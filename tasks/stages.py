@@ -38,13 +38,13 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
     params = load_params(root)
     module = importlib.import_module(f"tasks.{name}")
-    with _only_one(root, name), _termination_is_an_interrupt():
+    with only_one(root, name), _termination_is_an_interrupt():
         totals: Totals = module.run(params, root, retry=retry)
     return totals
 
 
 @contextmanager
-def _only_one(root: Path, name: str) -> Iterator[None]:
+def only_one(root: Path, name: str) -> Iterator[None]:
     """Two runs of one stage would fight over its scratch folder. The lock dies with its process."""
     path = root / WORK_FOLDER / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)

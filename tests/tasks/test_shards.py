@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,17 @@ from facemill import schema, tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.reasons import Reason
-from tasks.cluster import InlinePool, open_pool
+from tasks.cluster import InlinePool, Pool, open_pool
 from tasks.params import ClusterParams
 from tasks.shards import Shard, Totals, count_rows, finish, open_work, plan_shards, publish, run_shards
 
-inline = partial(nullcontext, InlinePool())
-two_workers = partial(open_pool, ClusterParams(kind="local", workers=2))
+inline = InlinePool()
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Pool]:
+    with open_pool(ClusterParams(kind="local", workers=2)) as pool:
+        yield pool
 
 
 def double(shard: Shard) -> pa.Table:
@@ -56,7 +60,7 @@ def states(folder: Path) -> dict[str, dict[str, int]]:
     return count_rows(folder, schema.RAW)
 
 
-def test_one_process_and_two_workers_give_the_same_bytes(tmp_path: Path) -> None:
+def test_one_process_and_two_workers_give_the_same_bytes(tmp_path: Path, two_workers: Pool) -> None:
     alone = run(tmp_path / "a", list(range(10)))
     together = run(tmp_path / "b", list(range(10)), two_workers)
     assert folder_sha256(alone) == folder_sha256(together)
@@ -70,7 +74,7 @@ def test_a_row_that_raises_costs_only_itself(tmp_path: Path) -> None:
     assert (row["sample_id"], row["detail"]) == ("-2", "RuntimeError: poison")
 
 
-def test_a_row_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
+def test_a_row_that_kills_its_worker_costs_only_itself(tmp_path: Path, two_workers: Pool) -> None:
     out = run(tmp_path, [0, 1, 2, 3, -2, 5, 6, 7, 8], two_workers)
     assert states(out) == {"ok": {"": 8}, "failed": {"worker_killed": 1}}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from facemill.errors import FacemillError
-from tasks.stages import _only_one, _termination_is_an_interrupt, run_stage
+from tasks.stages import only_one, _termination_is_an_interrupt, run_stage
 
 
 def test_an_unknown_stage_names_the_known_ones(tmp_path: Path) -> None:
@@ -18,10 +18,10 @@ def test_an_unknown_stage_names_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_a_stage_runs_once_at_a_time(tmp_path: Path) -> None:
-    with _only_one(tmp_path, "train"):
-        with pytest.raises(FacemillError, match="stage train is already running"), _only_one(tmp_path, "train"):
+    with only_one(tmp_path, "train"):
+        with pytest.raises(FacemillError, match="stage train is already running"), only_one(tmp_path, "train"):
             pass
-        with _only_one(tmp_path, "convert"):
+        with only_one(tmp_path, "convert"):
             pass
 
 

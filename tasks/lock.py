@@ -1,0 +1,73 @@
+"""dvc.lock, read and merged: which bytes each stage had and made."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from tasks.stages import REFRESH_STAGES
+
+LOCK_FILE = "dvc.lock"
+DATASET, METRICS = "data/dataset", "data/metrics/"
+
+Lock = dict[str, Any]
+
+
+def parse(content: bytes) -> Lock:
+    """The lock as plain values; nothing, or an empty file, is an empty lock."""
+    from ruamel.yaml import YAML  # as DVC has it: to another reader, a hash such as 12e34… is a number
+
+    return YAML(typ="safe").load(content.decode()) or {}
+
+
+def dump(lock: Lock) -> bytes:
+    """The file's content."""
+    from ruamel.yaml import YAML
+
+    stream = BytesIO()
+    YAML().dump(lock, stream)
+    return stream.getvalue()
+
+
+def stages(lock: Lock) -> dict[str, Any]:
+    """Stage name → what it had (`deps`, `params`) and made (`outs`)."""
+    found: dict[str, Any] = lock.get("stages", {})
+    return found
+
+
+def refresh_stages(lock: Lock) -> list[str]:
+    """The refresh stages that have run."""
+    return [name for name in REFRESH_STAGES if name in stages(lock)]
+
+
+def dataset_stage(lock: Lock) -> str | None:
+    """Name of the stage that made the dataset."""
+    return next((name for name, entry in stages(lock).items() if _out_hash(entry, DATASET)), None)
+
+
+def dataset_hash(lock: Lock) -> str | None:
+    """DVC's hash of the dataset; None where there is none yet."""
+    return next((found for entry in stages(lock).values() if (found := _out_hash(entry, DATASET))), None)
+
+
+def metrics_files(lock: Lock) -> list[str]:
+    """What the refresh stages made below data/metrics: small files that DVC does not keep in its cache."""
+    outs = [out for name in refresh_stages(lock) for out in stages(lock)[name].get("outs", [])]
+    return [out["path"] for out in outs if out["path"].startswith(METRICS)]
+
+
+def cached_hashes(lock: Lock) -> list[str]:
+    """DVC's hashes of what the refresh stages made, metrics left out."""
+    outs = [out for name in refresh_stages(lock) for out in stages(lock)[name].get("outs", [])]
+    return [out["md5"] for out in outs if not out["path"].startswith(METRICS)]
+
+
+def merged(present: Lock, wanted: Lock) -> Lock:
+    """The refresh stages of the wanted lock, every other stage as it is at present."""
+    later = {name: entry for name, entry in stages(present).items() if name not in REFRESH_STAGES}
+    refresh = {name: entry for name, entry in stages(wanted).items() if name in REFRESH_STAGES}
+    return wanted | {"stages": refresh | later}
+
+
+def _out_hash(entry: dict[str, Any], path: str) -> str | None:
+    return next((out["md5"] for out in entry.get("outs", []) if out["path"] == path), None)

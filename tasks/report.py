@@ -1,0 +1,148 @@
+"""The report: one HTML page that a person opens, and the same numbers for `dvc metrics`.
+
+    tables, metrics, training history, videos ──► data/report/report.html   (one file, no requests, a few MB)
+                                              └─► data/report/metrics.json
+
+Every section works without what the stages before it have not made yet, and says so. A row of this stage is a video of
+the archive: `ok` when it was measured or there was nothing to measure, `failed` when a converted one could not be.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import jinja2
+import yaml
+
+from facemill import __version__
+from facemill.errors import FacemillError
+from facemill.files import write_bytes, write_json
+from facemill.measures import PSNR_CAP_DB
+from facemill.reasons import Reason, State
+from tasks.params import Params
+from tasks.report_page.dataset import DatasetSection, gather_dataset
+from tasks.report_page.stages import gather_stages, stages_metrics
+from tasks.report_page.thumbnails import Album
+from tasks.report_page.training import TrainingSection, gather_training
+from tasks.report_page.videos import VideosSection, gather_videos
+from tasks.shards import Totals
+
+PAGE, METRICS = "report.html", "metrics.json"
+_TEMPLATES = Path(__file__).parent / "report_page"
+
+
+def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
+    """Writes `data/report/report.html` and `metrics.json`. `retry` changes nothing: the report is always made anew.
+
+    Raises:
+        FacemillError: a table or file of another version, or a full disk.
+    """
+    start = time.monotonic()
+    album = Album()
+    # In this order pictures are given bytes of the page's budget; the videos are what most people open it for.
+    videos = gather_videos(root, params, album)
+    training = gather_training(root, album)
+    dataset = gather_dataset(root, params, album)
+    stages = gather_stages(root)
+    metrics = {
+        "dataset": dataset.metrics() if dataset else {},
+        "training": training.metrics() if training else {},
+        "stages": stages_metrics(stages),
+        **(videos.metrics() if videos else {}),
+    }
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=params.report.title,
+            params=params,
+            parameters=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            version=dataset_version(root),
+            dataset=dataset,
+            training=training,
+            videos=videos,
+            stages=stages,
+            tiles=_tiles(dataset, training, videos),
+            psnr_cap=PSNR_CAP_DB,
+            refused=album.refused,
+            facemill_version=__version__,
+            style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        )
+    )
+    write_bytes(root / "data" / "report" / PAGE, page.encode())
+    write_json(root / "data" / "report" / METRICS, metrics)
+    return _totals(videos, time.monotonic() - start)
+
+
+def dataset_version(root: Path) -> str | None:
+    """The name of the saved version that holds the dataset as it is, if there is one."""
+    from tasks.versions import list_versions
+
+    try:
+        locked = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
+        outputs = locked["stages"]["curate"]["outs"]
+        current = next(out["md5"] for out in outputs if out["path"] == "data/dataset")
+        return next((one.name for one in reversed(list_versions(root)) if one.dataset == current), None)
+    except (FacemillError, OSError, yaml.YAMLError, KeyError, TypeError, StopIteration):
+        return None  # no DVC, no git or no version: the fingerprint alone is shown
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"n": _whole, "f": _fixed, "short": _short}
+    return environment
+
+
+def _tiles(
+    dataset: DatasetSection | None, training: TrainingSection | None, videos: VideosSection | None
+) -> list[dict[str, str]]:
+    """The few numbers on top."""
+    tiles = []
+    if dataset:
+        counts = dataset.metrics()
+        note = f"{_whole(counts['train'])} to train with, {_whole(counts['val'])} to validate with"
+        tiles.append({"label": "faces accepted", "value": _whole(counts["accepted"]), "note": note})
+    if training and "steps" in training.model:
+        note = ", ".join(str(training.model[key]) for key in ("name", "preset") if key in training.model)
+        tiles.append({"label": "training steps", "value": _whole(training.model["steps"]), "note": note})
+    if videos:
+        unhappy = videos.states["rejected"] + videos.states["failed"]
+        note = f"{_whole(unhappy)} with a reason why not" if unhappy else "all of the archive"
+        value = f"{_whole(videos.states['ok'])} of {_whole(videos.total)}"
+        tiles.append({"label": "videos converted", "value": value, "note": note})
+        frames = videos.frames
+        note = f"of {_whole(frames['in'])}; {_whole(frames['failed'])} failed"
+        tiles.append({"label": "frames swapped", "value": _whole(frames["swapped"]), "note": note})
+    if videos and videos.overall.frames:
+        medians = videos.overall.medians
+        note = f"was {medians['target_before']:.2f}; under 0.6 is the same person"
+        tiles.append({"label": "distance to the target", "value": f"{medians['target_after']:.2f}", "note": note})
+        note = "of the eyes' distance: expression kept"
+        tiles.append({"label": "landmark error", "value": f"{medians['landmark_error']:.1f} %", "note": note})
+    return tiles
+
+
+def _totals(videos: VideosSection | None, seconds: float) -> Totals:
+    if videos is None or not videos.total:
+        return Totals("report", 0, {}, seconds)
+    counts: dict[str, dict[str, int]] = {State.OK: {"": videos.total - videos.unmeasured}}
+    if videos.unmeasured:
+        counts[State.FAILED] = {Reason.UNREADABLE: videos.unmeasured}
+    return Totals("report", videos.total, counts, seconds)
+
+
+def _whole(value: float | None) -> str:
+    """1234 -> 1,234; nothing for None."""
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}"
+
+
+def _short(value: float) -> str:
+    """Four significant digits, whole numbers whole."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,278 @@
+"""The report's section on the dataset: the way from pictures to training faces, and who fell by the way.
+
+Only narrow columns are read whole; pictures are fetched for the few rows that are shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from facemill import schema, tables
+from facemill.files import folder_sha256
+from facemill.measures import spread
+from facemill.reasons import Reason, State
+from tasks.params import Params
+from tasks.report_page.charts import histogram
+from tasks.report_page.thumbnails import Album, pictures_of
+
+FACE_PX, PICTURE_PX = 104, 132
+MAX_PICTURES = 8
+"""Of rejected pictures by reason."""
+MAX_FILES = 40
+MAX_IDENTITIES = 12
+"""With a contact sheet of their own; the funnel and the counts hold all."""
+_FACE_COLUMNS = ["face_id", "identity", "role", "sample_id", "sharpness", "yaw", "distance", "face_px", "split"]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture with what is said below it; `uri` is None where it could not be shown."""
+
+    uri: str | None
+    caption: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Thumbnails under a heading; `total` counts also those that are not shown."""
+
+    heading: str
+    note: str
+    total: int
+    thumbnails: list[Thumbnail]
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """Of one identity: how many are left after each step."""
+
+    identity: str
+    steps: list[tuple[str, int]]
+    train: int
+    val: int
+
+    @property
+    def most(self) -> int:
+        return max([count for _, count in self.steps] + [1])
+
+    def counts(self) -> dict[str, int]:
+        return {name.replace(" ", "_"): count for name, count in self.steps}
+
+
+@dataclass(frozen=True)
+class DatasetSection:
+    fingerprint: str | None
+    funnels: list[Funnel]
+    kept: list[Sheet]
+    rejected: list[Sheet]
+    pictures: list[Sheet]
+    files: list[dict[str, str]]
+    files_total: int
+    histograms: list[tuple[str, str, Markup]]
+
+    def metrics(self) -> dict[str, Any]:
+        """Accepted faces by split and identity, as plain values."""
+        return {
+            "fingerprint": self.fingerprint,
+            "accepted": sum(funnel.train + funnel.val for funnel in self.funnels),
+            "train": sum(funnel.train for funnel in self.funnels),
+            "val": sum(funnel.val for funnel in self.funnels),
+            "identities": {
+                funnel.identity: {**funnel.counts(), "train": funnel.train, "val": funnel.val}
+                for funnel in self.funnels
+            },
+        }
+
+
+def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection | None:
+    """Reads the tables of the refresh; None where not even `raw` is there.
+
+    Raises:
+        FacemillError: a table of another version.
+    """
+    data = root / "data"
+    rows = {
+        "raw": _rows(data / "raw", schema.RAW, ["sample_id", "identity", "role", "source", "url"]),
+        "unique": _rows(
+            data / "unique", schema.UNIQUE, ["sample_id", "identity", "role", "url", "keep", "duplicate_of"]
+        ),
+        "faces": _rows(data / "faces", schema.FACES, ["sample_id", "identity", "role", "url"]),
+        "dataset": _rows(data / "dataset", schema.DATASET, _FACE_COLUMNS),
+    }
+    if not any(rows.values()):
+        return None
+    collected = [row for row in rows["dataset"] if row["role"] == "sample"]
+    files = [_file(row) for row in rows["raw"] if row["status"] == State.FAILED]
+    return DatasetSection(
+        fingerprint=folder_sha256(data / "dataset") if rows["dataset"] else None,
+        funnels=[_funnel(name, rows) for name in sorted({row["identity"] for row in rows["raw"] + rows["dataset"]})],
+        kept=_kept_sheets(data, collected, params, album),
+        rejected=_rejected_sheets(data, collected, params, album),
+        pictures=_picture_sheets(data, rows["unique"] + rows["faces"], album),
+        files=files[:MAX_FILES],
+        files_total=len(files),
+        histograms=_histograms(collected, params),
+    )
+
+
+def _rows(folder: Path, table: Any, columns: list[str]) -> list[dict[str, Any]]:
+    if not folder.is_dir():
+        return []
+    loaded: list[dict[str, Any]] = tables.read_table(folder, table, [*columns, "status", "error", "detail"]).to_pylist()
+    return loaded
+
+
+def _funnel(identity: str, rows: dict[str, list[dict[str, Any]]]) -> Funnel:
+    """Pictures of role `sample`, references left out: they define the person and were chosen by hand."""
+    of = {
+        name: [row for row in table if row["identity"] == identity and row["role"] == "sample"]
+        for name, table in rows.items()
+    }
+    accepted = [row for row in of["dataset"] if row["status"] == State.OK]
+    with_face = {row["sample_id"] for row in of["faces"] if row["status"] == State.OK}
+    splits = Counter(row["split"] for row in accepted)
+    steps = [
+        ("collected", len(of["raw"])),
+        ("readable", _ok(of["raw"])),
+        ("unique", sum(bool(row["keep"]) for row in of["unique"])),
+        ("with a face", len(with_face)),
+        ("faces", _ok(of["faces"])),
+        ("accepted", len(accepted)),
+    ]
+    return Funnel(identity, steps, splits["train"], splits["val"])
+
+
+def _kept_sheets(data: Path, rows: Sequence[dict[str, Any]], params: Params, album: Album) -> list[Sheet]:
+    """A sheet an identity: faces spread evenly from the most to the least alike."""
+    by_identity = _grouped((row for row in rows if row["status"] == State.OK), "identity")
+    sheets = []
+    for identity in sorted(by_identity)[:MAX_IDENTITIES]:
+        faces = sorted(by_identity[identity], key=lambda row: (row["distance"] or 0.0, row["face_id"]))
+        chosen = spread(faces, params.report.faces_per_sheet)
+        captions = [_number(row["distance"], "{:.2f}") for row in chosen]
+        thumbnails = _face_thumbnails(data, chosen, captions, album)
+        sheets.append(
+            Sheet(identity, "from the most to the least alike; distance to the references", len(faces), thumbnails)
+        )
+    return sheets
+
+
+def _rejected_sheets(data: Path, rows: Sequence[dict[str, Any]], params: Params, album: Album) -> list[Sheet]:
+    by_reason = _grouped((row for row in rows if row["status"] != State.OK and row["face_id"]), "error")
+    share = max(6, params.report.faces_per_sheet // max(1, len(by_reason)))
+    sheets = []
+    for reason in sorted(by_reason):
+        faces = sorted(by_reason[reason], key=lambda row: str(row["face_id"]))
+        chosen = spread(faces, share)
+        thumbnails = _face_thumbnails(data, chosen, [_why(row) for row in chosen], album)
+        if any(thumbnail.uri for thumbnail in thumbnails):
+            sheets.append(Sheet(_code_words(reason), sentence(reason), len(faces), thumbnails))
+    return sheets
+
+
+def _picture_sheets(data: Path, rows: Sequence[dict[str, Any]], album: Album) -> list[Sheet]:
+    """Whole pictures that never became a face: near duplicates and pictures without one."""
+    shown_reasons = (Reason.NEAR_DUPLICATE, Reason.NO_FACE)
+    by_reason = _grouped((row for row in rows if row["error"] in shown_reasons), "error")
+    sheets = []
+    for reason in sorted(by_reason):
+        unique = {row["sample_id"]: row for row in by_reason[reason]}
+        chosen = [unique[name] for name in spread(sorted(unique), MAX_PICTURES)]
+        found = pictures_of(data / "raw", schema.RAW, "sample_id", "image", {row["sample_id"] for row in chosen})
+        thumbnails = [
+            Thumbnail(uri, str(row["identity"]), str(row["url"] or ""))
+            for row in chosen
+            if (uri := album.add_encoded(found.get(row["sample_id"]), PICTURE_PX))
+        ]
+        if thumbnails:
+            sheets.append(Sheet(_code_words(reason), sentence(reason), len(unique), thumbnails))
+    return sheets
+
+
+def _face_thumbnails(
+    data: Path, rows: Sequence[dict[str, Any]], captions: Sequence[str], album: Album
+) -> list[Thumbnail]:
+    wanted = {row["face_id"] for row in rows}
+    crops = pictures_of(data / "dataset", schema.DATASET, "face_id", "crop", wanted)
+    if missing := wanted - crops.keys():  # rejected rows may have left their crop in `faces`
+        crops |= pictures_of(data / "faces", schema.FACES, "face_id", "crop", missing)
+    return [
+        Thumbnail(
+            album.add_encoded(crops.get(row["face_id"]), FACE_PX), caption, f"{row['identity']} · {row['face_id']}"
+        )
+        for row, caption in zip(rows, captions, strict=True)
+    ]
+
+
+def _histograms(rows: Sequence[dict[str, Any]], params: Params) -> list[tuple[str, str, Markup]]:
+    """(heading, what the dashed line is, chart) for accepted and rejected faces."""
+    limits = params.curate
+    plans = [
+        ("Distance to the references", "distance", (limits.identity_distance,)),
+        ("Yaw, degrees", "yaw", (-limits.max_yaw_deg, limits.max_yaw_deg)),
+        ("Sharpness", "sharpness", (limits.min_sharpness,)),
+    ]
+    drawn = []
+    for heading, column, marks in plans:
+        groups = {
+            "accepted": [row[column] for row in rows if row["status"] == State.OK and row[column] is not None],
+            "rejected": [row[column] for row in rows if row["status"] != State.OK and row[column] is not None],
+        }
+        if any(groups.values()):
+            limit = " and ".join(f"{mark:g}" for mark in marks).replace("-", "−")
+            drawn.append((heading, f"limit {limit}", histogram(groups, label=heading, limits=marks)))
+    return drawn
+
+
+def sentence(reason: str | None) -> str:
+    """What a reason code means; the code itself where it is none of ours."""
+    try:
+        return Reason(reason or "").sentence
+    except ValueError:
+        return reason or ""
+
+
+def _file(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "name": str(row["url"] or row["sample_id"] or "?"),
+        "identity": str(row["identity"] or ""),
+        "reason": sentence(row["error"]),
+        "detail": str(row["detail"] or ""),
+    }
+
+
+def _why(row: dict[str, Any]) -> str:
+    """The number that decided, where there is one."""
+    texts = {
+        Reason.OTHER_IDENTITY: _number(row["distance"], "{:.2f}"),
+        Reason.BLURRED: _number(row["sharpness"], "{:.0f}"),
+        Reason.EXTREME_POSE: _number(row["yaw"], "{:.0f}°"),
+        Reason.FACE_TOO_SMALL: _number(row["face_px"], "{:.0f} px"),
+    }
+    return texts.get(row["error"], "")
+
+
+def _number(value: float | None, pattern: str) -> str:
+    return "" if value is None else pattern.format(value).replace("-", "−")
+
+
+def _code_words(reason: str | None) -> str:
+    return (reason or "unknown").replace("_", " ")
+
+
+def _ok(rows: Sequence[dict[str, Any]]) -> int:
+    return sum(row["status"] == State.OK for row in rows)
+
+
+def _grouped(rows: Iterable[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[str(row[key])].append(row)
+    return groups

@@ -1,0 +1,88 @@
+"""The report's tables on the stages: rows by state and reason, seconds and rates, from `data/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facemill.files import read_json
+from facemill.reasons import State
+from tasks.report_page.dataset import sentence
+
+STAGES = {
+    "collect": "pictures",
+    "dedup": "pictures",
+    "extract": "pictures",
+    "curate": "faces",
+    "train": "faces",
+    "convert": "videos",
+}
+"""Stage -> what its rows are."""
+_KNOWN = {"in", "ok", "rejected", "failed", "reasons", "seconds", "worker_seconds", "per_second"}
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One stage's metrics; `ran` is false where its file is missing."""
+
+    name: str
+    unit: str
+    ran: bool
+    rows_in: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    reasons: list[tuple[str, str, int]] = field(default_factory=list)
+    """(code in words, what it means, rows), most frequent first."""
+    seconds: float = 0.0
+    worker_seconds: float = 0.0
+    per_second: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """(state, % of all rows) for a bar."""
+        return [(state, 100 * count / self.rows_in) for state, count in self.states.items() if count and self.rows_in]
+
+    @property
+    def rates(self) -> list[tuple[str, float]]:
+        """(`frames_per_second` in words, value): what the stage says beside its rows."""
+        scalars = {k: v for k, v in self.extra.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        return [(name.replace("_per_second", "/s").replace("_", " "), value) for name, value in scalars.items()]
+
+
+def gather_stages(root: Path) -> list[StageLine]:
+    """One line a stage, in the order of the pipeline.
+
+    Raises:
+        FacemillError: a file of metrics is broken.
+    """
+    return [_line(root / "data" / "metrics" / f"{name}.json", name, unit) for name, unit in STAGES.items()]
+
+
+def stages_metrics(lines: list[StageLine]) -> dict[str, Any]:
+    """Seconds and rates by stage, as plain values."""
+    return {
+        line.name: {"in": line.rows_in, **line.states, "seconds": line.seconds, "per_second": line.per_second}
+        for line in lines
+        if line.ran
+    }
+
+
+def _line(path: Path, name: str, unit: str) -> StageLine:
+    if not path.is_file():
+        return StageLine(name, unit, ran=False)
+    values: Mapping[str, Any] = read_json(path)
+    reasons = sorted(values.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
+    return StageLine(
+        name,
+        unit,
+        ran=True,
+        rows_in=int(values.get("in", 0)),
+        states={str(state): int(values.get(str(state), 0)) for state in State},
+        reasons=[(code.replace("_", " "), sentence(code), count) for code, count in reasons],
+        seconds=float(values.get("seconds", 0.0)),
+        worker_seconds=float(values.get("worker_seconds", 0.0)),
+        per_second=values.get("per_second"),
+        extra={key: value for key, value in values.items() if key not in _KNOWN},
+    )

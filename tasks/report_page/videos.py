@@ -1,0 +1,223 @@
+"""The report's section on the videos: what became of each, what it looks like, how good the swap is.
+
+Every video stands in the list; strips and measures are made for at most `MAX_DETAILED` of those that were converted,
+spread evenly over the archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from facemill import schema, tables
+from facemill.detect import build_detector
+from facemill.errors import InputError
+from facemill.files import read_json
+from facemill.measures import MeasuredFrame, Summary, SwapMeter, measure_video, spread, summarize
+from facemill.pictures import RGB
+from facemill.reasons import State
+from facemill.sheets import around, to_height
+from tasks.params import FolderArchive, Params
+from tasks.progress import track
+from tasks.report_page.charts import dumbbells
+from tasks.report_page.dataset import sentence
+from tasks.report_page.thumbnails import Album
+
+MAX_DETAILED = 12
+MAX_LISTED = 300
+STRIP_PX = 300
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A frame before and after, as data URIs, with its caption."""
+
+    before: str
+    after: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """One row of the archive."""
+
+    number: int
+    row: dict[str, Any]
+    reason: str
+    pairs: list[Pair] = field(default_factory=list)
+    summary: Summary | None = None
+    chart: Markup | None = None
+    problem: str | None = None
+    """Why there are no measures, in words."""
+
+    @property
+    def name(self) -> str:
+        return str(self.row["video"])
+
+    @property
+    def detailed(self) -> bool:
+        return bool(self.pairs or self.problem)
+
+
+@dataclass(frozen=True)
+class VideosSection:
+    entries: list[VideoEntry]
+    total: int
+    overall: Summary
+    states: dict[str, int]
+    frames: dict[str, int]
+    unmeasured: int
+    """Converted videos that could not be measured."""
+
+    def metrics(self) -> dict[str, Any]:
+        """Counts and medians, for all and by video, as plain values."""
+        by_video = {
+            entry.name: {"state": entry.row["status"], **_frame_counts(entry.row), **_summary_values(entry.summary)}
+            for entry in self.entries
+        }
+        totals = {"total": self.total, **self.states, **{f"frames_{name}": n for name, n in self.frames.items()}}
+        return {"videos": totals, "swap": self.overall.as_dict(), "by_video": by_video}
+
+
+def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | None:
+    """Reads `data/conversions` and measures the converted videos; None where nothing was converted.
+
+    Raises:
+        FacemillError: a table of another version, or a model folder that cannot be read.
+    """
+    folder = root / "data" / "conversions"
+    if not folder.is_dir():
+        return None
+    rows = sorted(tables.read_table(folder, schema.CONVERSIONS).to_pylist(), key=lambda row: str(row["video"]))
+    converted = [row["video"] for row in rows if row["status"] == State.OK and row["frames_swapped"]]
+    detailed = set(spread(converted, MAX_DETAILED))
+    entries, frames = [], []
+    meters = _Meters(root, params)
+    with track("report", len(detailed), "videos") as progress:
+        for number, row in enumerate(rows, 1):
+            if row["video"] not in detailed:
+                entries.append(VideoEntry(number, row, sentence(row["error"])))
+                continue
+            entry, measured = _detailed(number, root, params, row, meters, album)
+            entries.append(entry)
+            frames += measured
+            progress.advance()
+    names = ("in", "out", "swapped", "passed", "failed")
+    return VideosSection(
+        entries=_listed(entries),
+        total=len(entries),
+        overall=summarize(frames),
+        states={str(state): sum(row["status"] == state for row in rows) for state in State},
+        frames={name: sum(row[f"frames_{name}"] or 0 for row in rows) for name in names},
+        unmeasured=sum(entry.problem is not None for entry in entries),
+    )
+
+
+class _Meters:
+    """One `SwapMeter` a pair of identities, made when it is first needed."""
+
+    def __init__(self, root: Path, params: Params) -> None:
+        self._model_path = root / "data" / "model" / "model.json"
+        self._params = params.convert
+        self._made: dict[tuple[str, str], SwapMeter] = {}
+
+    def of(self, source: str, target: str) -> SwapMeter | None:
+        """None where the model is gone or holds no references of one of them."""
+        if (source, target) not in self._made:
+            model = read_json(self._model_path) if self._model_path.is_file() else {}
+            references = model.get("references", {})
+            if not references.get(source) or not references.get(target):
+                return None
+            self._made[source, target] = SwapMeter(
+                build_detector(self._params.detector, min_face_px=self._params.min_face_px),
+                np.asarray(references[source], np.float32),
+                np.asarray(references[target], np.float32),
+                coverage=float(model.get("train_coverage", 1.1)),
+                identity_distance=self._params.identity_distance,
+            )
+        return self._made[source, target]
+
+
+def _detailed(
+    number: int, root: Path, params: Params, row: dict[str, Any], meters: _Meters, album: Album
+) -> tuple[VideoEntry, list[MeasuredFrame]]:
+    original, result = archive_folder(root, params) / row["video"], root / "data" / "converted" / row["output"]
+    for path, what in ((original, "the original is no longer in the archive"), (result, "the output is gone")):
+        if not path.is_file():
+            return VideoEntry(number, row, "", problem=what), []
+    meter = meters.of(row["source_identity"], row["target_identity"])
+    if meter is None:
+        return VideoEntry(number, row, "", problem="the model holds no references of these identities"), []
+    try:
+        frames = measure_video(meter, original, result, params.report.measured_frames, row["frames_swapped"])
+    except InputError as error:
+        return VideoEntry(number, row, "", problem=f"{error.reason.sentence} {error.detail}".strip()), []
+    if not frames:
+        return VideoEntry(number, row, "", problem="no frame was changed"), []
+    shown = [frame for frame in frames if frame.measures] or frames
+    pairs = [pair for frame in spread(shown, params.report.frames_per_video) if (pair := _pair(frame, album))]
+    summary = summarize(frames)
+    light = [_without_pictures(frame) for frame in frames]
+    return VideoEntry(number, row, "", pairs, summary, _identity_chart(row, summary)), light
+
+
+def archive_folder(root: Path, params: Params) -> Path:
+    """Where the originals are."""
+    if isinstance(params.archive, FolderArchive):
+        return root / Path(params.archive.path).expanduser()
+    return root / "data" / "archive"
+
+
+def _pair(frame: MeasuredFrame, album: Album) -> Pair | None:
+    before, after = album.add(_view(frame, frame.before), STRIP_PX), album.add(_view(frame, frame.after), STRIP_PX)
+    if before is None or after is None:
+        return None
+    minutes, seconds = divmod(frame.time_s, 60)
+    return Pair(before, after, f"{int(minutes)}:{seconds:05.2f}")
+
+
+def _view(frame: MeasuredFrame, picture: RGB) -> RGB:
+    """The surroundings of the face, or the whole frame where the face is large or missing."""
+    if frame.box_xyxy is not None:
+        left, top, right, bottom = around(picture.shape, frame.box_xyxy)
+        picture = np.ascontiguousarray(picture[top:bottom, left:right])
+    return picture if picture.shape[0] <= STRIP_PX else to_height(picture, STRIP_PX)
+
+
+def _identity_chart(row: dict[str, Any], summary: Summary) -> Markup | None:
+    if not summary.frames:
+        return None
+    medians = summary.medians
+    lines = [
+        (str(row["source_identity"]), medians["source_before"], medians["source_after"]),
+        (str(row["target_identity"]), medians["target_before"], medians["target_after"]),
+    ]
+    return dumbbells(lines, threshold=0.6, label="Distance of the face to both identities, before and after")
+
+
+def _without_pictures(frame: MeasuredFrame) -> MeasuredFrame:
+    """So that memory does not grow with the number of videos."""
+    nothing = np.zeros((0, 0, 3), np.uint8)
+    return MeasuredFrame(frame.index, frame.time_s, nothing, nothing, frame.box_xyxy, frame.measures, frame.problem)
+
+
+def _listed(entries: Sequence[VideoEntry]) -> list[VideoEntry]:
+    """All that are shown closely and all that went wrong first in line, the rest up to the limit, in their order."""
+    first = [entry for entry in entries if entry.detailed or entry.row["status"] != State.OK]
+    others = [entry for entry in entries if not (entry.detailed or entry.row["status"] != State.OK)]
+    kept = {id(entry) for entry in [*first, *others][:MAX_LISTED]}
+    return [entry for entry in entries if id(entry) in kept]
+
+
+def _frame_counts(row: dict[str, Any]) -> dict[str, int]:
+    names = ("frames_in", "frames_out", "frames_swapped", "frames_passed", "frames_failed")
+    return {name: row[name] or 0 for name in names}
+
+
+def _summary_values(summary: Summary | None) -> dict[str, Any]:
+    return {"measures": summary.as_dict()} if summary is not None else {}

@@ -1,0 +1,66 @@
+"""The refresh on a project of quick stages: one version for new data, none for old, none after a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from stand_ins import latest_artifact, set_knobs, stages_run
+
+from facemill.errors import FacemillError
+from flows.refresh import Refreshed, refresh
+from tasks.stages import REFRESH_STAGES
+from tasks.versions import list_versions
+
+pytestmark = pytest.mark.usefixtures("prefect")
+Done = tuple[Path, Refreshed]
+
+
+def test_refresh_twice_makes_one_version(refreshed: Done) -> None:
+    project, first = refreshed
+    second = refresh(str(project))
+    assert (first.version.name, first.version.is_new) == ("v1", True)
+    assert (second.version.name, second.version.is_new) == ("v1", False)
+    assert stages_run(project) == list(REFRESH_STAGES)
+    assert second.metrics["curate"]["ok"] == 3
+
+
+def test_new_faces_make_a_new_version(refreshed: Done) -> None:
+    project, _ = refreshed
+    set_knobs(project, curate={"faces": 5})
+    assert refresh(str(project)).version.name == "v2"
+    assert stages_run(project) == [*REFRESH_STAGES, "curate"]
+
+
+@pytest.mark.usefixtures("refreshed")
+def test_the_page_shows_rows_progress_version_and_faces() -> None:
+    assert '"meaning": "the face is not sharp enough"' in latest_artifact("extract-rows")
+    assert latest_artifact("extract-progress") == "100.0"
+    assert "| curate | 4 | 3 | 1 | 0 |" in latest_artifact("dataset-version")
+    assert "![hopper: accepted](data:image/jpeg;base64," in latest_artifact("dataset")
+
+
+def test_a_curate_that_exceeds_its_limit_names_no_version(refreshed: Done) -> None:
+    project, _ = refreshed
+    set_knobs(project, curate={"fail": 9, "says": "3 of 4 rows failed, limit 5%"})
+    with pytest.raises(FacemillError, match="error: curate: 3 of 4 rows failed, limit 5%"):
+        refresh(str(project))
+    assert len(list_versions(project)) == 1
+
+
+def test_the_network_is_asked_again_though_nothing_changed_here(refreshed: Done) -> None:
+    project, _ = refreshed
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["identities"]["hopper"]["sources"] = [{"kind": "google", "query": "somebody"}]
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    refresh(str(project))
+    assert stages_run(project) == [*REFRESH_STAGES, "collect"]
+
+
+def test_wrong_parameters_are_said_before_anything_runs(project: Path) -> None:
+    with (project / "params.yaml").open("a") as stream:
+        stream.write("dedup: {hash_distanze: 3}\n")
+    with pytest.raises(FacemillError, match="did you mean 'hash_distance'"):
+        refresh(str(project))
+    assert stages_run(project) == []

@@ -1,0 +1,257 @@
+"""Collecting: every input ends as one row with one state, again with the same bytes, and refreshes only add."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facemill import tables
+from facemill.errors import FacemillError
+from facemill.files import folder_sha256, read_json
+from facemill.pictures import encode_jpeg
+from facemill.schema import RAW, VIDEOS
+from facemill.sources.sample.pictures import huge_png
+from facemill.sources.sample.videos import sample_archive
+from tasks import collect, inventory
+from tasks.params import Params, parse_params
+
+RIGHTS = {"basis": "own", "evidence": "pictures made by this test"}
+
+
+def _picture(seed: int, side: int = 16) -> bytes:
+    return encode_jpeg(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8))
+
+
+def _params(sources: list[dict], archive: dict | None = None, **changes: object) -> Params:
+    people = {
+        "anna": {"rights": RIGHTS, "references": ["anna/reference.jpg"], "sources": sources},
+        "bea": {"rights": RIGHTS, "references": ["sample:collins"], "sources": [_sample("collins")]},
+    }
+    values = {
+        "identities": people,
+        "archive": archive or {"kind": "folder", "path": "archive"},
+        "collect": {"rows_per_shard": 4, "failure_limit": 1.0},
+        "convert": {"source": "anna", "target": "bea"},
+        "cluster": {"kind": "inline"},
+    }
+    return parse_params(values | changes)
+
+
+def _sample(person: str) -> dict:
+    return {"kind": "sample", "person": person, "pictures": 4}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project folder: a reference, a folder of pictures good and bad, and an archive of one text named .mp4."""
+    files = {
+        "anna/reference.jpg": _picture(0),
+        "photos/good one.jpg": _picture(1),
+        "photos/ü/größe.png": _picture(2),
+        "photos/cut.jpg": _picture(3, 200)[:-100],
+        "photos/empty.jpg": b"",
+        "photos/text.jpg": b"not a picture",
+        "photos/huge.png": huge_png(100_000, 100_000),
+        "archive/not a video.mp4": b"text",
+    }
+    for name, data in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path
+
+
+def _run(params: Params, root: Path):
+    inventory.run(params, root)
+    return collect.run(params, root)
+
+
+def _rows(root: Path) -> list[dict]:
+    return tables.read_table(root / "data" / "raw", RAW).to_pylist()
+
+
+PHOTOS = [{"kind": "folder", "path": "photos", "licence": "CC0", "author": "Bo"}]
+
+
+def test_every_file_is_one_row_with_its_reason(root: Path) -> None:
+    totals = _run(_params(PHOTOS), root)
+    photos = {row["url"]: row for row in _rows(root) if row["source"] == "folder" and row["role"] == "sample"}
+    assert {url: row["error"] for url, row in photos.items()} == {
+        "photos/cut.jpg": "truncated",
+        "photos/empty.jpg": "empty_file",
+        "photos/good one.jpg": None,
+        "photos/huge.png": "too_large",
+        "photos/text.jpg": "not_a_picture",
+        "photos/ü/größe.png": None,
+    }
+    assert totals.rows_in == totals.rows_out == len(_rows(root)) == 12
+    good = photos["photos/good one.jpg"]
+    assert (good["width"], good["height"], good["rights"], good["licence"]) == (16, 16, "own", "CC0")
+    assert good["image"]["bytes"] == _picture(1)
+    assert photos["photos/cut.jpg"]["image"] is None
+
+
+def test_references_come_first_and_carry_their_role(root: Path) -> None:
+    _run(_params(PHOTOS), root)
+    references = [(row["identity"], row["url"]) for row in _rows(root) if row["role"] == "reference"]
+    assert references == [("anna", "reference.jpg"), ("bea", "sample:collins/reference.png")]
+
+
+def test_a_second_run_writes_the_same_bytes_and_does_nothing(root: Path, capsys) -> None:
+    _run(_params(PHOTOS), root)
+    before = folder_sha256(root / "data" / "raw")
+    _run(_params(PHOTOS), root)
+    assert folder_sha256(root / "data" / "raw") == before
+    assert "collect: nothing to do, 3 of 3" in capsys.readouterr().out
+
+
+def test_another_file_makes_another_row(root: Path) -> None:
+    _run(_params(PHOTOS), root)
+    (root / "photos" / "new.jpg").write_bytes(_picture(9))
+    _run(_params(PHOTOS), root)
+    assert sum(row["url"] == "photos/new.jpg" for row in _rows(root)) == 1
+
+
+def test_more_failures_than_allowed_stop_the_stage_with_the_reasons(root: Path) -> None:
+    params = _params(PHOTOS, collect={"failure_limit": 0.1})
+    with pytest.raises(FacemillError, match=r"failed \(.*1 truncated.*limit 10%"):
+        _run(params, root)
+
+
+def test_a_broken_video_of_the_archive_is_a_failed_row(root: Path) -> None:
+    totals = _run(_params(PHOTOS), root)
+    [row] = tables.read_table(root / "data" / "videos", VIDEOS).to_pylist()
+    assert (row["video"], row["status"], row["error"]) == ("not a video.mp4", "failed", "not_a_video")
+    assert len(row["sha256"]) == 64
+    assert totals.extra == {"videos": {"failed": 1}}
+    assert list((root / "data" / "archive").iterdir()) == []
+
+
+def test_the_sample_archive_is_written_and_described(root: Path) -> None:
+    _run(_params(PHOTOS, {"kind": "sample", "seconds": 0.12}), root)
+    rows = {row["video"]: row for row in tables.read_table(root / "data" / "videos", VIDEOS).to_pylist()}
+    assert set(rows) == set(sample_archive())
+    assert all((root / "data" / "archive" / name).is_file() for name in rows)
+    assert {name for name, row in rows.items() if row["status"] == "failed"} == {"cut off.mp4"}
+    assert (rows["both.mp4"]["width"], rows["both.mp4"]["frames"], rows["both.mp4"]["audio"]) == (960, 3, "aac")
+    assert rows["hopper without sound.mp4"]["audio"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": [{"kind": "folder", "path": "gone"}]}, "gone does not exist"),
+        ({"sources": [{"kind": "video", "path": "photos"}]}, "no video in .*photos"),
+        ({"sources": PHOTOS, "archive": {"kind": "folder", "path": "photos"}}, "archive.path: .*photos is not"),
+    ],
+)
+def test_a_source_with_nothing_in_it_is_one_clear_error(root: Path, change: dict, message: str) -> None:
+    with pytest.raises(FacemillError, match=message):
+        inventory.run(_params(**change), root)
+
+
+def test_collect_without_an_inventory_says_what_to_run(root: Path) -> None:
+    with pytest.raises(FacemillError, match=r"inventory\.json is missing: run the stage that makes it first"):
+        collect.run(_params(PHOTOS), root)
+
+
+def test_a_file_that_vanishes_after_the_inventory_costs_its_row_only(root: Path) -> None:
+    params = _params(PHOTOS)
+    inventory.run(params, root)
+    target = root / "elsewhere.jpg"
+    (root / "photos" / "good one.jpg").rename(target)
+    (root / "photos" / "good one.jpg").symlink_to(root / "nowhere.jpg")
+    totals = collect.run(params, root)
+    assert totals.counts["failed"]["unreadable"] == 1
+    assert totals.rows_in == 12
+
+
+@pytest.fixture
+def result_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
+    """What a search finds, as pictures; a server on loopback gives them, a stand-in library finds them.
+
+    The list may be changed between two runs; each picture keeps its address, `/<its place>.jpg`.
+    """
+    pictures: list[bytes] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            place = self.path.strip("/").removesuffix(".jpg")
+            self.send_response(200 if place.isdigit() else 404)
+            self.end_headers()
+            self.wfile.write(pictures[int(place)] if place.isdigit() else b"")
+
+        def log_message(self, *parts: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    package = tmp_path / "stand-in" / "google_images_download"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "google_images_download.py").write_text(
+        "import json, os\n"
+        "class googleimagesdownload:\n"
+        "    def download(self, arguments):\n"
+        "        os.makedirs('logs')\n"
+        "        places = open(os.environ['FOUND']).read().split()\n"
+        f"        found = [{{'image_link': 'http://127.0.0.1:{server.server_port}/' + at + '.jpg'}} for at in places]\n"
+        "        json.dump(found, open('logs/q.json', 'w'))\n"
+    )
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setenv("FOUND", str(tmp_path / "found"))
+    yield pictures
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_refresh_adds_to_what_the_network_gave_before(root: Path, result_page: list[bytes]) -> None:
+    driver = root / "chromedriver"
+    driver.write_text("#!/bin/sh\n")
+    driver.chmod(0o755)
+    search = {"kind": "google", "query": "anna", "chromedriver": str(driver), "allow_private_addresses": True}
+    params = _params([search])
+    result_page += [_picture(20), _picture(21), _picture(22)]
+
+    def found(places: str) -> list[bytes]:
+        (root / "found").write_text(places)
+        _run(params, root)
+        return sorted(row["image"]["bytes"] for row in _rows(root) if row["source"] == "google")
+
+    assert found("0 1") == sorted(result_page[:2])
+    assert found("2") == sorted(result_page)
+    assert found("0 2") == sorted(result_page)
+    assert found("1") == sorted(result_page)
+    assert read_json(root / "data" / "metrics" / "collect.json")["in"] == len(_rows(root))
+
+
+def test_the_inventory_is_the_same_while_the_files_are_the_same(root: Path) -> None:
+    params = _params(PHOTOS)
+    file = root / "data" / "inventory.json"
+    inventory.run(params, root)
+    first = file.read_bytes()
+    inventory.run(params, root)
+    assert file.read_bytes() == first
+    (root / "photos" / "text.jpg").write_bytes(b"another text")
+    inventory.run(params, root)
+    assert file.read_bytes() != first
+
+
+def test_the_inventory_reads_a_file_again_only_if_size_or_time_changed(root: Path, monkeypatch) -> None:
+    params = _params(PHOTOS)
+    inventory.run(params, root)
+    read: list[str] = []
+    hash_file = inventory.file_sha256
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return hash_file(path)
+
+    monkeypatch.setattr(inventory, "file_sha256", noted)
+    (root / "photos" / "cut.jpg").write_bytes(b"changed")
+    inventory.run(params, root)
+    assert "cut.jpg" in read
+    assert "good one.jpg" not in read

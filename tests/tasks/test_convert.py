@@ -1,0 +1,290 @@
+"""An archive in, an archive out: every video one row, nothing converted twice, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from clips import make_clip, times
+from known_nets import model_folder
+
+from facemill import schema, tables
+from facemill.errors import FacemillError, InputError
+from facemill.files import file_sha256
+from facemill.reasons import Reason, State
+from facemill.swap.tools import DlibTools
+from facemill.video import probe
+from tasks import convert
+from tasks.params import ClusterParams, Params, parse_params
+
+
+@pytest.fixture(scope="module")
+def face(hopper: np.ndarray) -> list[np.ndarray]:
+    """Four frames of 256×256 with Hopper in them."""
+    small = cv2.resize(hopper[20:420, 60:460], (256, 256), interpolation=cv2.INTER_AREA)
+    return [np.roll(small, index, axis=1) for index in range(4)]
+
+
+@pytest.fixture(scope="module")
+def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with random weights that knows Hopper's face."""
+    tools, folder = DlibTools("hog"), tmp_path_factory.mktemp("model") / "model"
+    model_folder(folder, tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1])))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def originals(face: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos of one stem, one in a folder with a name of its own kind, one without a face, two that are none."""
+    folder = tmp_path_factory.mktemp("originals")
+    (folder / "день 1 & 2").mkdir()
+    make_clip(folder / "talk.mp4", frames=face)
+    make_clip(folder / "talk.avi", frames=face, codec="mpeg4", sound=None)
+    make_clip(folder / "день 1 & 2" / "日本 100%.mkv", frames=face, sound=None)
+    make_clip(folder / "nobody.mp4", frames=3, size=(160, 128))
+    (folder / "letter.mp4").write_text("Dear Sir or Madam,\n" * 50)
+    (folder / "empty.mov").write_bytes(b"")
+    (folder / "notes.txt").write_text("not for us")
+    return folder
+
+
+@pytest.fixture
+def archive(originals: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(originals, tmp_path / "in"))
+
+
+def parameters(**changes: Any) -> Params:
+    person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
+    person["sources"] = [{"kind": "sample", "person": "hopper"}]
+    group = {"source": "hopper", "target": "collins", "encoder_preset": "ultrafast"}
+    values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
+    return parse_params(values | {"convert": group | changes, "cluster": {"kind": "inline"}})
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["video"]: row for row in tables.iterate_rows(folder, schema.CONVERSIONS)}
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".mp4", ".mkv", ".mov")]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+
+
+def test_every_video_of_a_folder_becomes_one_row(archive: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    totals = convert.convert_folder(parameters(), archive, out, model)
+    assert totals.counts == {"ok": {"": 4}, "failed": {"not_a_video": 1, "empty_file": 1}}
+    rows = rows_of(out / ".facemill" / "conversions")
+    assert rows["talk.avi"]["output"] == "talk.avi.mp4"
+    assert rows["letter.mp4"]["output"] is None
+    assert [rows[name]["frames_swapped"] for name in ("talk.mp4", "talk.avi", "день 1 & 2/日本 100%.mkv")] == [4, 4, 4]
+    assert rows["nobody.mp4"]["warnings"] == ["hopper was not seen: every frame is as it was"]
+    assert set(stamps(out)) == {"talk.mp4", "talk.avi.mp4", "день 1 & 2/日本 100%.mkv", "nobody.mp4"}
+    for name in ("talk.mp4", "nobody.mp4"):
+        assert times(out / name) == times(archive / name)
+        assert file_sha256(out / name) == rows[name]["output_sha256"]
+
+
+def test_run_again_converts_only_what_is_new_changed_or_damaged(archive: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert.convert_folder(parameters(), archive, out, model)
+    first = stamps(out)
+    convert.convert_folder(parameters(), archive, out, model)
+    assert stamps(out) == first
+    shutil.copy(archive / "talk.mp4", archive / "new.mp4")
+    make_clip(archive / "nobody.mp4", frames=5)
+    (out / "talk.avi.mp4").write_bytes(b"damaged")
+    convert.convert_folder(parameters(), archive, out, model)
+    second = stamps(out)
+    assert {name for name in second if second[name] != first.get(name)} == {"new.mp4", "nobody.mp4", "talk.avi.mp4"}
+    assert len(times(out / "nobody.mp4")) == 5
+    assert len(times(out / "talk.avi.mp4")) == 4
+
+
+def test_other_settings_convert_again_and_a_moved_archive_does_not(archive: Path, model: Path, tmp_path: Path) -> None:
+    for name in ("talk.avi", "letter.mp4", "empty.mov", "nobody.mp4"):
+        (archive / name).unlink()
+    out = tmp_path / "out"
+    convert.convert_folder(parameters(), archive, out, model)
+    first = stamps(out)
+    moved = Path(shutil.copytree(archive, tmp_path / "elsewhere"))
+    convert.convert_folder(parameters(), moved, out, model)
+    assert stamps(out) == first
+    convert.convert_folder(parameters(crf=30), moved, out, model)
+    assert all(stamps(out)[name] != first[name] for name in first)
+
+
+def test_folders_that_overlap_are_refused(archive: Path, model: Path) -> None:
+    for output in (archive, archive / "out", archive.parent):
+        with pytest.raises(FacemillError, match="lie in each other"):
+            convert.convert_folder(parameters(), archive, output, model)
+
+
+def test_two_runs_into_one_folder_are_refused(archive: Path, model: Path, tmp_path: Path) -> None:
+    with convert.alone_in(tmp_path / "out"), pytest.raises(FacemillError, match="another conversion"):
+        convert.convert_folder(parameters(), archive, tmp_path / "out", model)
+
+
+def test_a_missing_model_and_an_empty_archive_say_what_to_do(archive: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(FacemillError, match="run the stage train first"):
+        convert.convert_folder(parameters(), archive, tmp_path / "out", tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FacemillError, match="no video in"):
+        convert.convert_folder(parameters(), tmp_path / "empty", tmp_path / "out", model)
+
+
+def test_output_names_never_meet() -> None:
+    videos = ["a.mp4", "a.avi", "a.avi.mp4", "b/c.webm", "d.MOV"]
+    names = convert.output_names(videos)
+    assert names == ["a.mp4", "a.avi.2.mp4", "a.avi.mp4", "b/c.webm.mp4", "d.MOV"]
+    assert len(set(names)) == len(names)
+
+
+def project(root: Path, archive: Path, model: Path) -> Path:
+    """A project after collect and train."""
+    data = root / "data"
+    shutil.copytree(archive, data / "archive")
+    shutil.copytree(model, data / "model")
+    rows = []
+    for path in sorted(archive.rglob("*.*")):
+        if path.suffix in (".mp4", ".avi", ".mkv", ".mov"):
+            row: dict[str, Any] = {"video": path.relative_to(archive).as_posix(), "sha256": file_sha256(path)}
+            try:
+                row |= {"codec": probe(path).codec, "status": State.OK}
+            except InputError as error:
+                row |= {"status": error.reason.state, "error": error.reason, "detail": error.detail}
+            rows.append(row)
+    tables.write_part(data / "videos" / "00000.parquet", tables.from_rows(rows, schema.VIDEOS))
+    return root
+
+
+def test_the_stage_reconciles_and_its_tables_do_not_depend_on_the_run(
+    archive: Path, model: Path, tmp_path: Path
+) -> None:
+    root = project(tmp_path / "project", archive, model)
+    totals = convert.run(parameters(), root)
+    assert totals.counts == {"ok": {"": 4}, "failed": {"not_a_video": 1, "empty_file": 1}}
+    assert json.loads((root / "data" / "metrics" / "convert.json").read_text())["frames_swapped"] == 12
+    table, videos = root / "data" / "conversions" / "00000.parquet", root / "data" / "converted"
+    before = table.read_bytes(), {name: file_sha256(videos / name) for name in stamps(videos)}
+    shutil.rmtree(root / ".work")
+    convert.run(parameters(), root)
+    assert (table.read_bytes(), {name: file_sha256(videos / name) for name in stamps(videos)}) == before
+
+
+def test_the_stage_takes_finished_videos_from_scratch_when_its_outputs_are_gone(
+    archive: Path, model: Path, tmp_path: Path
+) -> None:
+    root = project(tmp_path / "project", archive, model)
+    convert.run(parameters(), root)
+    before = stamps(root / "data" / "converted")
+    for name in ("converted", "conversions"):  # as DVC does before it runs a stage
+        shutil.rmtree(root / "data" / name)
+    assert convert.plan_archive(parameters(), root).todo == ()
+    convert.run(parameters(), root)
+    assert stamps(root / "data" / "converted") == before
+
+
+def test_a_video_that_changed_after_collect_is_a_row_with_a_reason(archive: Path, model: Path, tmp_path: Path) -> None:
+    root = project(tmp_path / "project", archive, model)
+    make_clip(root / "data" / "archive" / "talk.mp4", frames=2)
+    convert.run(parameters(), root)
+    row = rows_of(root / "data" / "conversions")["talk.mp4"]
+    assert (row["status"], row["error"]) == ("failed", "unreadable")
+    assert "run collect again" in row["detail"]
+
+
+def test_failed_videos_are_taken_up_again_only_with_retry(archive: Path, model: Path, tmp_path: Path) -> None:
+    root = project(tmp_path / "project", archive, model)
+    good = (root / "data" / "archive" / "talk.mp4").read_bytes()
+    (root / "data" / "archive" / "talk.mp4").unlink()
+    assert convert.run(parameters(), root).counts["failed"]["unreadable"] == 1
+    (root / "data" / "archive" / "talk.mp4").write_bytes(good)
+    assert convert.run(parameters(), root).counts["failed"]["unreadable"] == 1
+    assert "unreadable" not in convert.run(parameters(), root, retry=True).counts["failed"]
+
+
+def test_too_many_failures_fail_the_stage_and_keep_the_rest(archive: Path, model: Path, tmp_path: Path) -> None:
+    root = project(tmp_path / "project", archive, model)
+    with pytest.raises(FacemillError, match=r"2 of 6 rows failed \(1 empty_file, 1 not_a_video\)"):
+        convert.run(parameters(failure_limit=0.1), root)
+    assert len(stamps(root / "data" / "converted")) == 4
+
+
+def test_a_job_is_plain_data_and_its_outcome_says_why(archive: Path, model: Path, tmp_path: Path) -> None:
+    plan = convert.plan_folder(parameters(), archive, tmp_path / "out", model)
+    job = next(job for job in pickle.loads(pickle.dumps(plan.todo)) if job.video == "letter.mp4")
+    outcome = convert.convert_one(job)
+    assert (outcome["status"], outcome["error"]) == ("failed", Reason.NOT_A_VIDEO)
+    assert json.loads(Path(job.outcome).read_text())["error"] == "not_a_video"
+
+
+def test_a_job_that_kills_its_worker_costs_that_video_alone(
+    archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool reports what Dask reports when a worker process dies on a task."""
+
+    class KilledWorker(Exception):
+        pass
+
+    real = convert.convert_one
+
+    def dies(job: Any) -> Any:
+        if job.video == "talk.avi":
+            raise KilledWorker
+        return real(job)
+
+    monkeypatch.setattr(convert, "convert_one", dies)
+    totals = convert.convert_folder(parameters(), archive, tmp_path / "out", model)
+    assert totals.counts["failed"]["worker_killed"] == 1
+    assert totals.counts["ok"] == {"": 3}
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+from test_convert import parameters
+from tasks.convert import convert_folder
+convert_folder(parameters(), *map(Path, sys.argv[1:4]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
+    archive: Path, model: Path, tmp_path: Path, face: list[np.ndarray], number: signal.Signals
+) -> None:
+    make_clip(archive / "zz long.mp4", frames=face * 20)  # the last one, so that the kill falls into it
+    out, here = tmp_path / "out", Path(__file__)
+    paths = [str(archive), str(out), str(model), str(here.parent)]
+    environment = {"PYTHONPATH": f"{here.parent.parent}:{here.parent.parent.parent}"}
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, *paths], env=environment) as process:
+        deadline = time.monotonic() + 60
+        while not list(out.rglob(".tmp-*zz long.mp4")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+    assert not (out / "zz long.mp4").exists()
+    if number == signal.SIGINT:
+        assert not list(out.rglob(".tmp-*"))
+    first = stamps(out)
+    totals = convert.convert_folder(parameters(), archive, out, model)
+    assert totals.counts["ok"] == {"": 5}
+    assert not list(out.rglob(".tmp-*"))
+    assert {name: stamps(out)[name] for name in first if ".tmp-" not in name} == {
+        name: stamp for name, stamp in first.items() if ".tmp-" not in name
+    }
+
+
+def test_workers_of_a_real_cluster_convert_too(archive: Path, model: Path, tmp_path: Path) -> None:
+    params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=1)})
+    assert convert.convert_folder(params, archive, tmp_path / "out", model).counts["ok"] == {"": 4}

@@ -1,0 +1,150 @@
+"""The stage `curate`: one smallest face for each reason, splits that do not leak, errors a person can act on."""
+
+import numpy as np
+import pytest
+
+from facemill import tables
+from facemill.errors import FacemillError
+from facemill.reasons import Reason
+from facemill.schema import DATASET, FACES
+from tasks import curate
+from tasks.params import parse_params
+
+IDENTITY = {
+    "rights": {"basis": "own", "evidence": "a test's own"},
+    "references": ["r"],
+    "sources": [{"kind": "folder", "path": "p"}],
+}
+
+
+@pytest.fixture
+def params():
+    """Two identities; every limit at its default."""
+    return parse_params(
+        {
+            "identities": {"anna": IDENTITY, "bert": IDENTITY},
+            "archive": {"kind": "sample"},
+            "convert": {"source": "anna", "target": "bert"},
+        }
+    )
+
+
+def face(name, *, identity="anna", at=0.0, sample=None, **more):
+    """A good face whose embedding lies `at` from its identity's reference."""
+    sample = sample or name
+    embedding = np.zeros(128)
+    embedding[0], embedding[1] = at, {"anna": 0.0, "bert": 5.0}[identity]
+    good = {"face_px": 120.0, "sharpness": 80.0, "yaw": 0.0, "pitch": 0.0, "roll": 0.0, "status": "ok"}
+    row = {"face_id": f"{identity}-{name}", "sample_id": sample, "identity": identity, "role": "sample"}
+    return row | good | {"cluster": sample, "face_index": 0, "embedding": embedding.tolist()} | more
+
+
+def references():
+    return [face(f"ref-{identity}", identity=identity, role="reference") for identity in ("anna", "bert")]
+
+
+def curated(root, params, rows):
+    """Runs the stage and gives the result by face_id."""
+    tables.write_part(root / "data/faces/00000.parquet", tables.from_rows(rows, FACES))
+    totals = curate.run(params, root)
+    assert totals.rows_in == totals.rows_out == len(rows)
+    return {row["face_id"]: row for row in tables.iterate_rows(root / "data/dataset", DATASET)}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"at": 0.6}, Reason.OTHER_IDENTITY),
+        ({"face_px": 79.0}, Reason.FACE_TOO_SMALL),
+        ({"sharpness": 14.0}, Reason.BLURRED),
+        ({"yaw": -56.0}, Reason.EXTREME_POSE),
+        ({"pitch": 46.0}, Reason.EXTREME_POSE),
+        ({"roll": -46.0}, Reason.EXTREME_POSE),
+        ({"status": "rejected", "error": "no_face", "embedding": None}, Reason.NO_FACE),
+        ({"status": "failed", "error": "truncated", "embedding": None}, Reason.TRUNCATED),
+    ],
+)
+def test_each_fault_is_its_own_reason(tmp_path, params, change, reason):
+    found = curated(tmp_path, params, [*references(), face("good"), face("bad", **change)])
+    assert found["anna-good"]["status"] == "ok"
+    assert (found["anna-bad"]["status"], found["anna-bad"]["error"]) == (reason.state, reason)
+    assert found["anna-bad"]["split"] is None
+
+
+def test_the_detail_tells_the_number_and_the_limit(tmp_path, params):
+    found = curated(tmp_path, params, [*references(), face("far", at=0.7), face("turned", yaw=60.0)])
+    assert found["anna-far"]["detail"] == "0.70, limit 0.55"
+    assert found["anna-turned"]["detail"] == "yaw 60°, limit 55°"
+
+
+def test_of_two_faces_of_one_person_in_a_picture_the_nearer_stays(tmp_path, params):
+    twins = [face("one", at=0.3, sample="p"), face("two", at=0.2, sample="p"), face("stranger", at=2.0, sample="p")]
+    found = curated(tmp_path, params, [*references(), *twins])
+    assert found["anna-one"]["error"] == Reason.SECOND_FACE
+    assert found["anna-two"]["status"] == "ok"
+    assert found["anna-stranger"]["error"] == Reason.OTHER_IDENTITY
+
+
+def test_the_largest_face_of_a_reference_picture_is_the_reference(tmp_path, params):
+    beside = face("beside", at=3.0, sample="ref-anna", role="reference", face_px=100.0)
+    found = curated(tmp_path, params, [beside, *references(), face("like-the-one-beside", at=3.0)])
+    assert found["anna-ref-anna"]["reference"]
+    assert not found["anna-beside"]["reference"]
+    assert found["anna-like-the-one-beside"]["error"] == Reason.OTHER_IDENTITY
+    assert found["anna-ref-anna"]["distance"] == 0
+
+
+def test_the_nearest_of_several_references_counts(tmp_path, params):
+    second = face("ref2", at=0.5, role="reference")
+    found = curated(tmp_path, params, [*references(), second, face("good", at=0.9)])
+    assert found["anna-good"]["distance"] == pytest.approx(0.4)
+    assert found["anna-good"]["status"] == "ok"
+
+
+def test_a_face_is_compared_with_its_own_identity_alone(tmp_path, params):
+    like_bert = face("like-bert")
+    like_bert["embedding"][1] = 5.0
+    assert curated(tmp_path, params, [*references(), like_bert])["anna-like-bert"]["error"] == Reason.OTHER_IDENTITY
+
+
+def test_a_duplicate_cluster_is_never_split(tmp_path, params):
+    rows = [face(f"{n}", cluster=f"c{n // 4}", identity="anna" if n % 2 else "bert") for n in range(200)]
+    found = curated(tmp_path, params, [*references(), *rows])
+    sides = {}
+    for row in found.values():
+        sides.setdefault(row["cluster"], set()).add(row["split"])
+    assert all(len(side) == 1 for side in sides.values())
+    assert 8 <= sum(row["split"] == "val" for row in found.values()) <= 40
+
+
+def test_a_face_keeps_its_side_when_the_dataset_grows(tmp_path, params):
+    rows = [*references(), *(face(f"{n}") for n in range(40))]
+    before = curated(tmp_path / "a", params, rows)
+    after = curated(tmp_path / "b", params, [*rows, *(face(f"new{n}") for n in range(40))])
+    assert {key: after[key]["split"] for key in before} == {key: row["split"] for key, row in before.items()}
+
+
+def test_each_identity_has_faces_on_both_sides_as_soon_as_it_can():
+    assert curate.val_clusters({"a": {"x"}, "b": {"y", "z"}}, 0.999).isdisjoint({"x"})
+    for share in (0.001, 0.999):
+        assert len(curate.val_clusters({"b": {"y", "z"}}, share)) == 1
+
+
+def test_an_identity_without_a_reference_is_named_with_the_remedy(tmp_path, params):
+    lost = {"status": "rejected", "error": "no_face", "embedding": None, "role": "reference"}
+    rows = [references()[0], face("ref-bert", identity="bert", **lost), face("x", identity="bert")]
+    with pytest.raises(FacemillError, match=r"bert: no usable reference \(1 reference rows: 1 no_face\).*references"):
+        curated(tmp_path, params, rows)
+
+
+def test_an_identity_that_nothing_was_collected_for_is_named(tmp_path, params):
+    with pytest.raises(FacemillError, match="bert: no usable reference \\(no reference picture came in\\)"):
+        curated(tmp_path, params, [references()[0]])
+
+
+def test_an_identity_without_a_single_good_face_is_an_error_with_the_counts(tmp_path, params):
+    blurred = [references()[0], face("ref-bert", identity="bert", role="reference", sharpness=1.0)]
+    faceless = face("f", identity="bert", status="rejected", error="no_face", embedding=None)
+    with pytest.raises(FacemillError, match=r"bert: not one usable face in 2 rows \(1 blurred, 1 no_face\)"):
+        curated(tmp_path, params, [*blurred, faceless])
+    assert len(tables.read_table(tmp_path / "data/dataset", DATASET)) == 3

@@ -1,0 +1,163 @@
+"""The stage `extract` on a table with the portraits, a faceless picture and a broken one."""
+
+import numpy as np
+import pytest
+
+from facemill import tables
+from facemill.align import crop_affine, transform
+from facemill.errors import FacemillError
+from facemill.identity import SAME_PERSON, distance
+from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
+from facemill.schema import FACES, UNIQUE
+from tasks import extract
+from tasks.params import parse_params
+from tasks.shards import Shard
+
+IDENTITY = {
+    "rights": {"basis": "own", "evidence": "a test's own"},
+    "references": ["r"],
+    "sources": [{"kind": "folder", "path": "p"}],
+}
+
+
+def params_with(cluster="inline", **more):
+    return parse_params(
+        {
+            "identities": {"anna": IDENTITY, "bert": IDENTITY},
+            "archive": {"kind": "sample"},
+            "convert": {"source": "anna", "target": "bert"},
+            "cluster": {"kind": cluster, "workers": 2},
+            "extract": {"rows_per_shard": 2, "failure_limit": 0.5, **more},
+        }
+    )
+
+
+def unique_row(url, data, *, keep=True):
+    image = {"bytes": data, "path": None} if keep else None
+    sample = sha256_hex(url.encode())
+    row = {"sample_id": sample, "identity": "anna", "role": "sample", "source": "folder", "url": url, "cluster": sample}
+    return row | {"image": image, "keep": keep, "status": "ok" if keep else "rejected"}
+
+
+@pytest.fixture
+def project(tmp_path, hopper, collins):
+    """`unique` with both portraits, one picture of both, one without a face, one broken, one that is not kept."""
+    both = np.concatenate([hopper[70:370], collins[:300]], axis=1)
+    faceless = np.random.default_rng(0).integers(0, 255, (90, 120, 3)).astype(np.uint8)
+    rows = [
+        unique_row("hopper", encode_jpeg(hopper)),
+        unique_row("faceless", encode_png(faceless)),
+        unique_row("dropped", b"", keep=False),
+        unique_row("both", encode_jpeg(both)),
+        unique_row("broken", encode_jpeg(collins)[:4000]),
+    ]
+    tables.write_part(tmp_path / "data/unique/00000.parquet", tables.from_rows(rows, UNIQUE))
+    return tmp_path
+
+
+def faces_in(root):
+    return list(tables.iterate_rows(root / "data" / "faces", FACES))
+
+
+def test_every_kept_picture_ends_in_one_state_and_every_face_in_one_row(project):
+    totals = extract.run(params_with(), project)
+    assert totals.counts == {"ok": {"": 2}, "rejected": {"no_face": 1}, "failed": {"truncated": 1}}
+    assert totals.rows_in == 4
+    assert totals.extra == {"faces": 3}
+    found = [(row["url"], row["face_index"], row["status"], row["error"]) for row in faces_in(project)]
+    assert found == [
+        ("hopper", 0, "ok", None),
+        ("faceless", None, "rejected", "no_face"),
+        ("both", 0, "ok", None),
+        ("both", 1, "ok", None),
+        ("broken", None, "failed", "truncated"),
+    ]
+
+
+def test_a_face_row_holds_what_belongs_together(project, hopper):
+    extract.run(params_with(), project)
+    row = faces_in(project)[0]
+    points, affine = np.reshape(row["landmarks"], (68, 2)), np.reshape(row["affine"], (2, 3))
+    np.testing.assert_allclose(affine, crop_affine(points, 256, 1.6))
+    crop = decode(row["crop"]["bytes"])
+    assert crop.shape == (256, 256, 3)
+    x, y = np.rint(points[30]).astype(int)
+    at_x, at_y = np.rint(transform(points[30], affine)).astype(int)
+    assert np.abs(crop[at_y, at_x].astype(int) - hopper[y, x]).max() < 40
+    assert row["face_px"] == pytest.approx(min(row["box"][2] - row["box"][0], row["box"][3] - row["box"][1]))
+    assert max(abs(row["yaw"]), abs(row["pitch"]), abs(row["roll"])) < 12
+    assert row["sharpness"] > 100
+    assert len({row["face_id"] for row in faces_in(project)}) == 5
+
+
+def test_the_embedding_knows_the_same_face_in_another_picture(project):
+    extract.run(params_with(), project)
+    faces = [np.array(row["embedding"]) for row in faces_in(project) if row["status"] == "ok"]
+    near = sorted(float(distance(faces[0], other)) for other in faces[1:])
+    assert near[0] < SAME_PERSON / 2 < SAME_PERSON < near[1]
+
+
+def test_a_large_picture_is_searched_small_and_cut_from_the_original(project):
+    extract.run(params_with(max_side_px=300, min_face_px=60), project)
+    small = faces_in(project)[0]
+    extract.run(params_with(min_face_px=60), project)
+    full = faces_in(project)[0]
+    np.testing.assert_allclose(small["box"], full["box"], atol=30)
+    assert small["sharpness"] == pytest.approx(full["sharpness"], rel=0.3)
+
+
+def test_mtcnn_fills_the_same_columns(project):
+    totals = extract.run(params_with(detector="mtcnn", min_face_px=60), project)
+    assert totals.extra == {"faces": 3}
+    assert {row["detector"] for row in faces_in(project) if row["status"] == "ok"} == {"mtcnn"}
+
+
+def test_two_dask_workers_give_the_bytes_of_a_bare_loop(project):
+    extract.run(params_with(), project)
+    alone = [path.read_bytes() for path in tables.parts(project / "data/faces")]
+    for path in (project / ".work/extract").iterdir():
+        for file in path.iterdir():
+            file.unlink()
+    extract.run(params_with("local"), project)
+    assert [path.read_bytes() for path in tables.parts(project / "data/faces")] == alone
+
+
+def test_killed_after_its_first_shard_it_ends_with_the_same_bytes(project, monkeypatch):
+    extract.run(params_with(), project)
+    whole = [path.read_bytes() for path in tables.parts(project / "data/faces")]
+    [work] = (project / ".work/extract").iterdir()
+    (work / "00001.parquet").unlink()
+    worked = []
+    real = extract.extract_shard
+    monkeypatch.setattr(extract, "extract_shard", lambda shard: worked.append(shard.id) or real(shard))
+    extract.run(params_with(), project)
+    assert worked == ["00001"]
+    assert [path.read_bytes() for path in tables.parts(project / "data/faces")] == whole
+
+
+def test_a_defect_on_one_picture_costs_that_row_and_no_neighbour(project, monkeypatch):
+    def broken(picture, origin, tools):
+        if origin["url"] == "faceless":
+            raise ZeroDivisionError("a defect")
+        return real(picture, origin, tools)
+
+    real = extract.faces_of
+    monkeypatch.setattr(extract, "faces_of", broken)
+    totals = extract.run(params_with(), project)
+    assert totals.counts["failed"] == {"processing_error": 1, "truncated": 1}
+    assert totals.counts["ok"] == {"": 2}
+    assert faces_in(project)[1]["detail"] == "ZeroDivisionError: a defect"
+
+
+def test_more_failures_than_the_limit_end_the_stage_with_the_remedy(project):
+    with pytest.raises(FacemillError, match=r"1 of 4 rows failed \(1 truncated\), limit 10%.*--retry"):
+        extract.run(params_with(failure_limit=0.1), project)
+
+
+def test_models_are_loaded_once_for_the_same_parameters(project):
+    settings = (project / "data/unique", params_with().extract)
+    place = extract.kept_rows(project / "data/unique")[1]
+    extract.load_tools.cache_clear()
+    for shard in ("a", "b"):
+        extract.extract_shard(Shard(shard, (place,), settings))
+    assert extract.load_tools.cache_info().misses == 1

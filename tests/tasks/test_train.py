@@ -1,0 +1,156 @@
+"""The stage `train`: from a dataset table to a model folder, through a kill; clear about what it cannot train on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from facemill import tables
+from facemill.align import crop_points
+from facemill.errors import FacemillError
+from facemill.files import folder_sha256, read_json
+from facemill.pictures import encode_jpeg
+from facemill.schema import DATASET
+from facemill.train.checkpoint import load_model
+from tasks import train
+from tasks.curves import cut
+from tasks.params import parse_params
+
+PROJECT = Path(__file__).resolve().parents[2]
+STEPS = 60
+RIGHTS = {"basis": "own", "evidence": "drawn by this test"}
+IDENTITY = {"rights": RIGHTS, "references": ["r"], "sources": [{"kind": "folder", "path": "p"}]}
+PARAMS: dict[str, Any] = {
+    "identities": {"anna": IDENTITY, "bert": IDENTITY},
+    "archive": {"kind": "sample"},
+    "train": {"steps": STEPS, "batch": 2, "save_every": 20, "preview_every": 30, "device": "cpu"},
+    "convert": {"source": "anna", "target": "bert"},
+}
+
+
+def project(root: Path, faces: dict[str, int], val: int = 1, **changed: Any) -> Path:
+    """A project whose dataset holds so many flat-coloured faces of each identity, `val` of them held out."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for identity, count in faces.items():
+        for at in range(count):
+            colour = rng.integers(0, 255, 3).tolist()
+            row = {
+                "face_id": f"{identity}-{at}",
+                "identity": identity,
+                "crop": {"bytes": encode_jpeg(np.full((256, 256, 3), colour, np.uint8)), "path": None},
+                "landmarks": tables.as_float32(crop_points(256, 1.6)),
+                "affine": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+                "embedding": [float(at)] * 128,
+                "reference": at == 0,
+                "split": "val" if at < val else "train",
+                "status": "ok",
+            }
+            rows.append(row | changed)
+    tables.write_part(root / "data" / "dataset" / "00000.parquet", tables.from_rows(rows, DATASET))
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    return root
+
+
+def stage(root: Path) -> subprocess.Popen[str]:
+    """`facemill stage train` in a process of its own: equal settings of torch, signals that hit nothing else."""
+    command = [sys.executable, "-m", "tasks", "stage", "train", "--root", str(root)]
+    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def published(root: Path) -> dict[str, str]:
+    return {name: folder_sha256(root / "data" / name) for name in ("model", "train")}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was trained without interruption."""
+    root = project(tmp_path_factory.mktemp("trained"), {"anna": 4, "bert": 3})
+    output, _ = stage(root).communicate(timeout=300)
+    assert "loss" in output
+    return root
+
+
+def test_it_leaves_a_model_with_references_and_curves_and_previews(trained: Path) -> None:
+    model, meta = load_model(trained / "data" / "model")
+    assert model.identities == ("anna", "bert")
+    assert (meta["steps"], meta["references"]) == (STEPS, {"anna": [[0.0] * 128], "bert": [[0.0] * 128]})
+    assert meta["dataset"] == folder_sha256(trained / "data" / "dataset")
+    curves = trained / "data" / "train" / "curves" / "plots" / "metrics"
+    lines = (curves / "train_loss" / "reconstruction" / "anna.tsv").read_text().splitlines()
+    assert lines[0] == "step\tanna"
+    assert [line.split("\t")[0] for line in lines[1:]] == ["25", "50"]
+    assert (curves / "val_loss" / "mae" / "bert.tsv").exists()
+    previews = sorted(path.name for path in (trained / "data" / "train" / "previews").iterdir())
+    assert previews == ["step-000030.jpg", "step-000060.jpg"]
+
+
+def test_its_metrics_reconcile(trained: Path) -> None:
+    metrics = read_json(trained / "data" / "metrics" / "train.json")
+    assert (metrics["in"], metrics["ok"], metrics["failed"]) == (7, 7, 0)
+    assert (metrics["steps"], metrics["stopped_by"]) == (STEPS, "steps")
+
+
+def test_terminated_and_run_again_it_ends_with_the_same_bytes(trained: Path, tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 4, "bert": 3})
+    first = stage(root)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "train: 25/" in line:
+            break
+    first.terminate()
+    rest, _ = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert f"of {STEPS} is saved, the same command goes on" in rest
+    assert not (root / "data" / "model").exists()
+    output, _ = stage(root).communicate(timeout=300)
+    assert "goes on after step" in output
+    assert published(root) == published(trained)
+
+
+def test_a_finished_training_is_published_again_without_a_step(trained: Path) -> None:
+    before = published(trained)
+    output, _ = stage(trained).communicate(timeout=120)
+    assert f"goes on after step {STEPS}" in output
+    assert published(trained) == before
+
+
+@pytest.mark.parametrize(
+    ("faces", "says"),
+    [
+        ({"anna": 4}, r"needs two identities with accepted faces, the dataset has 1 \(anna\)"),
+        ({}, r"has 0 \(none\)"),
+        ({"anna": 4, "bert": 2}, "'bert' has 1 accepted training face"),
+        ({"anna": 4, "carl": 4}, "holds carl, whose rights params.yaml does not state"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_said(tmp_path: Path, faces: dict[str, int], says: str) -> None:
+    root = project(tmp_path, faces)
+    with pytest.raises(FacemillError, match=says):
+        train.run(parse_params(PARAMS), root)
+    assert not (root / "data" / "model").exists()
+
+
+def test_an_identity_without_references_is_named(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 3, "bert": 3}, reference=False)
+    with pytest.raises(FacemillError, match="anna, bert: no reference embedding"):
+        train.run(parse_params(PARAMS), root)
+
+
+def test_curves_are_cut_where_the_checkpoint_is(tmp_path: Path) -> None:
+    curve = tmp_path / "train_loss" / "anna.tsv"
+    curve.parent.mkdir()
+    curve.write_text("step\tanna\n25\t0.5\n50\t0.4\n75\t0.3\n10")
+    cut(tmp_path, 50)
+    assert curve.read_text() == "step\tanna\n25\t0.5\n50\t0.4\n"
+
+
+def test_its_code_list_is_that_of_the_pipeline() -> None:
+    deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["train"]["deps"]
+    assert list(train.CODE) == [dep for dep in deps if not dep.startswith("data/")]
