@@ -1,0 +1,189 @@
+"""Conversion against its floor and against a frames-on-disk version of itself; and whether memory grows with length.
+
+    python benchmarks/convert.py                          # 100 frames of 1280×720, made from a sample portrait
+    python benchmarks/convert.py --clip talk.mp4 --skip-memory
+
+In turns in one run, medians of 3: (1) decode + encode with the pictures untouched; (2) the same through RGB and back,
+the floor of converters that work on RGB frames; (3) the conversion; (4) the conversion with every frame written as PNG
+before and after. The net is the small preset with random weights, which takes as long as a trained one. Memory is the
+peak resident size of a process that converts the clip, and of one that converts the clip joined ten times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from facemill.nets import build_model
+from facemill.pictures import decode, encode_png
+from facemill.sources.sample import Pose, render
+from facemill.swap.converter import FacePainter, SwapSettings, convert
+from facemill.swap.finder import Finder
+from facemill.swap.swapper import Swapper
+from facemill.swap.tools import DlibTools
+from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
+
+LOOPS = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--clip", type=Path, help="a video with one large face; made from a sample portrait by default")
+    parser.add_argument("--frames", type=int, default=100, help="length of the made clip")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--peak-of", nargs=2, type=Path, metavar=("IN", "OUT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak_of:
+        print_peak(*arguments.peak_of)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        clip = arguments.clip or make_clip(Path(folder) / "clip.mp4", arguments.frames)
+        info = probe(clip)
+        print(f"{clip.name}: {info.width}×{info.height}, {info.codec}, {info.frames} frames")
+        compare_speed(clip, Path(folder), arguments.repeats)
+        if not arguments.skip_memory:
+            compare_memory(clip, Path(folder))
+
+
+def compare_speed(clip: Path, folder: Path, repeats: int) -> None:
+    """Times the four in turns; prints medians and ratios to the conversion."""
+    swapper, tools, settings = load(clip)
+    sides: dict[str, Callable[[], None]] = {
+        "decode + encode, untouched": lambda: recode(clip, folder / "a.mp4", through_rgb=False),
+        "decode + RGB + encode": lambda: recode(clip, folder / "b.mp4", through_rgb=True),
+        "conversion": lambda: report(convert(clip, folder / "c.mp4", swapper, tools, settings).frames_swapped),
+        "with PNG frames on disk": lambda: on_disk(clip, folder, swapper, tools, settings),
+    }
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            times[name].append(time.perf_counter() - start)
+    frames = probe(clip).frames or 1
+    own = statistics.median(times["conversion"])
+    for name, values in times.items():
+        median = statistics.median(values)
+        print(f"  {name:<28} {median:7.2f} s  {frames / median:7.1f} frames/s  conversion takes {own / median:5.2f}×")
+
+
+def compare_memory(clip: Path, folder: Path) -> None:
+    """Prints both peaks and their ratio."""
+    long = join(clip, folder / "long.mp4", LOOPS)
+    peaks = []
+    for path in (clip, long):
+        command = [sys.executable, __file__, "--peak-of", str(path), str(folder / "out.mp4")]
+        answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        peaks.append(answer["peak_mib"])
+        print(f"  peak memory of {answer['frames']:5d} frames: {answer['peak_mib']:7.1f} MiB")
+    print(f"  {LOOPS} times as long takes {peaks[1] / peaks[0]:.3f}× the memory")
+
+
+def print_peak(clip: Path, target: Path) -> None:
+    """Converts in this process and prints its peak resident size."""
+    import resource
+
+    swapper, tools, settings = load(clip)
+    receipt = convert(clip, target, swapper, tools, settings)
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"frames": receipt.frames_out, "swapped": receipt.frames_swapped, "peak_mib": peak_mib}))
+
+
+def load(clip: Path) -> tuple[Swapper, DlibTools, SwapSettings]:
+    """An untrained small model that looks for the largest face of the clip's first frame."""
+    tools = DlibTools("hog")
+    picture = next(read_frames(clip)).rgb
+    boxes = tools.search(picture, 80)
+    box = boxes[np.argmax(boxes[:, 2] - boxes[:, 0])]
+    references = tools.embed(picture, tools.landmarks(picture, box[None]))
+    model = build_model("autoencoder", "small", ["a", "b"]).eval()
+    return Swapper(model, "cpu", "a", "b", 1.1, references), tools, SwapSettings()
+
+
+def report(swapped: int) -> None:
+    if swapped == 0:
+        sys.exit("no face was swapped: choose a clip with a large face in its first frame")
+
+
+def recode(clip: Path, target: Path, *, through_rgb: bool) -> None:
+    """The floor: everything but the face."""
+    with VideoWriter(target, probe(clip), SwapSettings().encoder, sound_from=clip) as writer:
+        with VideoReader(clip, pix_fmt=writer.pix_fmt) as reader:
+            for frame in reader:
+                if through_rgb:
+                    frame = Frame.from_rgb(frame.rgb, frame.pts, frame.time_base, pix_fmt=writer.pix_fmt)
+                writer.write(frame)
+        writer.commit()
+
+
+def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings) -> None:
+    """Extract all frames as PNG, convert PNG to PNG, encode the PNG: the way of the programs before."""
+    times = []
+    for index, frame in enumerate(read_frames(clip)):
+        (folder / f"{index:06d}.png").write_bytes(encode_png(frame.rgb))
+        times.append((frame.pts, frame.time_base))
+
+    def frames(pattern: str) -> Iterator[Frame]:
+        for index, (pts, time_base) in enumerate(times):
+            yield Frame.from_rgb(decode((folder / pattern.format(index)).read_bytes()), pts, time_base)
+
+    painter, finder = FacePainter(swapper, settings), Finder(tools, swapper.references, settings.finder)
+    for index, sighting in enumerate(finder.follow(frames("{:06d}.png"))):
+        painter.paint([sighting])
+        (folder / f"{index:06d}-out.png").write_bytes(encode_png(sighting.frame.rgb))
+    with VideoWriter(folder / "d.mp4", probe(clip), settings.encoder, sound_from=clip) as writer:
+        for frame in frames("{:06d}-out.png"):
+            writer.write(frame)
+        writer.commit()
+
+
+def make_clip(path: Path, frames: int) -> Path:
+    """A sample person who talks and moves in a 1280×720 picture, H.264, 25 frames a second."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "18", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        for index in range(frames):
+            pose = Pose(mouth_open=0.5 + 0.5 * math.sin(index / 3), yaw_deg=12 * math.sin(index / 20))
+            picture, _ = render("hopper", pose, (1280, 720))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def join(clip: Path, target: Path, times: int) -> Path:
+    """The clip so many times in a row, its packets copied."""
+    with av.open(str(target), "w") as output:
+        targets: dict[int, Any] = {}
+        shift_s = 0.0
+        for _ in range(times):
+            with av.open(str(clip)) as source:
+                streams = [stream for stream in source.streams if stream.type in ("video", "audio")]
+                for stream in streams:
+                    if stream.index not in targets:
+                        targets[stream.index] = output.add_stream_from_template(stream)
+                for packet in source.demux(streams):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    ticks = round(shift_s / float(packet.time_base))
+                    packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                    packet.stream = targets[packet.stream.index]
+                    output.mux(packet)
+                shift_s += max(float(stream.duration * stream.time_base) for stream in streams if stream.duration)
+    return target
+
+
+if __name__ == "__main__":
+    main()

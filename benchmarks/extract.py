@@ -1,0 +1,103 @@
+"""Extraction with two Dask workers against the same shard function in a bare loop; prints the ratio.
+
+    python benchmarks/extract.py                 # 64 pictures, HOG, medians of 3
+    python benchmarks/extract.py --detector mtcnn --pictures 128
+
+Both sides run `tasks.extract.extract_shard` on the same shards, in turns in one run, with one thread a process and the
+models loaded before the clock starts. The pictures are the two sample portraits, shifted and lit differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from facemill import tables
+from facemill.pictures import RGB, decode, encode_jpeg, sha256_hex
+from facemill.schema import UNIQUE
+from tasks.cluster import InlinePool, Pool, one_thread, open_pool
+from tasks.extract import extract_shard, kept_rows
+from tasks.params import ClusterParams, ExtractParams
+from tasks.shards import Shard, plan_shards
+
+PORTRAITS = (("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"), ("skimage", "data/astronaut.png"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Extraction: Dask workers against a bare loop.")
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--detector", default="hog")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_pictures(Path(folder), arguments.pictures)
+        params = ExtractParams(detector=arguments.detector, rows_per_shard=4)
+        shards = plan_shards(kept_rows(source), params.rows_per_shard, (source, params))
+        compare(shards, arguments.workers, arguments.repeats)
+
+
+def compare(shards: list[Shard], workers: int, repeats: int) -> None:
+    """Times both sides in turns and prints medians and their ratio."""
+    one_thread()
+    loop, pooled = [], []
+    with open_pool(ClusterParams(kind="local", workers=workers)) as pool:
+        work_all(InlinePool(), shards[:1])  # models
+        work_all(pool, shards[: 2 * workers])
+        for _ in range(repeats):
+            loop.append(seconds(lambda: work_all(InlinePool(), shards)))
+            pooled.append(seconds(lambda: work_all(pool, shards)))
+    pictures = sum(len(shard.items) for shard in shards)
+    for name, values in (("bare loop", loop), (f"{workers} Dask workers", pooled)):
+        median, each = statistics.median(values), ", ".join(f"{value:.2f}" for value in values)
+        print(f"{name:16s} {median:6.2f} s  {pictures / median:6.2f} pictures/s  ({each})")
+    print(f"ratio {statistics.median(loop) / statistics.median(pooled):.2f} (target: 1.8 on 2 cores)")
+
+
+def work_all(pool: Pool, shards: list[Shard]) -> None:
+    for _, result in pool.run(rows_of, shards):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def rows_of(shard: Shard) -> int:
+    """The shard's work, without sending its table back: in the stage it is written where it was made."""
+    return int(extract_shard(shard).num_rows)
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    """A table `unique` of `count` pictures, none the same."""
+    portraits, random = [portrait(*place) for place in PORTRAITS], np.random.default_rng(0)
+    rows = []
+    for index in range(count):
+        shifted = np.roll(portraits[index % 2], random.integers(-40, 40, 2), axis=(0, 1))
+        data = encode_jpeg(np.clip(shifted * random.uniform(0.7, 1.1), 0, 255).astype(np.uint8))
+        sample = sha256_hex(data)
+        row = {"sample_id": sample, "identity": "x", "role": "sample", "cluster": sample, "keep": True, "status": "ok"}
+        rows.append(row | {"image": {"bytes": data, "path": None}})
+    tables.write_part(folder / "unique" / "00000.parquet", tables.from_rows(rows, UNIQUE))
+    return folder / "unique"
+
+
+def portrait(package: str, path: str) -> RGB:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SystemExit(f"wants the sample portrait of {package}: pip install it")
+    return decode((Path(spec.origin).parent / path).read_bytes())
+
+
+if __name__ == "__main__":
+    main()

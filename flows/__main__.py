@@ -1,0 +1,136 @@
+"""`python -m flows FLOW`: runs a flow here and now, or stays and runs them by the clock.
+
+Without PREFECT_API_URL a flow brings its own server along for as long as it runs; its history stays in .prefect, and
+`prefect server start` in this folder shows it. Codes: 0 done, 1 failed with a message, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facemill.errors import FacemillError
+
+# Prefect reads these when it is imported. They stand in prefect.toml, too, for Prefect's own commands.
+os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+PORT = 4200
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+Root = Annotated[str, typer.Option(help="The project's folder.", show_default="here")]
+
+
+@app.command()
+def refresh(
+    root: Root = ".",
+    then_train: Annotated[bool, typer.Option("--then-train", help="Start the deployment train/gpu if due.")] = False,
+) -> None:
+    """Bring the dataset up to date and name its version."""
+    from flows.refresh import refresh
+
+    version = refresh(root, then_train).version
+    print(f"dataset {version.name}: {'new' if version.is_new else 'nothing has changed'}")
+
+
+@app.command()
+def train(root: Root = ".") -> None:
+    """Bring the model up to date."""
+    from flows.train import train
+
+    metrics = train(root)
+    print(f"model: {Path(root) / 'data' / 'model'}, {metrics.get('steps', '?')} steps")
+
+
+@app.command()
+def convert(
+    root: Root = ".",
+    archive: Annotated[str | None, typer.Option(help="A folder of videos.", show_default="params.yaml's")] = None,
+    output: Annotated[str | None, typer.Option(help="Where their conversions go.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model folder.", show_default="data/model")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Take up videos that failed before, too.")] = False,
+) -> None:
+    """Convert the archive, a task for each video."""
+    from flows.convert import convert
+
+    metrics = convert(root, archive, output, model, retry)
+    where = output or Path(root) / "data" / "converted"
+    print(f"videos: {where}, {metrics['ok']} of {metrics['in']} converted")
+
+
+@app.command()
+def pipeline(root: Root = ".") -> None:
+    """Refresh, train, convert, report."""
+    from flows.pipeline import REPORT, pipeline
+
+    done = pipeline(root)
+    project = Path(root)
+    print(f"\ndataset  {done.version.name} ({'new' if done.version.is_new else 'nothing has changed'})")
+    print(f"model    {project / 'data' / 'model'} ({'trained now' if done.trained else 'up to date'})")
+    print(f"videos   {project / 'data' / 'converted'} ({_of(done.metrics['convert'])} converted)")
+    print(f"report   {project / REPORT}: open it in a browser")
+    print(f"prefect  {os.environ.get('PREFECT_API_URL') or _how_to_open()}")
+
+
+@app.command()
+def serve(
+    cron: Annotated[str, typer.Option(help="When to refresh: minute, hour, day, month, weekday.")] = "0 3 * * *",
+    timezone: Annotated[str, typer.Option(help="In which that is meant.")] = "UTC",
+    port: Annotated[int, typer.Option(help="Of the server, where PREFECT_API_URL names none.")] = PORT,
+    then_train: Annotated[bool, typer.Option(help="Train and convert after a refresh with something new.")] = True,
+) -> None:
+    """Stay: refresh by the clock, the other flows on demand."""
+    from contextlib import nullcontext
+
+    from flows.server import local_server
+
+    given = os.environ.get("PREFECT_API_URL")
+    with nullcontext(given) if given else local_server(port) as api:
+        os.environ["PREFECT_API_URL"] = api
+        from flows.serve import serve_all
+
+        print(f"The Prefect page: {api.removesuffix('/api')}. Ctrl-C ends it.", flush=True)
+        serve_all(cron, timezone, then_train=then_train)
+
+
+@app.command()
+def pools() -> None:
+    """Make the work pools cpu and gpu, or set their limits (wants PREFECT_API_URL)."""
+    from flows.pools import create_pools
+
+    if not os.environ.get("PREFECT_API_URL"):
+        raise FacemillError("pools lie in a server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api")
+    print("\n".join(create_pools()))
+
+
+def main() -> None:
+    """The entry point: turns errors into one message and a code."""
+    # Ended by SIGTERM like by Ctrl-C: else the server that Prefect brought along stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except FacemillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; run the same command to go on", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _of(metrics: dict[str, Any]) -> str:
+    return f"{metrics.get('ok', 0)} of {metrics.get('in', 0)}"
+
+
+def _how_to_open() -> str:
+    return f"`make ui` (or `prefect server start`), then http://127.0.0.1:{PORT}: this run is in its history"
+
+
+if __name__ == "__main__":
+    main()

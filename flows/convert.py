@@ -1,0 +1,149 @@
+"""Conversion: one Prefect task for each video, Dask workers underneath, then the stage `convert` publishes.
+
+    python -m flows convert                                        the project's archive
+    python -m flows convert --archive ~/footage --output ~/done    any two folders
+
+Finished videos are never converted twice. A video that fails is a failed task with its reason and a row of the table;
+the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import distributed  # noqa: F401  # sets its loggers up when it is imported first
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.runtime import task_run
+from prefect.states import Completed, Failed
+
+from facemill.errors import FacemillError
+from facemill.files import read_json, sweep
+from facemill.reasons import Reason
+from facemill.swap.job import ConversionJob, lost
+from flows import pages, pictures
+from flows.rules import VIDEO
+from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
+from tasks import dvc
+from tasks.cluster import InlinePool, Pool, open_pool
+from tasks.convert import Plan, alone_in, convert_one, plan_archive, plan_folder, publish
+from tasks.params import ClusterParams, load_params
+from tasks.stages import only_one
+
+_TABLE_ROWS = 1000
+"""Of the table on the page; the whole of it is in data/conversions."""
+
+
+@flow(name="convert")
+def convert(
+    root: str = ".",
+    archive: str | None = None,
+    output: str | None = None,
+    model: str | None = None,
+    retry: bool = False,
+) -> Metrics:
+    """Converts the archive that params.yaml names, or a folder into a folder.
+
+    Args:
+        root: the project's folder.
+        archive: a folder of videos instead of the project's archive; wants `output`.
+        output: where their conversions go.
+        model: the model folder for that, by default the project's.
+        retry: take up videos that failed before, too (in folders that is always done).
+    """
+    project = Path(root).resolve()
+    params = load_params(project)
+    if (archive is None) != (output is None):
+        raise FacemillError("convert: archive and output belong together, give both or none")
+    if archive is not None and output is not None:
+        model_dir = Path(model) if model else project / "data" / "model"
+        with alone_in(Path(output)):
+            plan = plan_folder(params, Path(archive), Path(output), model_dir)
+            try:
+                convert_videos(plan, params.cluster)
+            finally:
+                sweep(Path(output))  # what killed workers left half-written
+            return publish(plan).as_metrics()
+    if retry or dvc.stale(project, "convert"):
+        with only_one(project, "convert"):
+            convert_videos(plan_archive(params, project, retry=retry), params.cluster)
+    metrics = run_stage(project, "convert", force=retry)
+    push(project, ["convert"])
+    return metrics
+
+
+def convert_videos(plan: Plan, cluster: ClusterParams) -> None:
+    """A task for each open job of the plan, a bounded number at a time; then the table and strips on the page.
+
+    Raises:
+        FacemillError: what no other video would survive either, such as a full disk.
+    """
+    logger = get_run_logger()
+    done = len(plan.jobs) - len(plan.todo)
+    logger.info("%d of %d videos are there", done, len(plan.jobs))
+    if not plan.todo:
+        return
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # else each worker's coming and going is told
+    bar = ProgressBar("convert-videos")
+    with open_pool(cluster) as pool:
+        for job in _bounded(pool, plan.todo):
+            done += 1
+            values = {"done": done, "total": len(plan.jobs), "unit": "videos", "note": job.video}
+            bar.show(values, last=done == len(plan.jobs))
+    rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
+    rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
+    create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=f"{len(rows)} videos")
+    pairs = [(job.video, Path(job.source), Path(job.output)) for job in plan.todo if Path(job.output).exists()]
+    show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))
+
+
+def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJob]:
+    """Runs a Prefect task for each job, about two for each worker at a time; yields the jobs as they end.
+
+    An archive may have more videos than a task runner should have threads.
+    """
+    window = 1 if isinstance(pool, InlinePool) else 2 * pool.workers
+    ended: queue.SimpleQueue[tuple[ConversionJob, PrefectFuture[Any]]] = queue.SimpleQueue()
+    convert_video = _task_on(pool)
+    waiting = iter(jobs)
+    running = 0
+    while True:
+        while running < window and (job := next(waiting, None)) is not None:
+            future = convert_video.with_options(task_run_name=job.video).submit(job.video, job)
+            future.add_done_callback(lambda future, job=job: ended.put((job, future)))
+            running += 1
+        if not running:
+            return
+        job, future = ended.get()
+        running -= 1
+        result = future.result(raise_on_failure=False)
+        if isinstance(result, FacemillError):
+            raise result
+        yield job
+
+
+def _task_on(pool: Pool) -> Any:
+    """The task that gives a job to this pool. The pool is no parameter: Prefect looks into those."""
+
+    @task(name="convert video", cache_policy=NO_CACHE, retries=VIDEO.tries - 1, retry_delay_seconds=VIDEO.wait_s)
+    def convert_video(video: str, job: ConversionJob) -> State[Any]:
+        [(_, result)] = list(pool.run(convert_one, [job]))
+        if isinstance(result, FacemillError):
+            raise result
+        if isinstance(result, BaseException):
+            killed = type(result).__name__ == "KilledWorker"
+            if killed and (task_run.run_count or 1) < VIDEO.tries:
+                raise result
+            reason = Reason.WORKER_KILLED if killed else Reason.PROCESSING_ERROR
+            result = lost(job, reason, "" if killed else f"{type(result).__name__}: {result}")
+        if result["status"] == "ok":
+            return Completed(message=f"{result['receipt']['frames_swapped']} frames swapped")
+        return Failed(message=f"{result['error']}: {result['detail'] or Reason(result['error']).sentence}")
+
+    return convert_video

@@ -1,0 +1,110 @@
+"""What the Prefect page shows, made by pure functions: Markdown, table rows, the words beside a bar.
+
+Pictures travel inside the Markdown as `data:` addresses, which both versions of Prefect's page show: an image artifact
+would need a public address, and these pictures must not have one.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from facemill.reasons import Reason
+from tasks.versions import Version
+
+MAX_PICTURE_BYTES = 400_000
+"""Artifacts lie in Prefect's database: a picture above this is left out."""
+
+
+def counts_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A stage's rows by state and reason, with what each reason means.
+
+    Args:
+        metrics: a stage's data/metrics/STAGE.json.
+    """
+    known = {str(reason): reason for reason in Reason}
+    rows = [{"state": "ok", "reason": "", "rows": metrics.get("ok", 0), "meaning": ""}]
+    for name, count in sorted(metrics.get("reasons", {}).items(), key=lambda item: (-item[1], item[0])):
+        reason = known.get(name)
+        state, meaning = (str(reason.state), reason.sentence) if reason else ("?", "")
+        rows.append({"state": state, "reason": name, "rows": count, "meaning": meaning})
+    return [*rows, {"state": "all", "reason": "", "rows": metrics.get("in", 0), "meaning": _pace(metrics)}]
+
+
+def progress_words(values: Mapping[str, Any]) -> tuple[float, str]:
+    """Percent (0…100) and the words beside the bar, from a stage's progress file (tasks.progress)."""
+    done, total = int(values.get("done", 0)), int(values.get("total", 0))
+    words = f"{done} of {total} {values.get('unit', '')}".strip()
+    if values.get("rate"):
+        words += f", {values['rate']:.3g}/s"
+    if values.get("seconds_left"):
+        words += f", {_span(values['seconds_left'])} left"
+    if values.get("note"):
+        words += f" ({values['note']})"
+    return (100.0 * done / total if total else 0.0), words
+
+
+def picture_page(title: str, pictures: Sequence[tuple[str, bytes]]) -> str:
+    """Markdown that shows JPEG pictures, each below its caption."""
+    parts = [f"# {title}"]
+    for caption, jpeg in pictures:
+        parts.append(f"**{_plain(caption)}**")
+        if len(jpeg) > MAX_PICTURE_BYTES:
+            parts.append(f"(left out: {len(jpeg):,} bytes)")
+        else:
+            parts.append(f"![{_plain(caption)}](data:image/jpeg;base64,{base64.b64encode(jpeg).decode()})")
+    return "\n\n".join(parts) + "\n"
+
+
+def version_page(version: Version) -> str:
+    """Markdown about a dataset version: how to look at it and bring it back."""
+    found = "new" if version.is_new else "nothing has changed since"
+    lines = [
+        f"# Dataset {version.name} ({found})",
+        "| stage | in | ok | rejected | failed |",
+        "|---|--:|--:|--:|--:|",
+        *(
+            f"| {stage} | " + " | ".join(str(counts.get(key, "")) for key in ("in", "ok", "rejected", "failed")) + " |"
+            for stage, counts in version.totals.items()
+        ),
+        "",
+        f"Tag `{version.tag}`, data `{version.dataset}`. `facemill version restore {version.name}` brings it back, "
+        f"`facemill version compare OLDER {version.name}` shows what it changed.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def video_row(video: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the conversions table from a video's outcome (facemill.swap.job)."""
+    receipt = outcome.get("receipt") or {}
+    return {
+        "video": video,
+        "state": outcome["status"],
+        "reason": outcome.get("error") or "",
+        "detail": outcome.get("detail") or "",
+        "frames": receipt.get("frames_out", ""),
+        "swapped": receipt.get("frames_swapped", ""),
+        "untouched": receipt.get("frames_passed", ""),
+        "failed": receipt.get("frames_failed", ""),
+        "seconds": round(receipt["seconds"], 1) if "seconds" in receipt else "",
+    }
+
+
+def _pace(metrics: Mapping[str, Any]) -> str:
+    if not metrics.get("seconds"):
+        return ""
+    pace = f", {metrics['per_second']:.3g}/s" if metrics.get("per_second") else ""
+    return f"{_span(metrics['seconds'])}{pace}"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _plain(text: str) -> str:
+    """Without what Markdown would take for its own."""
+    return re.sub(r"[\\`*_\[\]<>|#!]", r"\\\g<0>", text.replace("\n", " ").replace("\r", " "))

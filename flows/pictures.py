@@ -1,0 +1,96 @@
+"""Small JPEG pictures of what the stages made, for the Prefect page. The report shows the same at length."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from facemill import schema, sheets, tables
+from facemill.errors import InputError
+from facemill.pictures import RGB, decode, encode_jpeg
+from facemill.reasons import State
+from facemill.video import VideoReader
+
+FACES = 24
+VIDEOS, FRAMES, LOOKED_AT_FRAMES = 4, 5, 250
+_MAX_PIXELS = 4_000_000
+_QUALITY = 80
+
+
+def dataset_sheets(root: Path) -> Iterator[tuple[str, bytes]]:
+    """For each identity the first accepted faces, then rejected ones with their reasons in the caption."""
+    for identity, faces in sorted(_crops(root / "data" / "dataset", State.OK).items()):
+        yield f"{identity}: accepted", _sheet(faces)
+    for reason, faces in sorted(_crops(root / "data" / "dataset", State.REJECTED).items()):
+        yield f"rejected: {reason}", _sheet(faces)
+
+
+def newest_preview(folder: Path) -> tuple[str, bytes] | None:
+    """The training's last preview below a folder."""
+    found = folder.glob("**/previews/step-*.jpg")
+    newest = max(found, key=lambda path: (path.stat().st_mtime, path.name), default=None)
+    if newest is None:
+        return None
+    return f"step {int(newest.stem.removeprefix('step-'))}", _jpeg(decode(newest.read_bytes(), max_pixels=_MAX_PIXELS))
+
+
+def conversion_strips(pairs: list[tuple[str, Path, Path]]) -> Iterator[tuple[str, bytes]]:
+    """Frames of the first videos, before above after.
+
+    Args:
+        pairs: (name, original, converted) of each video.
+    """
+    for name, before, after in pairs[:VIDEOS]:
+        try:
+            frames = _both(before, after)
+        except (InputError, OSError):  # a picture is not worth a failure: the video's row says what it is
+            continue
+        if frames:
+            yield f"{name}: before, after", _jpeg(sheets.before_after(frames, height_px=150))
+
+
+def _both(before: Path, after: Path) -> list[tuple[RGB, RGB]]:
+    """Frames spread over the beginning of both videos, which have the same frames."""
+    wanted = {round((at + 0.5) * LOOKED_AT_FRAMES / FRAMES) for at in range(FRAMES)}
+    found, last = [], None
+    with VideoReader(before) as left, VideoReader(after) as right:
+        for index, frames in enumerate(zip(left, right, strict=False)):
+            if index > LOOKED_AT_FRAMES:
+                break
+            last = frames
+            if index in wanted:
+                found.append((frames[0].rgb, frames[1].rgb))
+    if not found and last is not None:  # shorter than the first place to look
+        found.append((last[0].rgb, last[1].rgb))
+    return [(a, b) for a, b in found if a.shape == b.shape]
+
+
+def _crops(dataset: Path, state: State) -> dict[str, list[RGB]]:
+    """The first crops of each identity (accepted) or reason (rejected); of other parts no picture is read."""
+    label = "identity" if state is State.OK else "error"
+    groups: dict[str, list[RGB]] = {}
+    for part in tables.parts(dataset):
+        states = tables.read_part(part, schema.DATASET, ["status", label]).to_pylist()
+        counts = Counter({name: len(faces) for name, faces in groups.items()})
+        wanted = []
+        for index, row in enumerate(states):
+            if row["status"] == state and counts[row[label]] < FACES:
+                counts[row[label]] += 1
+                wanted.append((index, row[label]))
+        if not wanted:
+            continue
+        crops = tables.read_part(part, schema.DATASET, ["crop"])["crop"]
+        for index, name in wanted:
+            crop = crops[index].as_py()
+            if crop and crop["bytes"]:
+                groups.setdefault(name, []).append(decode(crop["bytes"], max_pixels=_MAX_PIXELS))
+    return groups
+
+
+def _sheet(faces: list[RGB]) -> bytes:
+    return _jpeg(sheets.contact_sheet(faces, columns=12, cell_px=72))
+
+
+def _jpeg(picture: RGB) -> bytes:
+    return encode_jpeg(picture, quality=_QUALITY)

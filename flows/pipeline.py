@@ -1,0 +1,45 @@
+"""Everything, in order: refresh, train, convert, report.
+
+    python -m flows pipeline
+
+Training starts only if DVC finds the model stale: there is a new dataset version, other parameters, or no model yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.convert import convert
+from flows.refresh import refresh
+from flows.stages import Metrics, run_stage
+from flows.train import train
+from tasks import dvc
+from tasks.versions import Version
+
+REPORT = Path("data/report/report.html")
+
+
+@dataclass(frozen=True)
+class Finished:
+    version: Version
+    trained: bool
+    metrics: dict[str, Metrics]
+    """Of each stage that ran."""
+
+
+@flow(name="pipeline")
+def pipeline(root: str = ".") -> Finished:
+    """Brings dataset, model, videos and report up to date."""
+    project = Path(root).resolve()
+    refreshed = refresh(root)
+    metrics = dict(refreshed.metrics)
+    if stale := dvc.stale(project, "train"):
+        metrics["train"] = train(root)
+    metrics["convert"] = convert(root)
+    metrics["report"] = run_stage(project, "report")
+    create_markdown_artifact(f"The report: open `{project / REPORT}` in a browser.", key="report", description="Report")
+    return Finished(refreshed.version, stale, metrics)

@@ -1,0 +1,63 @@
+"""The night: look what lies in the sources, collect, deduplicate, extract, curate; then name the new dataset version.
+
+    python -m flows refresh            once, here and now
+    python -m flows serve              every night at three (docs/scheduling.md)
+
+The version appears in `facemill version list` and on the Prefect page, with a contact sheet. Nothing new in the
+sources, no new version. With `then_train` a night that brought something new starts the deployment `train/gpu`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows import pages, pictures
+from flows.stages import Metrics, push, run_stage, show_pictures
+from flows.start import start_once
+from tasks import dvc
+from tasks.params import load_params
+from tasks.stages import REFRESH_STAGES
+from tasks.versions import Version, save_version
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    version: Version
+    metrics: dict[str, Metrics]
+    """Of each stage, as in data/metrics."""
+
+
+@flow(name="refresh")
+def refresh(root: str = ".", then_train: bool = False) -> Refreshed:
+    """Brings the dataset up to date and names it.
+
+    Args:
+        root: the project's folder.
+        then_train: start the deployment train/gpu if there is something to train on (needs a server).
+    """
+    project = Path(root).resolve()
+    params = load_params(project)
+    metrics = {
+        # DVC cannot see that the network has something new.
+        stage: run_stage(project, stage, force=stage == "collect" and params.network_sources)
+        for stage in REFRESH_STAGES
+    }
+    push(project, REFRESH_STAGES)
+    version = name_version(project)
+    show_pictures("dataset", f"Dataset {version.name}", pictures.dataset_sheets(project))
+    if then_train and dvc.stale(project, "train"):
+        start_once("train/gpu", f"train-{version.name}-{version.dataset}", root=root, then_convert=True)
+    return Refreshed(version, metrics)
+
+
+@task(cache_policy=NO_CACHE)
+def name_version(root: Path) -> Version:
+    """Names the dataset, or finds the name that it has."""
+    version = save_version(root)
+    create_markdown_artifact(pages.version_page(version), key="dataset-version", description=f"Dataset {version.name}")
+    return version

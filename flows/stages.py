@@ -1,0 +1,137 @@
+"""The Prefect task that runs a stage, whichever it is, and shows on the page how it goes and how it ended."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import State, get_run_logger, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
+
+from facemill.files import read_json
+from flows import pages
+from flows.rules import PUSH, RULES
+from tasks import dvc
+
+Metrics = dict[str, Any]
+_PAGE_EVERY_S = 2.0
+
+
+def run_stage(root: Path, stage: str, *, force: bool = False, on_tick: Callable[[], None] = lambda: None) -> Metrics:
+    """Brings a stage up to date through DVC, as often and as long as its rule allows; returns its metrics.
+
+    Raises:
+        FacemillError: the stage failed in its last try, with its last lines.
+    """
+    rule = RULES[stage]
+    named = _run_stage.with_options(
+        name=stage, retries=rule.tries - 1, retry_delay_seconds=rule.wait_s, retry_condition_fn=_may_go_better
+    )
+    return named(root, stage, force, on_tick)
+
+
+def push(root: Path, stages: Iterable[str]) -> None:
+    """Sends the stages' outputs to DVC's default remote; without one there is nothing to send to."""
+    if dvc.default_remote(root) is None:
+        get_run_logger().info("no default DVC remote: the data stays on this machine")
+        return
+    _push.with_options(retries=PUSH.tries - 1, retry_delay_seconds=PUSH.wait_s)(root, tuple(stages))
+
+
+def show_pictures(key: str, title: str, pictures: Iterable[tuple[str, bytes]]) -> None:
+    """Puts pictures on the page, if there are any. A page that cannot be written is no reason to fail."""
+    with _forgiving():
+        if found := list(pictures):
+            create_markdown_artifact(pages.picture_page(title, found), key=key, description=title)
+
+
+class ProgressBar:
+    """A progress artifact that is updated at most every two seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._last = 0.0
+        self._id: UUID | None = None
+        with _forgiving():
+            made = create_progress_artifact(0.0, key=f"{name}-progress", description="starting")
+            self._id = cast(UUID, made)  # a coroutine only where it is called from one
+
+    def show(self, values: dict[str, Any], *, last: bool = False) -> None:
+        """Shows values as tasks.progress writes them."""
+        now = time.monotonic()
+        if self._id is None or (not last and now - self._last < _PAGE_EVERY_S):
+            return
+        self._last = now
+        percent, words = pages.progress_words(values)
+        with _forgiving():
+            update_progress_artifact(self._id, progress=percent, description=words)
+
+
+# The product is files, which DVC keeps: Prefect's cache would call a stage done whose files are gone.
+@task(cache_policy=NO_CACHE)
+def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None]) -> Metrics:
+    logger = get_run_logger()
+    bar = ProgressBar(stage)
+    with tempfile.TemporaryDirectory(prefix=f"facemill-{stage}-") as folder:
+        progress = Path(folder) / "progress.json"
+
+        def tick() -> None:
+            bar.show(_read(progress))
+            on_tick()
+
+        dvc.repro(
+            root,
+            stage,
+            deadline_s=RULES[stage].deadline_s,
+            force=force,
+            retry=(task_run.run_count or 1) > 1,
+            on_line=logger.info,
+            on_tick=tick,
+            progress_file=progress,
+        )
+        bar.show(_read(progress) or {"done": 1, "total": 1, "note": "up to date"}, last=True)
+    metrics: Metrics = {}
+    path = root / "data" / "metrics" / f"{stage}.json"
+    if path.exists():
+        metrics = read_json(path)
+        with _forgiving():
+            create_table_artifact(pages.counts_table(metrics), key=f"{stage}-rows", description=f"Rows of {stage}")
+    return metrics
+
+
+@task(name="push", cache_policy=NO_CACHE)
+def _push(root: Path, stages: tuple[str, ...]) -> None:
+    dvc.push(root, stages, deadline_s=PUSH.deadline_s, on_line=get_run_logger().info)
+
+
+def _may_go_better(task: object, run: object, state: State[Any]) -> bool:
+    return isinstance(state.result(raise_on_failure=False), dvc.StageFailed)
+
+
+@contextmanager
+def _forgiving() -> Iterator[None]:
+    """Shows go wrong (a server that restarts, a database that is locked); the work goes on."""
+    try:
+        yield
+    except Exception as error:
+        get_run_logger().warning("the page could not be updated: %s", error)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return values

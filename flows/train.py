@@ -1,0 +1,60 @@
+"""Training: the stage `train` in a process of its own with a deadline, its newest preview on the Prefect page.
+
+    python -m flows train
+
+A training that was killed goes on from its last checkpoint; one that is up to date ends at once. Deployed as
+`train/gpu` on the pool of that name, which runs one at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect import flow
+
+from facemill.files import folder_sha256
+from flows import pictures
+from flows.stages import Metrics, push, run_stage, show_pictures
+from flows.start import start_once
+from tasks.params import load_params
+from tasks.shards import WORK_FOLDER
+
+_LOOK_EVERY_S = 10.0
+
+
+@flow(name="train")
+def train(root: str = ".", then_convert: bool = False) -> Metrics:
+    """Brings the model up to date.
+
+    Args:
+        root: the project's folder.
+        then_convert: start the deployment convert/cpu afterwards (needs a server).
+    """
+    project = Path(root).resolve()
+    load_params(project)  # a wrong value is said before anything starts
+    metrics = run_stage(project, "train", on_tick=PreviewWatch(project / WORK_FOLDER / "train").look)
+    push(project, ["train"])
+    if preview := pictures.newest_preview(project / "data" / "train"):
+        show_pictures("train-preview", "Training, finished", [preview])
+    if then_convert:
+        start_once("convert/cpu", f"convert-{folder_sha256(project / 'data' / 'model')}", root=root)
+    return metrics
+
+
+class PreviewWatch:
+    """Puts each new preview of a running training on the page."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._next_look = 0.0
+        self._shown: str | None = None
+
+    def look(self) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_EVERY_S
+        preview = pictures.newest_preview(self._folder)
+        if preview is not None and preview[0] != self._shown:
+            self._shown = preview[0]
+            show_pictures("train-preview", "Training", [preview])
