@@ -99,7 +99,8 @@ def convert_videos(plan: Plan, cluster: ClusterParams) -> None:
     rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
     rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
     create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=f"{len(rows)} videos")
-    pairs = [(job.video, Path(job.source), Path(job.output)) for job in plan.todo if Path(job.output).exists()]
+    swapped = {row["video"] for row in rows if row["swapped"]}
+    pairs = [(job.video, Path(job.source), Path(job.output)) for job in plan.todo if job.video in swapped]
     show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))
 
 

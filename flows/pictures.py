@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from facemill import schema, sheets, tables
 from facemill.errors import InputError
 from facemill.pictures import RGB, decode, encode_jpeg
-from facemill.reasons import State
+from facemill.reasons import Reason, State
 from facemill.video import VideoReader
 
 FACES = 24
@@ -23,7 +24,7 @@ def dataset_sheets(root: Path) -> Iterator[tuple[str, bytes]]:
     for identity, faces in sorted(_crops(root / "data" / "dataset", State.OK).items()):
         yield f"{identity}: accepted", _sheet(faces)
     for reason, faces in sorted(_crops(root / "data" / "dataset", State.REJECTED).items()):
-        yield f"rejected: {reason}", _sheet(faces)
+        yield f"rejected, {reason}: {Reason(reason).sentence}", _sheet(faces)
 
 
 def newest_preview(folder: Path) -> tuple[str, bytes] | None:
@@ -52,17 +53,14 @@ def conversion_strips(pairs: list[tuple[str, Path, Path]]) -> Iterator[tuple[str
 
 def _both(before: Path, after: Path) -> list[tuple[RGB, RGB]]:
     """Frames spread over the beginning of both videos, which have the same frames."""
-    wanted = {round((at + 0.5) * LOOKED_AT_FRAMES / FRAMES) for at in range(FRAMES)}
-    found, last = [], None
     with VideoReader(before) as left, VideoReader(after) as right:
-        for index, frames in enumerate(zip(left, right, strict=False)):
-            if index > LOOKED_AT_FRAMES:
-                break
-            last = frames
-            if index in wanted:
-                found.append((frames[0].rgb, frames[1].rgb))
-    if not found and last is not None:  # shorter than the first place to look
-        found.append((last[0].rgb, last[1].rgb))
+        length = min(left.info.frames or LOOKED_AT_FRAMES, LOOKED_AT_FRAMES)
+        wanted = {(2 * at + 1) * length // (2 * FRAMES) for at in range(FRAMES)}
+        found = [
+            (one.rgb, other.rgb)
+            for index, (one, other) in enumerate(islice(zip(left, right, strict=False), length))
+            if index in wanted
+        ]
     return [(a, b) for a, b in found if a.shape == b.shape]
 
 

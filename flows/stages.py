@@ -101,7 +101,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
             on_tick=tick,
             progress_file=progress,
         )
-        bar.show(_read(progress) or {"done": 1, "total": 1, "note": "up to date"}, last=True)
+        bar.show(_read(progress) or {"done": 1, "total": 1, "note": "done"}, last=True)
     metrics: Metrics = {}
     path = root / "data" / "metrics" / f"{stage}.json"
     if path.exists():

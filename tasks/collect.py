@@ -24,12 +24,14 @@ from facemill.files import file_sha256, link_or_copy, read_json, write_json
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS
+from facemill.sources.files import VIDEO_SUFFIXES, list_files
 from tasks.cluster import Pool, open_pool
 from tasks.params import Params, SampleArchive
 from tasks.shards import Shard, Totals, Work, count_rows, finish, open_work, plan_shards, publish, run_shards
 
 NETWORK_SOURCES = frozenset({"google"})
 _SAMPLE_REFERENCE = "sample:"
+_REFERENCE_EVERY_S, _REFERENCE_FRAMES = 2.0, 5
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -90,8 +92,6 @@ def archive_videos(params: Params, root: Path) -> list[Path]:
     Raises:
         FacemillError: the folder is missing or holds no video.
     """
-    from facemill.sources._files import VIDEO_SUFFIXES, list_files
-
     folder = archive_folder(params, root)
     files = list_files(folder, VIDEO_SUFFIXES)
     if not files or folder.is_file():
@@ -162,6 +162,8 @@ def _plan(units: Sequence[sources.Unit], rows_per_shard: int, settings: PictureS
 def _reference(reference: str, params: Params) -> tuple[str, dict[str, Any]]:
     if reference.startswith(_SAMPLE_REFERENCE):
         return "sample", {"person": reference.removeprefix(_SAMPLE_REFERENCE)}
+    if Path(reference).suffix.lower() in VIDEO_SUFFIXES:
+        return "video", {"path": reference, "every_s": _REFERENCE_EVERY_S, "max_frames": _REFERENCE_FRAMES}
     return "folder", {"path": reference, "max_file_bytes": params.collect.max_file_bytes}
 
 

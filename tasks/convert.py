@@ -23,7 +23,7 @@ from facemill import schema, tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, link_or_copy, read_json, sweep
 from facemill.reasons import Reason, State
-from facemill.sources._files import VIDEO_SUFFIXES, list_files
+from facemill.sources.files import VIDEO_SUFFIXES, list_files
 from facemill.swap.converter import SwapSettings
 from facemill.swap.finder import FinderSettings
 from facemill.swap.job import ConversionJob, Outcome, convert_one, describe, finished, lost

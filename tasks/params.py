@@ -75,7 +75,8 @@ Source = Annotated[SampleSource | FolderSource | VideoSource | GoogleSource, Fie
 class Identity(_Group):
     rights: Rights
     references: Annotated[list[str], Field(min_length=1)]
-    """Pictures, or folders of pictures, that show this person alone; `sample:NAME` is a sample portrait."""
+    """Pictures, folders of pictures, or videos (a frame every two seconds, at most five) in which this person's face is
+    the largest; `sample:NAME` is a sample portrait."""
     sources: Annotated[list[Source], Field(min_length=1)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from facemill.errors import FacemillError, InputError
 from facemill.sources import Item, Unit, register
-from facemill.sources._files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
+from facemill.sources.files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
 
 DEFAULT_MAX_BYTES = 40_000_000
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facemill import tables
+from facemill import sources, tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, read_json
 from facemill.pictures import encode_jpeg
 from facemill.schema import RAW, VIDEOS
 from facemill.sources.sample.pictures import huge_png
-from facemill.sources.sample.videos import sample_archive
+from facemill.sources.sample.videos import sample_archive, write_archive_video
 from tasks import collect, inventory
 from tasks.params import Params, parse_params
 
@@ -255,3 +255,17 @@ def test_the_inventory_reads_a_file_again_only_if_size_or_time_changed(root: Pat
     inventory.run(params, root)
     assert "cut.jpg" in read
     assert "good one.jpg" not in read
+
+
+def test_a_video_is_a_reference_by_some_of_its_frames(tmp_path: Path) -> None:
+    write_archive_video(tmp_path, "interviews/hopper.mp4", 2.2, seed=1)
+    people = {
+        name: {"rights": RIGHTS, "references": [reference], "sources": [_sample("collins")]}
+        for name, reference in (("anna", "interviews/hopper.mp4"), ("bea", "sample:collins"))
+    }
+    [unit] = [
+        unit
+        for unit in collect.plan_units(_params([_sample("collins")], identities=people), tmp_path)
+        if (unit.role, unit.identity) == ("reference", "anna")
+    ]
+    assert [item.pts is not None and item.role for item in sources.fetch(unit)] == ["reference"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,9 +60,13 @@ def project(root: Path, faces: dict[str, int], val: int = 1, **changed: Any) -> 
 
 
 def stage(root: Path) -> subprocess.Popen[str]:
-    """`facemill stage train` in a process of its own: equal settings of torch, signals that hit nothing else."""
+    """`facemill stage train` in a process of its own, so that signals hit nothing else; one thread, so that the bits
+    are the same however many threads other tests left torch with."""
     command = [sys.executable, "-m", "tasks", "stage", "train", "--root", str(root)]
-    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def published(root: Path) -> dict[str, str]:

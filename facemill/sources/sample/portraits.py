@@ -2,8 +2,8 @@
 
 Both portraits are in the public domain as works of the United States government:
 
-- Grace Hopper, US Navy; in matplotlib's wheel (`sample_data/grace_hopper.jpg`), whose comment names its page on Commons.
-- Eileen Collins, NASA Great Images; in scikit-image's wheel (`data/astronaut.png`), whose docstring names its page.
+- Grace Hopper, US Navy; in matplotlib's wheel (`sample_data/grace_hopper.jpg`), its comment names its page.
+- Eileen Collins, NASA Great Images; in scikit-image's wheel (`data/astronaut.png`), docs name its page.
 
 The 68 landmarks were found once with dlib's predictor, averaged over nine boxes around the detection, corrected by eye
 (jaw beside the ears, corners of the mouth) and are constants here: they are the truth that `animate.render` carries
