@@ -1,5 +1,8 @@
 """Extraction with two Dask workers against the same shard function in a bare loop; prints the ratio.
 
+It means something on an idle machine only. The second ratio, of processor seconds (loop to busiest worker), tells what
+idle cores would give: it falls when workers are fed unevenly or do extra work, not when others use the machine.
+
     python benchmarks/extract.py                 # 64 pictures, HOG, medians of 3
     python benchmarks/extract.py --detector mtcnn --pictures 128
 
@@ -10,10 +13,11 @@ models loaded before the clock starts. The pictures are the two sample portraits
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,35 +51,41 @@ def main() -> None:
 def compare(shards: list[Shard], workers: int, repeats: int) -> None:
     """Times both sides in turns and prints medians and their ratio."""
     one_thread()
-    loop, pooled = [], []
+    loop, pooled = list[float](), list[float]()
+    busiest: dict[str, list[float]] = {"loop": [], "pool": []}
     with open_pool(ClusterParams(kind="local", workers=workers)) as pool:
         work_all(InlinePool(), shards[:1])  # models
         work_all(pool, shards[: 2 * workers])
         for _ in range(repeats):
-            loop.append(seconds(lambda: work_all(InlinePool(), shards)))
-            pooled.append(seconds(lambda: work_all(pool, shards)))
+            for name, runner, walls in (("loop", InlinePool(), loop), ("pool", pool, pooled)):
+                start = time.perf_counter()
+                busiest[name].append(work_all(runner, shards))
+                walls.append(time.perf_counter() - start)
     pictures = sum(len(shard.items) for shard in shards)
     for name, values in (("bare loop", loop), (f"{workers} Dask workers", pooled)):
         median, each = statistics.median(values), ", ".join(f"{value:.2f}" for value in values)
         print(f"{name:16s} {median:6.2f} s  {pictures / median:6.2f} pictures/s  ({each})")
     print(f"ratio {statistics.median(loop) / statistics.median(pooled):.2f} (target: 1.8 on 2 cores)")
+    one, most = statistics.median(busiest["loop"]), statistics.median(busiest["pool"])
+    print(f"processor seconds: loop {one:.2f}, busiest worker {most:.2f}, ratio {one / most:.2f}")
 
 
-def work_all(pool: Pool, shards: list[Shard]) -> None:
-    for _, result in pool.run(rows_of, shards):
+def work_all(pool: Pool, shards: list[Shard]) -> float:
+    """Works the shards; processor seconds of the process that used most."""
+    used: dict[int, float] = defaultdict(float)
+    for _, result in pool.run(work_one, shards):
         if isinstance(result, BaseException):
             raise result
+        process, spent = result
+        used[process] += spent
+    return float(max(used.values()))
 
 
-def rows_of(shard: Shard) -> int:
+def work_one(shard: Shard) -> tuple[int, float]:
     """The shard's work, without sending its table back: in the stage it is written where it was made."""
-    return int(extract_shard(shard).num_rows)
-
-
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    start = time.process_time()
+    extract_shard(shard)
+    return os.getpid(), time.process_time() - start
 
 
 def write_pictures(folder: Path, count: int) -> Path:

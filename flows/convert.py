@@ -116,7 +116,7 @@ def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJo
     running = 0
     while True:
         while running < window and (job := next(waiting, None)) is not None:
-            future = convert_video.with_options(task_run_name=job.video).submit(job.video, job)
+            future = convert_video.submit(job.video, job)
             future.add_done_callback(lambda future, job=job: ended.put((job, future)))
             running += 1
         if not running:
@@ -124,7 +124,8 @@ def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJo
         job, future = ended.get()
         running -= 1
         result = future.result(raise_on_failure=False)
-        if isinstance(result, FacemillError):
+        # A video that failed has an outcome on disk; an error without one is everybody's.
+        if isinstance(result, FacemillError) or (isinstance(result, BaseException) and not Path(job.outcome).exists()):
             raise result
         yield job
 
@@ -132,13 +133,20 @@ def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJo
 def _task_on(pool: Pool) -> Any:
     """The task that gives a job to this pool. The pool is no parameter: Prefect looks into those."""
 
-    @task(name="convert video", cache_policy=NO_CACHE, retries=VIDEO.tries - 1, retry_delay_seconds=VIDEO.wait_s)
+    @task(
+        name="convert video",
+        task_run_name="{video}",
+        cache_policy=NO_CACHE,
+        retries=VIDEO.tries - 1,
+        retry_delay_seconds=VIDEO.wait_s,
+        retry_condition_fn=lambda task, run, state: _killed(state.result(raise_on_failure=False)),
+    )
     def convert_video(video: str, job: ConversionJob) -> State[Any]:
         [(_, result)] = list(pool.run(convert_one, [job]))
         if isinstance(result, FacemillError):
             raise result
         if isinstance(result, BaseException):
-            killed = type(result).__name__ == "KilledWorker"
+            killed = _killed(result)
             if killed and (task_run.run_count or 1) < VIDEO.tries:
                 raise result
             reason = Reason.WORKER_KILLED if killed else Reason.PROCESSING_ERROR
@@ -148,3 +156,7 @@ def _task_on(pool: Pool) -> Any:
         return Failed(message=f"{result['error']}: {result['detail'] or Reason(result['error']).sentence}")
 
     return convert_video
+
+
+def _killed(result: object) -> bool:
+    return type(result).__name__ == "KilledWorker"

@@ -29,7 +29,9 @@ def local_server(port: int) -> Iterator[str]:
         return
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # The page asks this address; it would be port 4200 whatever the port.
-    process = subprocess.Popen(command, env={**os.environ, "PREFECT_SERVER_UI_API_URL": api}, stdout=subprocess.DEVNULL)
+    environment = {**os.environ, "PREFECT_SERVER_UI_API_URL": api}
+    # A session of its own: Ctrl-C is for us, who still have schedules to pause there.
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         _wait_until_it_answers(api, process)
         yield api

@@ -120,7 +120,7 @@ def _tiles(
         medians = videos.overall.medians
         note = f"was {medians['target_before']:.2f}; under 0.6 is the same person"
         tiles.append({"label": "distance to the target", "value": f"{medians['target_after']:.2f}", "note": note})
-        note = "of the eyes' distance: expression kept"
+        note = "of the eyes' distance; less keeps more of the expression"
         tiles.append({"label": "landmark error", "value": f"{medians['landmark_error']:.1f} %", "note": note})
     return tiles
 

@@ -242,12 +242,12 @@ class _Place:
         affine = crop_affine(sighting.face.landmarks, side, swapper.coverage)
         corners = transform(np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5, invert(affine))
         low, high = corners.min(axis=0), corners.max(axis=0)
-        region, origin = sighting.frame.region((low[0], low[1], high[0] + 1, high[1] + 1))
+        region, (*origin, _, _) = sighting.frame.region((low[0], low[1], high[0] + 1, high[1] + 1))
         if region.size == 0:
             raise ValueError("the face lies outside the picture")
         shifted = compose(affine, np.array([[1.0, 0.0, origin[0]], [0.0, 1.0, origin[1]]]))
         crop = warp(region, shifted, side)
-        return cls(index, region, origin, shifted, crop, sighting.face.landmarks - np.asarray(origin))
+        return cls(index, region, (origin[0], origin[1]), shifted, crop, sighting.face.landmarks - np.asarray(origin))
 
     def affine_to(self, side_px: int) -> Affine:
         """From the rectangle to the same crop with another side (pixel centres at integers)."""

@@ -28,9 +28,10 @@ Array = npt.NDArray[Any]
 SCENE_CUT = 28.0  # mean change of brightness, 0…255, over a 32×32 thumbnail; camera moves stay under 15
 SAME_FACE_IOU = 0.3  # boxes of one face in neighbouring frames overlap more
 JUMP_IOU = 0.5  # below this the followed face is checked anew
-ROI_FACE_PX = 120  # the face is brought to this size for detection around its last place
+ROI_FACE_PX = 110  # the face is brought to this size for detection around its last place
 LANDMARK_FACE_PX = 300
-ROI_REACH = 2.2  # side of that place over the side of the last box
+ROI_REACH = 1.9  # side of that place over the side of the last box
+LANDMARK_REACH = 2.2
 COAST_FRAMES = 8  # frames that a face is followed by its landmarks alone, when the detector loses it
 OTHERS_REMEMBERED = 64
 
@@ -258,18 +259,20 @@ class Finder:
     def _landmarks(self, frame: Frame, box: Array, *, tracked: bool = False) -> Array:
         # dlib rounds its points to whole pixels: small faces are enlarged first
         scale = min(4.0, max(1.0, LANDMARK_FACE_PX / float(_side(box[None])[0])))
-        view = _View.of(frame, box, ROI_REACH, scale)
+        view = _View.of(frame, box, LANDMARK_REACH, scale)
         return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], tracked=tracked)[0]).astype(
             np.float32
         )
 
     def _distance(self, frame: Frame, landmarks: Array) -> float:
-        view = _View.of(frame, landmark_box(landmarks), ROI_REACH, 1.0)
+        view = _View.of(frame, landmark_box(landmarks), LANDMARK_REACH, 1.0)
         embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
         return float(np.linalg.norm(self._references - embedding, axis=1).min())
 
     def _scene_changed(self, frame: Frame) -> bool:
-        thumbnail = cv2.resize(frame.luma, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+        step = max(1, min(frame.width, frame.height) // 128)  # every pixel would cost more than finding the face
+        coarse = np.ascontiguousarray(frame.luma[::step, ::step])
+        thumbnail = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         before, self._thumbnail = self._thumbnail, thumbnail
         return before is not None and float(np.abs(thumbnail - before).mean()) > SCENE_CUT
 
@@ -340,15 +343,9 @@ class _View:
         if reach != 1.0:
             half = np.repeat(half.min() * reach, 2)
         first, last = centre - half + 0.5, centre + half + 0.5
-        rgb, origin = frame.region((first[0], first[1], last[0], last[1]))
-        if rgb.size == 0 or scale == 1.0:
-            return cls(rgb, np.asarray(origin, float), np.ones(2))
-        size_wh = np.maximum(1, np.rint(np.array(rgb.shape[1::-1]) * scale)).astype(int)
-        exact = size_wh / rgb.shape[1::-1]
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        return cls(
-            cv2.resize(rgb, (int(size_wh[0]), int(size_wh[1])), interpolation=how), np.asarray(origin, float), exact
-        )
+        rgb, (x0, y0, x1, y1) = frame.region((first[0], first[1], last[0], last[1]), scale)
+        exact = np.array(rgb.shape[1::-1]) / np.maximum(1, [x1 - x0, y1 - y0])  # rounded to whole pixels
+        return cls(rgb, np.array([x0, y0], float), exact)
 
     def to_view(self, points: Array) -> Array:
         """Points or boxes of the frame, x and y in turn along the last axis."""

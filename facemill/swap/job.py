@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av.error
+
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_json, write_json
 from facemill.reasons import Reason, State
@@ -63,7 +65,7 @@ def convert_one(job: ConversionJob) -> Outcome:
         outcome["input_sha256"] = _checked_sha256(job, source)
         swapper = _swapper(job.model_dir, job.source_identity, job.target_identity, job.settings.device)
         tools = _tools(job.settings.detector, swapper.device)
-        receipt = convert(source, output, swapper, tools, job.settings, input_sha256=outcome["input_sha256"])
+        receipt = _converted(source, output, swapper, tools, job.settings, outcome["input_sha256"])
     except InputError as error:
         output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
         return record(job, outcome | {"status": error.reason.state, "error": error.reason, "detail": error.detail})
@@ -96,6 +98,15 @@ def record(job: ConversionJob, outcome: Outcome) -> Outcome:
 def lost(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
     """Records that the job ended without an outcome of its own."""
     return record(job, _blank(job) | {"status": reason.state, "error": reason, "detail": detail})
+
+
+def _converted(
+    source: Path, output: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings, input_sha256: str
+) -> Receipt:
+    try:
+        return convert(source, output, swapper, tools, settings, input_sha256=input_sha256)
+    except av.error.FFmpegError as error:  # not the disk: that is a FacemillError by now
+        raise InputError(Reason.CONVERSION_FAILED, f"FFmpeg: {error.strerror}") from error
 
 
 def _blank(job: ConversionJob) -> Outcome:

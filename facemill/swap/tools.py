@@ -12,7 +12,7 @@ from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68
 
 Array = npt.NDArray[Any]
-NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 120 px: smaller ones there are somebody else's
+NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smaller ones there are somebody else's
 
 
 class DlibTools:
@@ -33,7 +33,7 @@ class DlibTools:
         return self._by_size[size].detect([picture])[0].boxes_xyxy.astype(float)
 
     def near(self, picture: Array) -> Array:
-        """(N, 4) boxes of the faces of about 120 px in a small RGB picture."""
+        """(N, 4) boxes of the faces of about 110 px in a small RGB picture."""
         return self._near.detect([picture])[0].boxes_xyxy.astype(float)
 
     def landmarks(self, picture: Array, boxes: Array, *, tracked: bool = False) -> Array:

@@ -15,7 +15,7 @@ from torch import nn
 from facemill.errors import FacemillError
 
 NARROW = 20_000_000
-"""Below so many parameters channels last is faster on a CPU (a fifth for the small preset), above it is slower."""
+"""Below so many parameters channels last is faster on a CPU (a quarter for the small preset), above it is slower."""
 
 
 @dataclass(frozen=True)

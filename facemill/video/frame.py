@@ -85,25 +85,29 @@ class Frame:
         view.flags.writeable = False
         return view
 
-    def region(self, box: tuple[float, float, float, float]) -> tuple[RGB, tuple[int, int]]:
+    def region(
+        self, box: tuple[float, float, float, float], scale: float = 1.0
+    ) -> tuple[RGB, tuple[int, int, int, int]]:
         """RGB of a rectangle, grown to whole chroma samples and clipped to the picture.
 
         Args:
             box: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+            scale: the result's pixels for one of the picture's; scaling on the way to RGB costs less than after it.
 
         Returns:
-            RGB uint8 h×w×3 (h or w is 0 where the box lies outside) and the x, y of its first pixel.
+            RGB uint8 h×w×3 (h or w is 0 where the box lies outside) and the rectangle x0, y0, x1, y1 that it shows.
         """
         x0, y0, x1, y1 = self._grown(box)
         if x1 <= x0 or y1 <= y0:
-            return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), np.uint8), (x0, y0)
+            return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), np.uint8), (x0, y0, x1, y1)
+        size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
         if (x0, y0, x1, y1) == (0, 0, self.width, self.height):
-            return _to_rgb(self.picture, self._matrix), (0, 0)  # not through `rgb`, which would keep it
+            return _to_rgb(self.picture, self._matrix, size), (x0, y0, x1, y1)  # not through `rgb`, which would keep it
         part = av.VideoFrame(x1 - x0, y1 - y0, self.picture.format.name)
         part.color_range = self.picture.color_range
         for source, target, (sx, sy) in zip(planes(self.picture), planes(part), self._strides(), strict=True):
             target[:] = source[y0 // sy : y0 // sy + target.shape[0], x0 // sx : x0 // sx + target.shape[1]]
-        return _to_rgb(part, self._matrix), (x0, y0)
+        return _to_rgb(part, self._matrix, size), (x0, y0, x1, y1)
 
     def paste(self, rgb: RGB, origin: tuple[int, int], changed: npt.NDArray[np.bool_]) -> None:
         """Writes the changed pixels of a region back; all other samples keep their exact values.
@@ -212,10 +216,13 @@ def _chroma(pix_fmt: str) -> str:
     return {(32, 32): "yuv420p", (32, 64): "yuv422p"}.get(shape, "yuv444p")
 
 
-def _to_rgb(picture: av.VideoFrame, matrix: int) -> RGB:
+def _to_rgb(picture: av.VideoFrame, matrix: int, size_wh: tuple[int, int] | None = None) -> RGB:
     full = int(picture.color_range) == ColorRange.JPEG
+    width, height = size_wh or (picture.width, picture.height)
     converted = VideoReformatter().reformat(
         picture,
+        width,
+        height,
         format="rgb24",
         src_colorspace=matrix,
         dst_colorspace=matrix,

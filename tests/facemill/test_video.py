@@ -132,13 +132,13 @@ def test_red_is_red_in_either_matrix(space: int) -> None:
 def test_untouched_samples_reach_the_encoder_bit_for_bit(clip: Path) -> None:
     frame = next(read_frames(clip))
     before = [np.array(plane) for plane in planes_of(frame)]
-    region, origin = frame.region((10, 10, 50, 40))
+    region, (x0, y0, _, _) = frame.region((10, 10, 50, 40))
     changed = np.zeros(region.shape[:2], bool)
     changed[8:12, 8:12] = True
-    frame.paste(255 - region, origin, changed)
+    frame.paste(255 - region, (x0, y0), changed)
     luma_changed = before[0] != planes_of(frame)[0]
     assert luma_changed.sum() == 16
-    assert luma_changed[origin[1] + 8 : origin[1] + 12, origin[0] + 8 : origin[0] + 12].all()
+    assert luma_changed[y0 + 8 : y0 + 12, x0 + 8 : x0 + 12].all()
     assert all((a != b).sum() <= 4 for a, b in zip(before[1:], planes_of(frame)[1:], strict=True))
 
 

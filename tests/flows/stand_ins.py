@@ -51,6 +51,11 @@ if stage == "curate":
     tables.write_part(output / "00000.parquet", tables.from_rows(rows, DATASET))
 else:
     (output / "made.txt").write_text(json.dumps(knobs))
+if stage == "collect":  # an archive without videos
+    from facemill import tables
+    from facemill.schema import VIDEOS
+
+    tables.write_part(Path("data/videos/00000.parquet"), VIDEOS.empty_table())
 if stage == "train":
     (output / "model.json").write_text("{}")
 write_json(Path("data/metrics") / f"{stage}.json", metrics)
@@ -108,7 +113,7 @@ def _stages() -> Iterator[tuple[str, Any]]:
                 "cmd": f"python stage.py {stage}",
                 "deps": ["stage.py", *before],
                 "params": [{"knobs.json": [stage]}],
-                "outs": [output],
+                "outs": [output, *(["data/videos"] if stage == "collect" else [])],
                 "metrics": [f"data/metrics/{stage}.json"],
             },
         )

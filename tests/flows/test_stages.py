@@ -63,7 +63,9 @@ def test_a_stage_that_hangs_is_ended_with_all_its_processes(project: Path) -> No
 
 def test_a_killed_flow_leaves_no_stage_behind(project: Path) -> None:
     set_knobs(project, inventory={"sleep": 600})
-    call = f"from pathlib import Path; from tasks import dvc; dvc.repro(Path({str(project)!r}), 'inventory', deadline_s=99)"
+    call = (
+        f"from tasks import dvc; import pathlib as p; dvc.repro(p.Path({str(project)!r}), 'inventory', deadline_s=99)"
+    )
     caller = subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pid = wait_for_pid(project / "inventory.pid")
     caller.send_signal(signal.SIGINT)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from facemill.train.augment import GRID, Augmentation, augment, bend, centre, recolour, similarity_grids, warp_offsets
+from facemill.train.augment import (
+    GRID,
+    PUBLISHED,
+    Augmentation,
+    augment,
+    bend,
+    centre,
+    recolour,
+    similarity_grids,
+    warp_offsets,
+)
 
 STILL = Augmentation(rotation_deg=0, zoom=0, shift=0, flip=0, warp=0, colour_match=0, brightness=0)
 
@@ -68,9 +78,8 @@ def test_the_warp_asks_for_no_shift_zoom_or_rotation() -> None:
 
 def test_the_warp_has_the_published_size() -> None:
     """5 of 160 px at the grid points, so that a point in the middle moves about 3 % of the side."""
-    settings = Augmentation(rotation_deg=0, zoom=0, shift=0, flip=0)
-    view = similarity_grids(3000, 33, 1.0, settings, generator())
-    moved = (bend(view, 5 / 160, generator()) - view)[:, 16, 16] / 2  # grid units are 2 for the side
+    view = similarity_grids(3000, 33, 1.0, STILL, generator())
+    moved = (bend(view, PUBLISHED.warp, generator()) - view)[:, 16, 16] / 2  # grid units are 2 for the side
     assert moved.std().item() == pytest.approx(5 / 160 * (46 / 50) ** 0.5, rel=0.06)
 
 
@@ -82,7 +91,7 @@ def test_flow_is_smooth() -> None:
 
 
 def test_rotation_is_uniform_up_to_its_limit() -> None:
-    grids = similarity_grids(3000, 9, 1.0, Augmentation(zoom=0, shift=0, flip=0), generator())
+    grids = similarity_grids(3000, 9, 1.0, Augmentation(rotation_deg=10, zoom=0, shift=0, flip=0), generator())
     along = grids[:, 4, 8] - grids[:, 4, 0]
     angles = torch.rad2deg(torch.atan2(along[:, 1], along[:, 0]))
     assert angles.abs().max() <= 10.001

@@ -1,0 +1,88 @@
+"""The seam between models and engine, and the autoencoder's side of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toy_training import CPU
+
+from facemill.errors import FacemillError
+from facemill.nets import SwapModel, model_names
+from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
+from facemill.train.augment import Augmentation, Batch
+from facemill.train.data import FaceSet, Feed
+from facemill.train.device import choose_device, settings_for
+from facemill.train.engine import Plan, fit
+from facemill.train.evaluate import validation_losses
+from facemill.train.losses import reconstruction
+from facemill.train.objectives import build_objective
+
+TINY = AutoencoderConfig(
+    input_px=16, encoder_channels=(8, 16), bottleneck=16, unfold_channels=8, code_channels=8, decoder_channels=(8,)
+)
+
+
+@pytest.fixture
+def model() -> Autoencoder:
+    torch.manual_seed(0)
+    return Autoencoder(["anna", "bert"], TINY)
+
+
+def face_set(identity: str, red: int, green: int) -> FaceSet:
+    """Six faces: a coloured square in the middle of a black picture, somewhat brighter in each."""
+    faces = torch.zeros(6, 3, 20, 20)
+    for at in range(6):
+        faces[at, :2, 5:15, 5:15] = torch.tensor([red + 8.0 * at, green + 8.0 * at])[:, None, None]
+    return FaceSet(identity, tuple("abcdef"), faces.byte(), torch.full((6, 1, 20, 20), 255).byte(), 1.25)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_can_be_trained(name: str) -> None:
+    with pytest.raises(FacemillError, match="cannot train a SwapModel"):
+        build_objective(name, SwapModel())
+
+
+def test_a_model_without_objective_names_those_that_there_are() -> None:
+    with pytest.raises(FacemillError, match="no training objective for model 'x'; there are autoencoder"):
+        build_objective("x", SwapModel())
+
+
+def test_losses_are_named_by_identity_and_equal_those_of_the_model_alone(model: Autoencoder) -> None:
+    objective = build_objective("autoencoder", model)
+    batch = {who: Batch(torch.rand(3, 3, 16, 16), torch.rand(3, 3, 16, 16), torch.ones(3, 1, 16, 16)) for who in "ab"}
+    batch = {"anna": batch["a"], "bert": batch["b"]}
+    losses = objective.losses(objective.turns[0], batch)
+    assert list(losses) == ["reconstruction/anna", "reconstruction/bert"]
+    alone = reconstruction(model(batch["bert"].warped, "bert"), batch["bert"].target, batch["bert"].weight)
+    assert losses["reconstruction/bert"].item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_an_autoencoder_learns_to_draw_and_to_swap(model: Autoencoder, tmp_path: Path) -> None:
+    """anna is red and bert is green: after 150 steps a red square drawn as bert is green."""
+    sets = {"anna": face_set("anna", 180, 0), "bert": face_set("bert", 0, 180)}
+    before = validation_losses(model, sets)
+    still = Augmentation(colour_match=0, brightness=0)
+    feed = Feed(sets, 16, 6, still, seed=0)
+    fit(build_objective("autoencoder", model), feed, Plan(steps=150, learning_rate=5e-3), tmp_path, CPU)
+    after = validation_losses(model, sets)
+    assert all(after[name] < 0.3 * before[name] for name in ("mae/anna", "mae/bert"))
+    red, green, _ = model(sets["anna"].view(16), "bert")[:, :, 8, 8].mean(0).tolist()
+    assert green > 0.5 > 0.3 > red
+
+
+def test_settings_follow_the_device() -> None:
+    cpu = torch.device("cpu")
+    small, classic = settings_for(cpu, 3_000_000), settings_for(cpu, 82_062_470)
+    assert small.autocast_dtype is classic.autocast_dtype is None
+    assert (small.memory_format, classic.memory_format) == (torch.channels_last, torch.contiguous_format)
+    cuda = settings_for(torch.device("cuda"), 82_062_470)
+    assert (cuda.autocast_dtype, cuda.memory_format) == (torch.bfloat16, torch.channels_last)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU says")
+def test_asking_for_a_gpu_that_is_not_there_is_an_error() -> None:
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(FacemillError, match="finds no GPU"):
+        choose_device("cuda")

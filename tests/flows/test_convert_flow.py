@@ -1,0 +1,87 @@
+"""One Prefect task for each video, on real clips and a net that was never trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from clips import make_clip
+from known_nets import model_folder
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from stand_ins import PARAMS, latest_artifact
+
+from facemill import schema, tables
+from facemill.errors import FacemillError
+from facemill.swap.tools import DlibTools
+from flows.convert import convert
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+@pytest.fixture(scope="module")
+def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with random weights that knows Hopper's face."""
+    tools, folder = DlibTools("hog"), tmp_path_factory.mktemp("model") / "model"
+    model_folder(folder, tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1])))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, hopper: np.ndarray) -> Path:
+    """params.yaml, and an archive of a video with Hopper in it, one without and one that is none."""
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    face = cv2.resize(hopper[20:420, 60:460], (256, 256), interpolation=cv2.INTER_AREA)
+    make_clip(archive / "talk & more.mp4", frames=[face] * 3)
+    make_clip(archive / "nobody.mp4", frames=3, sound=None)
+    (archive / "letter.mp4").write_text("Dear Sir or Madam,\n" * 50)
+    return tmp_path
+
+
+def task_states(ran: dict[str, Any]) -> dict[str, str]:
+    """Name → state of the task runs of the last flow run."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[ran["id"]])))
+    return {run.name: run.state_name or "" for run in runs}
+
+
+def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Path) -> None:
+    ran: dict[str, Any] = {}
+
+    @flow
+    def outer() -> Any:
+        ran["first"] = convert(str(root), str(root / "archive"), str(root / "done"), str(model), return_state=True)
+        return None
+
+    outer()
+    state = ran["first"]
+    assert state.result()["ok"] == 2
+    found = task_states({"id": str(state.state_details.flow_run_id)})
+    assert found == {"talk & more.mp4": "Completed", "nobody.mp4": "Completed", "letter.mp4": "Failed"}
+    rows = tables.read_table(root / "done" / ".facemill" / "conversions", schema.CONVERSIONS).to_pylist()
+    assert {row["video"]: row["frames_swapped"] for row in rows if row["status"] == "ok"} == {
+        "nobody.mp4": 0,
+        "talk & more.mp4": 3,
+    }
+    assert '"state": "failed", "reason": "not_a_video"' in latest_artifact("convert-videos")
+    assert "data:image/jpeg;base64," in latest_artifact("convert-strips")
+    before = (root / "done" / "nobody.mp4").stat().st_mtime_ns
+    assert convert(str(root), str(root / "archive"), str(root / "done"), str(model))["ok"] == 2
+    assert (root / "done" / "nobody.mp4").stat().st_mtime_ns == before
+
+
+def test_a_missing_model_stops_everything_with_its_remedy(root: Path) -> None:
+    with pytest.raises(FacemillError, match="run the stage train first"):
+        convert(str(root), str(root / "archive"), str(root / "done"), str(root / "none"))
+
+
+def test_an_archive_without_an_output_is_refused(root: Path) -> None:
+    with pytest.raises(FacemillError, match="belong together"):
+        convert(str(root), str(root / "archive"))

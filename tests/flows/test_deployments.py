@@ -1,0 +1,85 @@
+"""prefect.yaml, the serve command and the work pools say the same thing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Failed
+from prefect.utilities.importtools import import_object
+
+from flows.pools import POOLS, create_pools
+from flows.serve import deployments
+from flows.start import start_once
+
+PROJECT = Path(__file__).resolve().parents[2]
+DECLARED: list[dict[str, Any]] = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+
+
+def test_serving_and_deploying_give_the_same_deployments() -> None:
+    served = deployments("0 3 * * *", "UTC", then_train=True)
+    assert [(one.entrypoint, one.name, one.parameters) for one in served] == [
+        (one["entrypoint"], one["name"], one.get("parameters", {})) for one in DECLARED
+    ]
+    [schedule] = [one.schedules for one in served if one.schedules]
+    [nightly] = [one["schedules"] for one in DECLARED if "schedules" in one]
+    assert schedule[0].schedule.cron == nightly[0]["cron"]
+
+
+@pytest.mark.parametrize("declared", DECLARED, ids=lambda one: one["entrypoint"])
+def test_every_deployment_has_its_flow_its_pool_and_known_parameters(declared: dict[str, Any]) -> None:
+    module, _, name = declared["entrypoint"].partition(".py:")
+    entry = import_object(f"{module.replace('/', '.')}.{name}")
+    assert set(declared.get("parameters", {})) <= set(entry.parameters.properties)
+    assert declared["work_pool"]["name"] in POOLS
+
+
+@pytest.mark.usefixtures("prefect")
+def test_pools_are_made_once_and_the_gpu_runs_one_thing_at_a_time() -> None:
+    create_pools()
+    with get_client(sync_client=True) as client:
+        client.update_work_pool("gpu", WorkPoolUpdate(concurrency_limit=7))
+        assert create_pools()[1] == "work pool gpu: was there, 1 run at a time"
+        assert client.read_work_pool("gpu").concurrency_limit == 1
+        assert client.read_work_pool("cpu").concurrency_limit is None
+
+
+@pytest.mark.usefixtures("prefect")
+def test_one_cause_starts_one_run_and_another_one_only_after_it_failed() -> None:
+    @flow
+    def twice() -> None:
+        for _ in range(2):
+            start_once("train/gpu", "train-v1-abc", root="/somewhere")
+
+    [train] = [one for one in deployments("0 3 * * *", "UTC", then_train=True) if one.name == "gpu"]
+    train.apply()
+    twice()
+    with get_client(sync_client=True) as client:
+        [run] = started(client)
+        assert run.parameters["root"] == "/somewhere"
+        client.set_flow_run_state(run.id, Failed(), force=True)
+        twice()
+        assert len(started(client)) == 2
+
+
+def started(client: SyncPrefectClient) -> list[FlowRun]:
+    """The runs of train/gpu."""
+    return client.read_flow_runs(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["gpu"])))
+
+
+def test_pools_without_a_server_say_what_to_set(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    command = [sys.executable, "-m", "flows", "pools"]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: pools lie in a server: set PREFECT_API_URL")

@@ -1,0 +1,75 @@
+"""What the Prefect page shows, without Prefect."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from flows import pages
+from flows.rules import RULES
+from tasks.stages import STAGES
+from tasks.versions import Version
+
+
+def test_counts_stand_by_falling_number_with_their_meaning() -> None:
+    metrics = {"in": 9, "ok": 4, "reasons": {"blurred": 2, "no_face": 3}, "seconds": 75.0, "per_second": 0.12}
+    table = pages.counts_table(metrics)
+    assert [(row["state"], row["reason"], row["rows"]) for row in table] == [
+        ("ok", "", 4),
+        ("rejected", "no_face", 3),
+        ("rejected", "blurred", 2),
+        ("all", "", 9),
+    ]
+    assert table[1]["meaning"] == "the detector found no face"
+    assert table[-1]["meaning"] == "1 min 15 s, 0.12/s"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (0.0, "0 of 0")),
+        ({"done": 3, "total": 4, "unit": "shards"}, (75.0, "3 of 4 shards")),
+        (
+            {"done": 1, "total": 2, "unit": "steps", "rate": 2.5, "seconds_left": 4000, "note": "loss 0.1"},
+            (50.0, "1 of 2 steps, 2.5/s, 1 h 6 min left (loss 0.1)"),
+        ),
+    ],
+)
+def test_progress_says_how_much_how_fast_and_how_long(values: dict[str, object], expected: tuple[float, str]) -> None:
+    assert pages.progress_words(values) == expected
+
+
+def test_a_name_cannot_break_out_of_its_caption() -> None:
+    page = pages.picture_page("Faces", [("a](http://x) <b>|\n# c", b"\xff\xd8")])
+    assert "**a\\](http://x) \\<b\\>\\| \\# c**" in page
+    assert "\n# c" not in page
+
+
+def test_a_picture_too_large_for_the_database_is_left_out() -> None:
+    page = pages.picture_page("Faces", [("big", b"x" * (pages.MAX_PICTURE_BYTES + 1))])
+    assert "left out: 400,001 bytes" in page
+    assert len(page) < 200
+
+
+def test_a_version_says_how_to_bring_it_back() -> None:
+    version = Version("v2", "abc.dir", "f" * 40, datetime(2026, 1, 1, tzinfo=UTC), {"curate": {"in": 3, "ok": 2}}, True)
+    page = pages.version_page(version)
+    assert page.startswith("# Dataset v2 (new)\n")
+    assert "| curate | 3 | 2 |  |  |" in page
+    assert "`facemill version restore v2`" in page
+
+
+def test_a_failed_video_shows_its_reason_and_no_frames() -> None:
+    outcome = {"status": "failed", "error": "not_a_video", "detail": "no stream", "receipt": None}
+    row = pages.video_row("a.mp4", outcome)
+    assert (row["state"], row["reason"], row["frames"], row["seconds"]) == ("failed", "not_a_video", "", "")
+
+
+def test_every_stage_has_a_rule_with_a_reason() -> None:
+    assert tuple(RULES) == STAGES
+    for rule in RULES.values():
+        assert rule.deadline_s > 0
+        assert rule.tries >= 1
+        assert rule.reason
+        assert rule.wait_s > 0 or rule.tries == 1

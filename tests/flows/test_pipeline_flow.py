@@ -1,0 +1,29 @@
+"""All stages in order; training only where there is something to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stand_ins import latest_artifact, set_knobs, stages_run
+
+from flows.pipeline import pipeline
+from flows.refresh import Refreshed
+from tasks.stages import STAGES
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def test_training_starts_only_for_a_new_version_or_without_a_model(refreshed: tuple[Path, Refreshed]) -> None:
+    project, _ = refreshed
+    first = pipeline(str(project))
+    assert (first.version.is_new, first.trained) == (False, True)
+    assert stages_run(project) == list(STAGES)
+    assert "report.html" in latest_artifact("report")
+    second = pipeline(str(project))
+    assert not second.trained
+    assert stages_run(project) == list(STAGES)
+    set_knobs(project, curate={"faces": 6})
+    third = pipeline(str(project))
+    assert (third.version.is_new, third.trained) == (True, True)
+    assert stages_run(project)[len(STAGES) :] == ["curate", "train"]  # the stand-in's model is the same
