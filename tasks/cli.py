@@ -74,7 +74,7 @@ def check(root: Root = _HERE) -> None:
 def stage(
     name: Annotated[StageName, typer.Argument(help="Which stage.")],
     root: Root = _HERE,
-    retry: Annotated[bool, typer.Option("--retry", help="Also take up the rows that failed before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed before.")] = False,
 ) -> None:
     """Run one stage, stale or not; `dvc repro` runs those that are stale.
 
@@ -193,9 +193,10 @@ def main() -> None:
             console.print_exception()
         console.print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        console.print("interrupted: what was finished is kept; run the same command to go on")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
+            console.print("interrupted: what was finished is kept; run the same command to go on")
+        raise
     except Exception as error:  # a defect: still one line first, and where to look
         if "--traceback" in sys.argv:
             console.print_exception()

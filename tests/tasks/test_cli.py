@@ -75,3 +75,17 @@ def test_a_stage_without_its_input_names_what_is_missing(tmp_path: Path) -> None
     result = facemill("stage", "curate", "--root", str(tmp_path))
     assert result.returncode == 1
     assert "table faces is missing" in result.stderr
+
+
+def test_an_interrupt_is_code_130_and_says_how_to_go_on() -> None:
+    code = (
+        "import signal, sys, tasks.cli, tasks.stages\n"
+        "tasks.stages.run_stage = lambda *_, **__: signal.raise_signal(signal.SIGINT)\n"
+        "sys.argv = ['facemill', 'stage', 'train']\n"
+        "tasks.cli.main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 130
+    assert "run the same command to go on" in result.stderr
