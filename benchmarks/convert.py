@@ -34,6 +34,7 @@ from facemill.swap.finder import Finder
 from facemill.swap.swapper import Swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
+from tasks.cluster import one_thread
 
 LOOPS = 10
 
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100, help="length of the made clip")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--peak-of", nargs=2, type=Path, metavar=("IN", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
@@ -53,13 +55,15 @@ def main() -> None:
         clip = arguments.clip or make_clip(Path(folder) / "clip.mp4", arguments.frames)
         info = probe(clip)
         print(f"{clip.name}: {info.width}×{info.height}, {info.codec}, {info.frames} frames")
-        compare_speed(clip, Path(folder), arguments.repeats)
+        if not arguments.skip_speed:
+            compare_speed(clip, Path(folder), arguments.repeats)
         if not arguments.skip_memory:
             compare_memory(clip, Path(folder))
 
 
 def compare_speed(clip: Path, folder: Path, repeats: int) -> None:
     """Times the four in turns; prints medians and ratios to the conversion."""
+    one_thread()  # as in a worker: the pipeline's own threads keep two cores busy, OpenMP's would only spin beside them
     swapper, tools, settings = load(clip)
     sides: dict[str, Callable[[], None]] = {
         "decode + encode, untouched": lambda: recode(clip, folder / "a.mp4", through_rgb=False),
@@ -94,11 +98,12 @@ def compare_memory(clip: Path, folder: Path) -> None:
 
 def print_peak(clip: Path, target: Path) -> None:
     """Converts in this process and prints its peak resident size."""
-    import resource
-
+    one_thread()
     swapper, tools, settings = load(clip)
     receipt = convert(clip, target, swapper, tools, settings)
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not getrusage's ru_maxrss: a child inherits its parent's
+    status = Path("/proc/self/status").read_text()
+    peak_mib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
     print(json.dumps({"frames": receipt.frames_out, "swapped": receipt.frames_swapped, "peak_mib": peak_mib}))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 PORT = 4200
+_IN_SESSION = "FACEMILL_FLOW_IN_SESSION"
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 Root = Annotated[str, typer.Option(help="The project's folder.", show_default="here")]
@@ -34,6 +36,7 @@ def refresh(
     then_train: Annotated[bool, typer.Option("--then-train", help="Start the deployment train/gpu if due.")] = False,
 ) -> None:
     """Bring the dataset up to date and name its version."""
+    _check(root)
     from flows.refresh import refresh
 
     version = refresh(root, then_train).version
@@ -43,6 +46,7 @@ def refresh(
 @app.command()
 def train(root: Root = ".") -> None:
     """Bring the model up to date."""
+    _check(root)
     from flows.train import train
 
     metrics = train(root)
@@ -58,6 +62,7 @@ def convert(
     retry: Annotated[bool, typer.Option("--retry", help="Take up videos that failed before, too.")] = False,
 ) -> None:
     """Convert the archive, a task for each video."""
+    _check(root)
     from flows.convert import convert
 
     metrics = convert(root, archive, output, model, retry)
@@ -68,6 +73,7 @@ def convert(
 @app.command()
 def pipeline(root: Root = ".") -> None:
     """Refresh, train, convert, report."""
+    _check(root)
     from flows.pipeline import REPORT, pipeline
 
     done = pipeline(root)
@@ -111,7 +117,25 @@ def pools() -> None:
 
 
 def main() -> None:
-    """The entry point: turns errors into one message and a code."""
+    """The entry point: the flow in a session of its own.
+
+    Ctrl-C in a terminal goes to every process of the session. Prefect's own server would die of it at once, and the
+    flow would wait for minutes for a server that could take note of its end.
+    """
+    if _IN_SESSION in os.environ:
+        run()
+        return
+    command = [sys.executable, "-m", "flows", *sys.argv[1:]]
+    process = subprocess.Popen(command, env={**os.environ, _IN_SESSION: "1"}, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: process.send_signal(received))
+    sys.exit(process.wait())
+
+
+def run() -> None:
+    """Turns errors into one message and a code."""
+    del os.environ[_IN_SESSION]  # not for the processes that we start
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     # Ended by SIGTERM like by Ctrl-C: else the server that Prefect brought along stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -119,9 +143,17 @@ def main() -> None:
     except FacemillError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; run the same command to go on", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # typer's answer to Ctrl-C
+            print("interrupted: what was finished is kept; run the same command to go on", file=sys.stderr)
+        raise
+
+
+def _check(root: str) -> None:
+    """A wrong value in params.yaml is said at once, not after Prefect has started."""
+    from tasks.params import load_params
+
+    load_params(Path(root))
 
 
 def _of(metrics: dict[str, Any]) -> str:

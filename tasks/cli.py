@@ -74,7 +74,9 @@ def check(root: Root = _HERE) -> None:
 def stage(
     name: Annotated[StageName, typer.Argument(help="Which stage.")],
     root: Root = _HERE,
-    retry: Annotated[bool, typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed before.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed before.")
+    ] = False,
 ) -> None:
     """Run one stage, stale or not; `dvc repro` runs those that are stale.
 

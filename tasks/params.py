@@ -170,7 +170,7 @@ class ConvertParams(_Group):
     """Width of the soft edge over the size of the face."""
     batch: Annotated[int, Field(ge=1)] = 8
     encoder: str = "libx264"
-    crf: Annotated[int, Field(ge=0, le=51)] = 18
+    crf: Annotated[int, Field(ge=0, le=51)] = 20
     encoder_preset: str = "veryfast"
     frame_failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.1
     """A video fails when a larger share of its frames failed."""

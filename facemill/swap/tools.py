@@ -13,6 +13,7 @@ from facemill.landmarks import Landmarks68
 
 Array = npt.NDArray[Any]
 NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smaller ones there are somebody else's
+SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second, videos of an archive differ in size
 
 
 class DlibTools:
@@ -29,7 +30,9 @@ class DlibTools:
         """(N, 4) boxes of the faces in an RGB picture."""
         size = max(12, round(min_face_px))
         if size not in self._by_size:
-            self._by_size = {size: build_detector(self._name, min_face_px=size, device=self._device)}
+            if len(self._by_size) >= SIZES_KEPT:
+                self._by_size.clear()
+            self._by_size[size] = build_detector(self._name, min_face_px=size, device=self._device)
         return self._by_size[size].detect([picture])[0].boxes_xyxy.astype(float)
 
     def near(self, picture: Array) -> Array:

@@ -39,7 +39,7 @@ def root(tmp_path: Path, hopper: np.ndarray) -> Path:
     archive = tmp_path / "archive"
     archive.mkdir()
     face = cv2.resize(hopper[20:420, 60:460], (256, 256), interpolation=cv2.INTER_AREA)
-    make_clip(archive / "talk & more.mp4", frames=[face] * 3)
+    make_clip(archive / "talk {&} more.mp4", frames=[face] * 3)
     make_clip(archive / "nobody.mp4", frames=3, sound=None)
     (archive / "letter.mp4").write_text("Dear Sir or Madam,\n" * 50)
     return tmp_path
@@ -64,11 +64,11 @@ def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Pat
     state = ran["first"]
     assert state.result()["ok"] == 2
     found = task_states({"id": str(state.state_details.flow_run_id)})
-    assert found == {"talk & more.mp4": "Completed", "nobody.mp4": "Completed", "letter.mp4": "Failed"}
+    assert found == {"talk {&} more.mp4": "Completed", "nobody.mp4": "Completed", "letter.mp4": "Failed"}
     rows = tables.read_table(root / "done" / ".facemill" / "conversions", schema.CONVERSIONS).to_pylist()
     assert {row["video"]: row["frames_swapped"] for row in rows if row["status"] == "ok"} == {
         "nobody.mp4": 0,
-        "talk & more.mp4": 3,
+        "talk {&} more.mp4": 3,
     }
     assert '"state": "failed", "reason": "not_a_video"' in latest_artifact("convert-videos")
     assert "data:image/jpeg;base64," in latest_artifact("convert-strips")

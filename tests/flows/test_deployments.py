@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +72,3 @@ def test_one_cause_starts_one_run_and_another_one_only_after_it_failed() -> None
 def started(client: SyncPrefectClient) -> list[FlowRun]:
     """The runs of train/gpu."""
     return client.read_flow_runs(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["gpu"])))
-
-
-def test_pools_without_a_server_say_what_to_set(tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-    command = [sys.executable, "-m", "flows", "pools"]
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: pools lie in a server: set PREFECT_API_URL")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from facemill.errors import FacemillError
-from tasks.stages import only_one, _termination_is_an_interrupt, run_stage
+from tasks.stages import _termination_is_an_interrupt, only_one, run_stage
 
 
 def test_an_unknown_stage_names_the_known_ones(tmp_path: Path) -> None:
