@@ -24,7 +24,9 @@ def main() -> None:
     check = [sys.executable, "-m", "tasks", "check"]
     repro_s = statistics.median(_run(repro)[0] for _ in range(RUNS))
     check_s = statistics.median(_run(check)[0] for _ in range(RUNS))
-    print(f"dvc repro with nothing to do: {repro_s:.1f} s; facemill check: {check_s:.1f} s; ratio {repro_s / check_s:.1f}")
+    print(
+        f"dvc repro with nothing to do: {repro_s:.1f} s; facemill check: {check_s:.1f} s; ratio {repro_s / check_s:.1f}"
+    )
 
 
 def _run(command: list[str]) -> tuple[float, str]:

@@ -245,6 +245,7 @@ def swap_settings(params: ConvertParams) -> SwapSettings:
         colour=params.colour,
         blend=params.blend,
         feather=params.feather,
+        sharpen=params.sharpen,
         batch=params.batch,
         encoder=EncoderSettings(encoder=params.encoder, crf=params.crf, preset=params.encoder_preset),
         frame_failure_limit=params.frame_failure_limit,

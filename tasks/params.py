@@ -137,7 +137,7 @@ class CurateParams(_Group):
 class TrainParams(_Group):
     model: Name = "autoencoder"
     preset: Name = "small"
-    coverage: Annotated[float, Field(ge=0.5, le=4.0)] = 1.1
+    coverage: Annotated[float, Field(ge=0.5, le=4.0)] = 1.2
     """Side of the square that the net sees, over the height of the mean face's landmark box."""
     steps: Annotated[int, Field(ge=1)] = 2000
     deadline_s: Annotated[float, Field(gt=0)] | None = None
@@ -166,8 +166,10 @@ class ConvertParams(_Group):
     """0 takes each frame's landmarks as they are; larger values follow more calmly."""
     colour: Name = "reinhard"
     blend: Name = "feather"
-    feather: Annotated[float, Field(ge=0, le=0.5)] = 0.12
+    feather: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Width of the soft edge over the size of the face."""
+    sharpen: Annotated[float, Field(ge=0, le=3)] = 0.6
+    """How much edge the new face gets back; 0 for none."""
     batch: Annotated[int, Field(ge=1)] = 8
     encoder: str = "libx264"
     crf: Annotated[int, Field(ge=0, le=51)] = 20

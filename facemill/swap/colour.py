@@ -18,6 +18,7 @@ from facemill.errors import FacemillError
 Picture = npt.NDArray[np.float32]  # RGB, H×W×3, 0…1
 ColourMethod = Callable[[Picture, Picture, npt.NDArray[np.float32]], Picture]
 
+MAX_GAIN = 1.1  # of the new face's own spread
 MIN_WEIGHT = 16.0  # pixels of mask below which there is nothing to measure
 _METHODS: dict[str, ColourMethod] = {}
 
@@ -57,8 +58,8 @@ def reinhard(new: Picture, old: Picture, mask: npt.NDArray[np.float32]) -> Pictu
     new_lab, old_lab = _lab(new), _lab(old)
     new_mean, new_spread = _moments(new_lab, mask)
     old_mean, old_spread = _moments(old_lab, mask)
-    # A flat face would otherwise be stretched into noise.
-    gain = np.clip(old_spread / np.maximum(new_spread, 1e-3), 0.5, 2.0)
+    # Spread that comes from glasses or deep lines must not become contrast of the new skin.
+    gain = np.clip(old_spread / np.maximum(new_spread, 1e-3), 0.5, MAX_GAIN)
     return _rgb((new_lab - new_mean) * gain + old_mean)
 
 

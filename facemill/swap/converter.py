@@ -28,6 +28,7 @@ from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
 from facemill.swap.finder import FaceTools, Finder, FinderSettings, Sighting
 from facemill.swap.mask import face_mask
+from facemill.swap.sharpen import sharpen
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.threads import ahead, behind
 from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
@@ -47,6 +48,7 @@ class SwapSettings:
         colour: name of a colour method (`facemill.swap.colour`).
         blend: name of a blend method (`facemill.swap.blend`).
         feather: width of the soft edge over the height of the face.
+        sharpen: how much edge the new face gets back (`facemill.swap.sharpen`); 0 for none.
         batch: frames that go through the net together.
         encoder: how pictures are encoded.
         frame_failure_limit: the video fails when a larger share of its frames failed.
@@ -59,7 +61,8 @@ class SwapSettings:
     finder: FinderSettings = field(default_factory=FinderSettings)
     colour: str = "reinhard"
     blend: str = "feather"
-    feather: float = 0.12
+    feather: float = 0.1
+    sharpen: float = 0.6
     batch: int = 8
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     frame_failure_limit: float = 0.1
@@ -180,6 +183,7 @@ class FacePainter:
     def __init__(self, swapper: Swapper, settings: SwapSettings) -> None:
         self._swapper = swapper
         self._feather = settings.feather
+        self._sharpen = settings.sharpen
         self._colour = colour_method(settings.colour)
         self._blend = blend_method(settings.blend)
 
@@ -214,6 +218,7 @@ class FacePainter:
             small = cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA)
             face = self._colour(face, place.crop.astype(np.float32) / 255.0, np.asarray(small, np.float32))
             size = (place.region.shape[1], place.region.shape[0])
+            face = sharpen(face, self._sharpen)
             weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
             weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
             # cubic: the crop is usually coarser than the frame, and linear would show its grid

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 FOREHEAD = 0.18  # how far above the brows the mask reaches, in heights of the 68-point box
+TEMPLES = 0.06  # how far beyond the first and last points of the jaw line it reaches, where the arms of glasses are
 _BROWS = slice(17, 27)
+_TEMPLES = [0, 1, 15, 16]
 
 
 def face_mask(landmarks: npt.NDArray[Any], size_px: int, feather: float) -> npt.NDArray[np.float32]:
@@ -27,7 +29,8 @@ def face_mask(landmarks: npt.NDArray[Any], size_px: int, feather: float) -> npt.
     height = max(1.0, float(np.ptp(points[:, 1])))
     feather_px = feather * height
     brows = points[_BROWS] - [0.0, FOREHEAD * height]
-    hull = cv2.convexHull(np.vstack([points, brows]).astype(np.float32))
+    temples = points[_TEMPLES] + TEMPLES * height * np.array([[-1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    hull = cv2.convexHull(np.vstack([points, brows, temples]).astype(np.float32))
     mask = np.zeros((size_px, size_px), np.uint8)
     # 4 fractional bits: a face that moves by half a pixel moves its mask by half a pixel
     cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, lineType=cv2.LINE_AA, shift=4)

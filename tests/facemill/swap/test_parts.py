@@ -14,6 +14,7 @@ from facemill.align import crop_points
 from facemill.errors import FacemillError
 from facemill.swap import blend, colour
 from facemill.swap.mask import face_mask
+from facemill.swap.sharpen import sharpen
 from facemill.swap.threads import ahead, behind
 
 SIDE = 128
@@ -149,3 +150,11 @@ def test_behind_raises_what_its_consumer_raised() -> None:
         deque(map(put, itertools.count()), maxlen=0)
     with pytest.raises(OSError, match="full"), behind(refuse, 4) as put:
         put(1)
+
+
+def test_sharpening_keeps_flat_skin_and_widens_an_edge() -> None:
+    flat = np.full((32, 32, 3), 0.5, np.float32)
+    np.testing.assert_allclose(sharpen(flat, 0.6), flat, atol=1e-6)
+    edge = flat.copy()
+    edge[:, 16:] = 0.6
+    assert np.ptp(sharpen(edge, 0.6)) > np.ptp(edge) == np.ptp(sharpen(edge, 0.0))
