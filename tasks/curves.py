@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from facemill.errors import FacemillError
 from facemill.files import write_bytes
 
 
@@ -18,11 +19,18 @@ from facemill.files import write_bytes
 def open_curves(folder: Path, step: int) -> Iterator[Curves]:
     """The curves in a folder, going on after `step`: what a killed run wrote beyond its checkpoint is cut off."""
     from dvclive.live import Live  # takes seconds to import: only a training pays for it
+    from scmrepo.exceptions import SCMError
 
     if step:
         cut(folder / "plots" / "metrics", step)
     resume = step > 0 and (folder / "metrics.json").exists()
-    with Live(str(folder), resume=resume, save_dvc_exp=False, dvcyaml=False) as live:
+    try:
+        live = Live(str(folder), resume=resume, save_dvc_exp=False, dvcyaml=False)
+    except SCMError as error:
+        raise FacemillError(
+            f"DVCLive asks git for the last commit and got none ({error}): commit once, then again"
+        ) from error
+    with live:
         yield Curves(live)
 
 

@@ -61,7 +61,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, root / name)
     (root / "params.yaml").write_text(yaml.safe_dump(small(yaml.safe_load((root / "params.yaml").read_text()))))
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (
+        ["git", "init", "-q"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+        ["git", "add", "-A"],
+        ["git", *author, "commit", "-qm", "start"],
+    ):
         subprocess.run(command, cwd=root, env=environment(), check=True, timeout=60)
     assert ran(repro(root)) == {"collect", "dedup", "extract", "curate", "train", "convert", "report"}
     return root
