@@ -46,4 +46,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 clean: ## results and scratch, not .venv
-	rm -rf data/raw data/unique data/faces data/dataset data/videos data/archive data/model data/train data/converted data/conversions data/metrics data/report data/inventory.json .work
+	rm -rf data/raw data/unique data/faces data/dataset data/videos data/archive data/model data/train data/converted data/conversions data/metrics/*.json data/report/*.* data/inventory.json .work
