@@ -245,6 +245,9 @@ class Params(_Group):
         return any(source.kind == "google" for identity in self.identities.values() for source in identity.sources)
 
 
+_NAMED_IN_DVC_YAML = ("seed", "collect", "dedup", "extract", "curate", "train", "report")  # and have defaults
+
+
 def load_params(root: Path) -> Params:
     """Reads and checks `params.yaml` in the project's root.
 
@@ -260,7 +263,13 @@ def load_params(root: Path) -> Params:
         ) from error
     except yaml.YAMLError as error:
         raise FacemillError(f"{path} is not YAML: {error}") from error
-    return parse_params(values)
+    params = parse_params(values)
+    if missing := [group for group in _NAMED_IN_DVC_YAML if group not in values]:
+        groups = " ".join(f"`{group}: {{}}`" if group != "seed" else "`seed: 0`" for group in missing)
+        raise FacemillError(
+            f"{path} lacks {', '.join(missing)}: DVC wants each of them; write {groups} for the defaults"
+        )
+    return params
 
 
 def parse_params(values: Any) -> Params:

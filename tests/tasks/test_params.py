@@ -86,3 +86,11 @@ def test_broken_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("a: [")
     with pytest.raises(FacemillError, match="is not YAML"):
         load_params(tmp_path)
+
+
+def test_a_group_that_dvc_wants_is_asked_for_even_where_all_of_it_has_defaults(tmp_path: Path) -> None:
+    changed = values()
+    del changed["dedup"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed))
+    with pytest.raises(FacemillError, match=r"lacks dedup: DVC wants each of them; write `dedup: \{\}`"):
+        load_params(tmp_path)
