@@ -28,7 +28,7 @@ ui: $(VENV)/.installed ## the Prefect page at http://127.0.0.1:4200
 	@$(BIN)/prefect server start
 
 bench: $(VENV)/.installed ## every benchmark, one after another
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/extract.py benchmarks/convert.py benchmarks/train.py benchmarks/repro.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 setup: $(VENV)/.installed
 

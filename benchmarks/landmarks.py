@@ -1,7 +1,7 @@
 """Landmark error from HOG's and MTCNN's boxes, and the constants that map one box to the other.
 
-    python benchmarks/landmarks.py ../shared/data/landmarks          # error on HELEN
-    python benchmarks/landmarks.py ../shared/data/landmarks --fit    # constants of facemill.landmarks.HOG_FROM
+    python benchmarks/landmarks.py FOLDER            # error on HELEN (pictures beside .pts files of 68 points)
+    python benchmarks/landmarks.py FOLDER --fit      # constants of facemill.landmarks.HOG_FROM
 
 Error: mean distance to the true points over the distance of the outer corners of the eyes, as 300-W counts it; median
 and mean over the faces that both detectors find.

@@ -1,6 +1,6 @@
 """Prints the mean face and its depths of `facemill/align.py`, from the 68-point files of HELEN and AFW.
 
-    python benchmarks/mean_face.py ../shared/data/landmarks
+    python benchmarks/mean_face.py FOLDER      # below it .pts files of 68 lines "x y", such as HELEN and AFW
 
 Each face is brought onto the current mean by the points that alignment uses (brows, nose, eyes, mouth), the mean is
 averaged with its mirror image and put centred into the unit square, until it rests. Depths: see `depths`.

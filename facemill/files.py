@@ -52,8 +52,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON with sorted keys atomically: equal values give equal bytes."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    """Writes indented JSON with sorted keys atomically: equal values give equal bytes. Escaped to ASCII, since
+    file names may hold what UTF-8 cannot."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

@@ -56,13 +56,17 @@ class FlowName(StrEnum):
 
 @app.command()
 def check(root: Root = _HERE) -> None:
-    """Check params.yaml and say what it asks for.
+    """Check params.yaml, and that what it names exists; say what it asks for.
 
     Example: facemill check
     """
+    from tasks.collect import plan_units
+    from tasks.names import check_names
     from tasks.params import load_params
 
     params = load_params(root)
+    check_names(params)
+    plan_units(params, root.resolve())
     for name, identity in params.identities.items():
         kinds = ", ".join(source.kind for source in identity.sources)
         print(f"{name}: {identity.rights.basis} ({identity.rights.evidence}); sources: {kinds}")

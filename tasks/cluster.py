@@ -11,9 +11,9 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 from facemill.errors import FacemillError
@@ -89,28 +89,35 @@ class DaskPool:
             indices: dict[str, int] = {}
             done = as_completed(raise_errors=False)
             try:
-                for _ in range(self.workers * MAX_IN_FLIGHT_PER_WORKER):
-                    self._submit_next(function, waiting, indices, done)
+                self._top_up(function, waiting, indices, done)
                 for future in done:
+                    if future.cancelled():
+                        raise FacemillError("the connection to the cluster was lost: run again, finished work is kept")
                     index = indices.pop(future.key)
                     error = future.exception()
                     result = error if error is not None else future.result()
                     future.release()
-                    self._submit_next(function, waiting, indices, done)
+                    self._top_up(function, waiting, indices, done)
                     yield index, result
             finally:
                 self.client.cancel([*done.futures], force=True)
 
-    def _submit_next(
+    def _top_up(
         self, function: Callable[[Any], Any], waiting: Iterator[tuple[int, Any]], indices: dict[str, int], done: Any
     ) -> None:
-        try:
-            index, argument = next(waiting)
-        except StopIteration:
-            return
-        future: Future[Any] = self.client.submit(function, argument, pure=False)
-        indices[future.key] = index  # type: ignore[attr-defined]  # distributed's Future has a key
-        done.add(future)
+        room = self.workers * MAX_IN_FLIGHT_PER_WORKER - len(indices)  # asked each time: workers come and go
+        for index, argument in islice(waiting, max(0, room)):
+            future = self.client.submit(_in_worker, function, argument, pure=False)
+            indices[future.key] = index
+            done.add(future)
+
+
+def _in_worker(function: Callable[[Any], Any], argument: Any) -> Any:
+    # At each call, since workers join late and are restarted; the nanny's OMP_NUM_THREADS does it for torch.
+    import cv2
+
+    cv2.setNumThreads(1)
+    return function(argument)
 
 
 @contextmanager
@@ -124,19 +131,20 @@ def _open_client(params: ClusterParams) -> Iterator[Any]:
         "distributed.comm.timeouts.connect": f"{params.start_timeout_s}s",
         "distributed.logging.distributed": "error",
     }
-    with dask.config.set(settings):
+    with dask.config.set(settings), ExitStack() as opened:
         try:
-            cluster = params.address if params.kind == "address" else _make_cluster(params)
-            client = Client(cluster, timeout=params.start_timeout_s, set_as_default=False)
+            cluster = params.address
+            if params.kind != "address":
+                cluster = _make_cluster(params)
+                opened.callback(cluster.close, timeout=30)
+            client = opened.enter_context(Client(cluster, timeout=params.start_timeout_s, set_as_default=False))
+            client.wait_for_workers(1, timeout=params.start_timeout_s)
         except (OSError, TimeoutError) as error:
-            raise FacemillError(f"cluster: no scheduler at {params.address or params.kind} ({error})") from error
-        try:
-            client.run(one_thread)
-            yield client
-        finally:
-            client.close()
-            if not isinstance(cluster, str) and cluster is not None:
-                cluster.close(timeout=30)
+            raise FacemillError(
+                f"cluster: no scheduler or no worker at {params.address or params.kind} ({error}): start it, or take "
+                "`cluster: {kind: local}`"
+            ) from error
+        yield client
 
 
 def _make_cluster(params: ClusterParams) -> Any:
@@ -144,8 +152,10 @@ def _make_cluster(params: ClusterParams) -> Any:
         module, _, name = (params.cluster_class or "").rpartition(".")
         try:
             return getattr(importlib.import_module(module), name)(**params.options)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise FacemillError(f"cluster.cluster_class: cannot load {params.cluster_class!r} ({error})") from error
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise FacemillError(
+                f"cluster: {params.cluster_class!r} with these options does not open ({error})"
+            ) from error
     from distributed import LocalCluster
 
     return LocalCluster(

@@ -36,14 +36,17 @@ from tasks.shards import WORK_FOLDER, Totals, Work, code_version, drop_other_wor
 
 STATE_FOLDER = ".facemill"
 ROWS_PER_PART = 256
+FAILURES_NAMED = 5  # in the message of a run with too many of them
 # What decides about a converted video's bytes: a change here converts again.
 CODE = (
     "facemill/align.py",
     "facemill/detect",
+    "facemill/dlib_models.py",
     "facemill/identity.py",
     "facemill/landmarks.py",
     "facemill/nets",
     "facemill/swap",
+    "facemill/train/checkpoint.py",
     "facemill/video",
 )
 
@@ -92,7 +95,8 @@ def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path)
     """Converts all videos below a folder into another; run again it converts only what is new, changed or failed.
 
     Raises:
-        FacemillError: the folders overlap, another process is at it, no model, a full disk.
+        FacemillError: the folders overlap, another process is at it, no model, a full disk, or more failures than
+            `convert.failure_limit`; what was converted stays.
     """
     with alone_in(output):
         plan = plan_folder(params, archive, output, model_dir)
@@ -209,7 +213,11 @@ def work(plan: Plan, cluster: ClusterParams) -> None:
 
 
 def publish(plan: Plan) -> Totals:
-    """Links the finished videos into the output, writes the table and holds the totals to their promise."""
+    """Links the finished videos into the output, writes the table and holds the totals to their promise.
+
+    Raises:
+        FacemillError: a job without an outcome, or more failures than the limit; then all is published nonetheless.
+    """
     outcomes = [_outcome(job) for job in plan.jobs]
     rows = [_row(job, name, outcome) for job, name, outcome in zip(plan.jobs, plan.names, outcomes, strict=True)]
     rows = sorted([*rows, *plan.rows], key=lambda row: str(row["video"]))
@@ -227,7 +235,25 @@ def publish(plan: Plan) -> Totals:
         worker_seconds=sum(receipt["seconds"] for receipt in receipts),
         extra=_frames(receipts),
     )
-    return finish(plan.root, totals, plan.failure_limit) if plan.root is not None else totals
+    if plan.root is not None:
+        return finish(plan.root, totals, plan.failure_limit)
+    _hold(totals, rows, plan)
+    return totals
+
+
+def _hold(totals: Totals, rows: Sequence[dict[str, Any]], plan: Plan) -> None:
+    """For two folders what `finish` is for the stage; names videos, since nobody looks into OUT/.facemill first."""
+    failed = [row for row in rows if row["status"] == State.FAILED]
+    if not rows or len(failed) / len(rows) <= plan.failure_limit:
+        return
+    named = [f"{row['video']}: {row['detail'] or row['error']}" for row in failed[:FAILURES_NAMED]]
+    if len(failed) > FAILURES_NAMED:
+        named.append(f"and {len(failed) - FAILURES_NAMED} more")
+    raise FacemillError(
+        f"convert: {len(failed)} of {totals.rows_in} videos failed, limit {plan.failure_limit:.0%} "
+        f"({'; '.join(named)}). All rows lie in {plan.table}; the converted videos are kept. Mend the others and run "
+        "the same command again, or raise convert.failure_limit"
+    )
 
 
 def swap_settings(params: ConvertParams) -> SwapSettings:

@@ -16,6 +16,7 @@ from facemill.errors import FacemillError
 from facemill.files import file_sha256, read_json, write_json
 from facemill.reasons import State
 from tasks.collect import archive_folder, archive_videos, plan_units
+from tasks.names import check_names
 from tasks.params import Params, SampleArchive
 from tasks.progress import track
 from tasks.shards import WORK_FOLDER, Totals
@@ -27,6 +28,7 @@ UNREADABLE = "unreadable"
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Lists and hashes every file. Raises FacemillError where a source or the archive is missing or empty."""
     start = time.monotonic()
+    check_names(params)
     units = plan_units(params, root)
     files = {unit.path for unit in units if unit.path is not None}
     videos = [] if isinstance(params.archive, SampleArchive) else archive_videos(params, root)

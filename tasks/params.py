@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
 
@@ -28,7 +28,7 @@ class Rights(_Group):
     """On what ground this person's face may be used. Without it nothing is trained and nothing is converted."""
 
     basis: Literal["consent", "own", "licensed", "public_domain", "synthetic"]
-    evidence: Annotated[str, Field(min_length=8)]
+    evidence: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8)]
     """Where that can be checked: a contract number, a licence and address, a catalogue entry."""
 
 
@@ -225,18 +225,18 @@ class Params(_Group):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        for field in ("source", "target"):
-            name = getattr(self.convert, field)
-            if name not in self.identities:
-                raise ValueError(
-                    f"convert.{field}: no identity {name!r}; known are {', '.join(sorted(self.identities))}"
-                )
+        known = ", ".join(sorted(self.identities))
+        wrong = [
+            f"convert.{field}: no identity {name!r}; known are {known}"
+            for field, name in (("source", self.convert.source), ("target", self.convert.target))
+            if name not in self.identities
+        ]
         if self.convert.source == self.convert.target:
-            raise ValueError("convert: source and target are the same identity")
+            wrong.append("convert: source and target are the same identity")
         if self.train.coverage > self.extract.coverage:
-            raise ValueError(
-                "train.coverage is larger than extract.coverage: the crops do not hold so much of the face"
-            )
+            wrong.append("train.coverage is larger than extract.coverage: the crops do not hold so much of the face")
+        if wrong:
+            raise ValueError("\n  ".join(wrong))
         return self
 
     @property
@@ -285,7 +285,7 @@ def parse_params(values: Any) -> Params:
 
 def _line(problem: Any) -> str:
     """One problem as `path: what is wrong`, with the nearest key offered for an unknown one."""
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part) for part in _without_tags(problem["loc"]))
     if problem["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), _all_keys(), n=1)
         return f"{path}: unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
@@ -295,6 +295,15 @@ def _line(problem: Any) -> str:
     shown = "" if isinstance(problem["input"], dict | list) or not path else f" (got {problem['input']!r})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{path}: {message}{shown}" if path else message
+
+
+def _without_tags(parts: tuple[int | str, ...]) -> list[int | str]:
+    """Pydantic puts the chosen `kind` into the path, where the file has nothing."""
+    tagged = [
+        n for n, part in enumerate(parts) if parts[max(0, n - 2) : n - 1] == ("sources",) and isinstance(part, str)
+    ]
+    tagged += [1] if parts[:1] == ("archive",) and len(parts) > 1 else []
+    return [part for n, part in enumerate(parts) if n not in tagged]
 
 
 def _all_keys() -> list[str]:

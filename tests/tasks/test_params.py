@@ -49,11 +49,15 @@ def test_no_key_that_dvc_run_cache_ignores(path: Path) -> None:
         (("convert", "target"), "hopper", "source and target are the same identity"),
         (("archive", "kind"), "tape", "archive: "),
         (("train", "coverage"), 3.0, "train.coverage is larger than extract.coverage"),
+        (("archive", "secconds"), 1, "archive.secconds: unknown key; did you mean 'seconds'?"),
+        (("identities", "hopper", "sources", 0, "persn"), 1, "identities.hopper.sources.0.persn: unknown key"),
+        (("identities", "hopper", "rights", "evidence"), " " * 9, "identities.hopper.rights.evidence"),
         (("identities", "hopper", "references"), [], "identities.hopper.references"),
     ],
 )
-def test_wrong_value_is_named_with_its_path(path: tuple[str, ...], value: Any, message: str) -> None:
-    changed = node = values()
+def test_wrong_value_is_named_with_its_path(path: tuple[str | int, ...], value: Any, message: str) -> None:
+    changed = values()
+    node: Any = changed
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
@@ -94,3 +98,12 @@ def test_a_group_that_dvc_wants_is_asked_for_even_where_all_of_it_has_defaults(t
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed))
     with pytest.raises(FacemillError, match=r"lacks dedup: DVC wants each of them; write `dedup: \{\}`"):
         load_params(tmp_path)
+
+
+def test_cross_checks_are_named_together() -> None:
+    changed = values()
+    changed["convert"] |= {"source": "ann", "target": "bert"}
+    with pytest.raises(
+        FacemillError, match=r"(?s)convert\.source: no identity 'ann'.*convert\.target: no identity 'bert'"
+    ):
+        parse_params(changed)
