@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,8 @@ def _task_on(pool: Pool) -> Any:
     def convert_video(video: str, job: ConversionJob) -> State[Any]:
         [(_, result)] = list(pool.run(convert_one, [job]))
         if isinstance(result, FacemillError):
+            raise result
+        if isinstance(result, CancelledError):  # the pool was closed under it: that says nothing about the video
             raise result
         if isinstance(result, BaseException):
             killed = _killed(result)

@@ -1,4 +1,9 @@
-"""How long each stage may take, how often it is tried, and why."""
+"""How long each stage may take, how often it and a video are tried, and why.
+
+A single video has no deadline: a Dask worker cannot be made to give up one task, and a video written off while its
+worker still wrote would have two outcomes. What bounds it is the operator, who cancels the flow run; finished videos
+stay, and the next run goes on with the others.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,15 @@ from dataclasses import dataclass
 from tasks.stages import STAGES
 
 _HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Tries:
+    tries: int
+    wait_s: float
+    """Before the next try."""
+    reason: str
+    """Why another try can help."""
 
 
 @dataclass(frozen=True)
@@ -33,4 +47,4 @@ RULES = {
 assert tuple(RULES) == STAGES
 
 PUSH = Rule(12 * _HOUR_S, 3, 120, "remotes fail for minutes; what was sent is not sent again")
-VIDEO = Rule(12 * _HOUR_S, 2, 10, "a worker that was killed may have been the victim of its neighbour")
+VIDEO = Tries(2, 10, "a worker that was killed may have been the victim of its neighbour")

@@ -149,9 +149,9 @@ def version_save(
     root: Root = _HERE,
 ) -> None:
     """Name the dataset as it is now. The same data is never two versions. Example: facemill version save spring"""
-    from tasks.versions import save_version
+    from tasks.versions import describe_saved, save_version
 
-    print(save_version(root.resolve(), name).name)
+    print(describe_saved(save_version(root.resolve(), name), name))
 
 
 @version_app.command("compare")

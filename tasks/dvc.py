@@ -28,6 +28,7 @@ _GRACE_S = 20.0  # between the polite and the hard signal: a stage finishes its 
 _TICK_S = 1.0
 _TAIL_LINES = 12
 _SHORT_S = 600.0
+_DATA_S = 12 * 3600.0  # what moves data takes as long as the data is large
 _ANOTHER_TRY = ("failed to run:", "Unable to acquire lock")
 _HINTS = (
     "To track the changes with git, run:",
@@ -91,23 +92,34 @@ def changed_outputs(root: Path, stage: str) -> list[str]:
     return sorted(path for change in changes if isinstance(change, dict) for path in change.get("changed outs", {}))
 
 
-def checkout(root: Path, stages: Sequence[str], hashes: Sequence[str]) -> None:
-    """Puts the stages' outputs of dvc.lock into place, from the cache or else from the default remote.
+def fetch(root: Path, stages: Sequence[str], hashes: Sequence[str]) -> None:
+    """Sees to it that the cache has the stages' outputs of dvc.lock, if need be from the default remote.
+
+    To be called before `checkout`: one that fails has thrown the old files away. No output is touched here.
 
     Args:
-        hashes: of those outputs. All are looked for first, since a checkout that fails has thrown the old files away.
+        hashes: of those outputs.
 
     Raises:
-        FacemillError: neither has them; nothing was touched.
+        FacemillError: neither cache nor remote has them.
     """
     if _not_in_cache(root, hashes) and default_remote(root) is not None:
-        call(root, "fetch", *stages)
+        call(root, "fetch", *stages, deadline_s=_DATA_S)
     if absent := _not_in_cache(root, hashes):
         raise FacemillError(
             f"{len(absent)} object(s) are neither in DVC's cache nor in its remote (first: {absent[0]}): "
             "check `dvc remote list`, or fetch them on a machine that has them with `dvc push --all-tags`"
         )
-    call(root, "checkout", "--force", *stages)
+
+
+def checkout(root: Path, stages: Sequence[str]) -> None:
+    """Puts the stages' outputs of dvc.lock into place, from the cache. What lies there now is overwritten.
+
+    Raises:
+        FacemillError: it failed or was ended; some outputs may be new, some old.
+    """
+    if stages:  # without a stage DVC would check out everything
+        call(root, "checkout", "--force", *stages, deadline_s=_DATA_S)
 
 
 def default_remote(root: Path) -> str | None:

@@ -9,7 +9,8 @@ cache (and remote) under the hashes of that dvc.lock, so `git clone` + `dvc pull
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from tasks import dvc, git
 from tasks import lock as locks
 from tasks.lock import DATASET, LOCK_FILE, METRICS, Lock
 from tasks.params import PARAMS_FILE
-from tasks.stages import REFRESH_STAGES
+from tasks.stages import REFRESH_STAGES, only_one
 
 STAGES_FILE = "dvc.yaml"
 _PREFIX = "dataset/"
@@ -80,6 +81,13 @@ def save_version(root: Path, name: str | None = None) -> Version:
     return Version(name, dataset, commit, datetime.now(UTC).replace(microsecond=0), _totals(root), is_new=True)
 
 
+def describe_saved(version: Version, asked: str | None) -> str:
+    """What to tell a person who had a version saved: its name, or that the name asked for was not made."""
+    if version.is_new or asked in (None, version.name):
+        return version.name
+    return f"this data is already {version.name}"
+
+
 def list_versions(root: Path) -> list[Version]:
     """All versions, oldest first. Tags below dataset/ that facemill did not make are left out."""
     _check_repository(root)
@@ -102,25 +110,16 @@ def restore_version(root: Path, name: str, *, force: bool = False) -> Version:
 
     Raises:
         FacemillError: no such version; params.yaml or the dataset is in no commit and no version (and `force` is not
-            given); the data is neither in the cache nor in the remote. Everything is then as it was.
+            given); a refresh stage is running; the data is neither in the cache nor in the remote. Everything is then
+            as it was, and so it is after an interrupt: data that is half replaced is checked out again from the
+            cache. Should that fail too, the error says how to do it by hand.
     """
     versions = list_versions(root)
     version = named(versions, name)
-    if not force:
-        _check_saved(root, versions)
-    present = _read_lock(root)
-    lock = locks.parse(git.show(root, version.tag, LOCK_FILE) or b"")
-    names = [PARAMS_FILE, *locks.metrics_files(lock)]
-    after = {each: git.show(root, version.tag, each) for each in names} | {
-        LOCK_FILE: locks.dump(locks.merged(present, lock))
-    }
-    before = {each: (root / each).read_bytes() if (root / each).exists() else None for each in after}
-    try:
-        _put(root, after)
-        dvc.checkout(root, locks.refresh_stages(lock), locks.cached_hashes(lock))
-    except BaseException:
-        _put(root, before)
-        raise
+    with _no_refresh(root):
+        if not force:
+            _check_saved(root, versions)
+        _bring_back(root, version)
     return version
 
 
@@ -144,6 +143,47 @@ def print_versions(versions: Sequence[Version]) -> None:
         counts = [str(curate.get(state, "")) for state in ("ok", "rejected", "failed")]
         table.add_row(version.name, f"{version.created:%Y-%m-%d %H:%M}", version.dataset[:12], *counts)
     Console().print(table if versions else "no dataset version yet: `facemill run refresh` makes one")
+
+
+@contextmanager
+def _no_refresh(root: Path) -> Iterator[None]:
+    """No refresh stage runs in this block, or there is an error that names the one that does."""
+    with ExitStack() as held:
+        for stage in REFRESH_STAGES:
+            held.enter_context(only_one(root, stage))
+        yield
+
+
+def _bring_back(root: Path, version: Version) -> None:
+    present = _read_lock(root)
+    lock = locks.parse(git.show(root, version.tag, LOCK_FILE) or b"")
+    names = [PARAMS_FILE, *locks.metrics_files(lock)]
+    after = {each: git.show(root, version.tag, each) for each in names} | {
+        LOCK_FILE: locks.dump(locks.merged(present, lock))
+    }
+    before = {each: (root / each).read_bytes() if (root / each).exists() else None for each in after}
+    replacing = False
+    try:
+        _put(root, after)
+        dvc.fetch(root, locks.refresh_stages(lock), locks.cached_hashes(lock))
+        replacing = True
+        dvc.checkout(root, locks.refresh_stages(lock))
+    except BaseException:
+        _put(root, before)
+        if replacing:  # else the old data still lies there, with what was changed in it by hand
+            _check_out_again(root, present)
+        raise
+
+
+def _check_out_again(root: Path, lock: Lock) -> None:
+    stages = locks.refresh_stages(lock)
+    try:
+        dvc.checkout(root, stages)
+    except FacemillError as error:
+        raise FacemillError(
+            f"{PARAMS_FILE} and {LOCK_FILE} are as they were, but the data is partly replaced: "
+            f"run `dvc checkout --force {' '.join(stages)}` ({error})"
+        ) from error
 
 
 def _check_repository(root: Path) -> None:

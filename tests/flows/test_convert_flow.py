@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from known_nets import model_folder
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from stand_ins import PARAMS, latest_artifact
+from stand_ins import PARAMS, full_disk_or_wait, latest_artifact
 
 from facemill import schema, tables
 from facemill.errors import FacemillError
+from facemill.swap.converter import SwapSettings
+from facemill.swap.job import ConversionJob
 from facemill.swap.tools import DlibTools
-from flows.convert import convert
+from flows.convert import _bounded, convert
+from tasks.cluster import open_pool
+from tasks.params import ClusterParams
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -85,3 +90,27 @@ def test_a_missing_model_stops_everything_with_its_remedy(root: Path) -> None:
 def test_an_archive_without_an_output_is_refused(root: Path) -> None:
     with pytest.raises(FacemillError, match="belong together"):
         convert(str(root), str(root / "archive"))
+
+
+def test_an_error_of_all_videos_ends_the_others_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.convert.convert_one", full_disk_or_wait)
+    jobs = [idle_job(tmp_path, name) for name in ("long", "full", "also long", "later")]
+
+    @flow
+    def outer() -> None:
+        with open_pool(ClusterParams(kind="local", workers=2)) as pool:
+            list(_bounded(pool, jobs))
+
+    start = time.monotonic()
+    with pytest.raises(FacemillError, match="the disk is full"):
+        outer()
+    assert time.monotonic() - start < 60  # each of the others alone takes 120 s
+    assert not list(tmp_path.glob("*.json"))  # they were broken off, not lost
+
+
+def idle_job(folder: Path, name: str) -> ConversionJob:
+    """A job whose files nobody opens."""
+    paths = {"source": str(folder / name), "output": str(folder / f"{name}.mp4"), "model_dir": str(folder)}
+    who = {"source_identity": "hopper", "target_identity": "collins"}
+    outcome = str(folder / f"{name}.json")
+    return ConversionJob(video=name, outcome=outcome, settings=SwapSettings(), fingerprint="f", **paths, **who)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from clips import make_clip, times
 from known_nets import model_folder
 
@@ -26,6 +30,8 @@ from facemill.swap.tools import DlibTools
 from facemill.video import probe
 from tasks import convert
 from tasks.params import ClusterParams, Params, parse_params
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +51,17 @@ def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def originals(face: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of one stem, one in a folder with a name of its own kind, one without a face, two that are none."""
+    """Two videos of one stem, one in a folder with a name of its own kind, one without a face, one of an odd size, one
+    cut off in the middle, two that are none."""
     folder = tmp_path_factory.mktemp("originals")
     (folder / "день 1 & 2").mkdir()
     make_clip(folder / "talk.mp4", frames=face)
     make_clip(folder / "talk.avi", frames=face, codec="mpeg4", sound=None)
     make_clip(folder / "день 1 & 2" / "日本 100%.mkv", frames=face, sound=None)
     make_clip(folder / "nobody.mp4", frames=3, size=(160, 128))
+    make_clip(folder / "odd.mp4", frames=2, size=(255, 257), pix_fmt="yuv444p")
+    whole = make_clip(folder / "cut.mkv", frames=40, sound=None).read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     (folder / "letter.mp4").write_text("Dear Sir or Madam,\n" * 50)
     (folder / "empty.mov").write_bytes(b"")
     (folder / "notes.txt").write_text("not for us")
@@ -83,13 +93,16 @@ def stamps(folder: Path) -> dict[str, int]:
 def test_every_video_of_a_folder_becomes_one_row(archive: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     totals = convert.convert_folder(parameters(), archive, out, model)
-    assert totals.counts == {"ok": {"": 4}, "failed": {"not_a_video": 1, "empty_file": 1}}
+    assert totals.counts == {"ok": {"": 5}, "failed": {"not_a_video": 1, "empty_file": 1, "video_truncated": 1}}
     rows = rows_of(out / ".facemill" / "conversions")
     assert rows["talk.avi"]["output"] == "talk.avi.mp4"
     assert rows["letter.mp4"]["output"] is None
     assert [rows[name]["frames_swapped"] for name in ("talk.mp4", "talk.avi", "день 1 & 2/日本 100%.mkv")] == [4, 4, 4]
     assert rows["nobody.mp4"]["warnings"] == ["hopper was not seen: every frame is as it was"]
-    assert set(stamps(out)) == {"talk.mp4", "talk.avi.mp4", "день 1 & 2/日本 100%.mkv", "nobody.mp4"}
+    assert set(stamps(out)) == {"talk.mp4", "talk.avi.mp4", "день 1 & 2/日本 100%.mkv", "nobody.mp4", "odd.mp4"}
+    assert (rows["cut.mkv"]["error"], rows["cut.mkv"]["output"]) == ("video_truncated", None)
+    info = probe(out / "odd.mp4")
+    assert (info.width, info.height) == (255, 257)
     for name in ("talk.mp4", "nobody.mp4"):
         assert times(out / name) == times(archive / name)
         assert file_sha256(out / name) == rows[name]["output_sha256"]
@@ -112,7 +125,7 @@ def test_run_again_converts_only_what_is_new_changed_or_damaged(archive: Path, m
 
 
 def test_other_settings_convert_again_and_a_moved_archive_does_not(archive: Path, model: Path, tmp_path: Path) -> None:
-    for name in ("talk.avi", "letter.mp4", "empty.mov", "nobody.mp4"):
+    for name in ("talk.avi", "letter.mp4", "empty.mov", "nobody.mp4", "odd.mp4", "cut.mkv"):
         (archive / name).unlink()
     out = tmp_path / "out"
     convert.convert_folder(parameters(), archive, out, model)
@@ -173,8 +186,12 @@ def test_the_stage_reconciles_and_its_tables_do_not_depend_on_the_run(
 ) -> None:
     root = project(tmp_path / "project", archive, model)
     totals = convert.run(parameters(), root)
-    assert totals.counts == {"ok": {"": 4}, "failed": {"not_a_video": 1, "empty_file": 1}}
+    assert totals.counts == {"ok": {"": 5}, "failed": {"not_a_video": 1, "empty_file": 1, "video_truncated": 1}}
     assert json.loads((root / "data" / "metrics" / "convert.json").read_text())["frames_swapped"] == 12
+    rows, odd = rows_of(root / "data" / "conversions"), probe(root / "data" / "converted" / "odd.mp4")
+    assert (rows["cut.mkv"]["error"], rows["cut.mkv"]["output"]) == ("video_truncated", None)
+    assert not (root / "data" / "converted" / "cut.mkv").exists()
+    assert (odd.width, odd.height) == (255, 257)
     table, videos = root / "data" / "conversions" / "00000.parquet", root / "data" / "converted"
     before = table.read_bytes(), {name: file_sha256(videos / name) for name in stamps(videos)}
     shutil.rmtree(root / ".work")
@@ -216,9 +233,60 @@ def test_failed_videos_are_taken_up_again_only_with_retry(archive: Path, model: 
 
 def test_too_many_failures_fail_the_stage_and_keep_the_rest(archive: Path, model: Path, tmp_path: Path) -> None:
     root = project(tmp_path / "project", archive, model)
-    with pytest.raises(FacemillError, match=r"2 of 6 rows failed \(1 empty_file, 1 not_a_video\)"):
+    with pytest.raises(FacemillError, match=r"3 of 8 rows failed \(1 empty_file, 1 not_a_video, 1 video_trunc"):
         convert.run(parameters(failure_limit=0.1), root)
-    assert len(stamps(root / "data" / "converted")) == 4
+    assert len(stamps(root / "data" / "converted")) == 5
+
+
+def test_too_many_failures_fail_a_folder_too_and_name_its_videos(archive: Path, model: Path, tmp_path: Path) -> None:
+    for path in (archive / "talk.avi", archive / "odd.mp4", archive / "nobody.mp4", archive / "cut.mkv"):
+        path.unlink()
+    for number in range(5):
+        (archive / f"page {number}.mp4").write_text("not a video " * 40)
+    out = tmp_path / "out"
+    with pytest.raises(FacemillError, match="7 of 9 videos failed, limit 50%") as raised:
+        convert.convert_folder(parameters(), archive, out, model)
+    rows = rows_of(out / ".facemill" / "conversions")
+    message = str(raised.value)
+    assert f"letter.mp4: {rows['letter.mp4']['detail']}" in message
+    assert [f"page {number}.mp4" in message for number in range(5)] == [True, True, True, False, False]
+    assert "and 2 more" in message
+    assert set(stamps(out)) == {"talk.mp4", "день 1 & 2/日本 100%.mkv"}
+    assert len(rows) == 9
+
+
+def test_its_code_list_is_that_of_the_pipeline() -> None:
+    """Less the modules that shape the tables only: a change there must not convert every video again."""
+    deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["convert"]["deps"]
+    around = {"facemill/schema.py", "facemill/sources/files.py", "tasks/convert.py"}
+    assert list(convert.CODE) == [dep for dep in deps if not dep.startswith("data/") and dep not in around]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The kernel refuses to let any file of this process grow beyond `size` bytes, as a full disk or quota does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Path, tmp_path: Path) -> None:
+    archive, out = tmp_path / "three", tmp_path / "out"
+    archive.mkdir()
+    noise = np.random.default_rng(7).integers(0, 256, (6, 128, 160, 3), np.uint8)
+    make_clip(archive / "1.mp4", frames=3, sound=None)
+    make_clip(archive / "2.mp4", frames=list(noise), sound=None)
+    make_clip(archive / "3.mp4", frames=3, sound=None)
+    with largest_file(60_000), pytest.raises(FacemillError, match=r"no space left to write 2\.mp4"):
+        convert.convert_folder(parameters(), archive, out, model)
+    first = stamps(out)
+    assert set(first) == {"1.mp4"}
+    assert not list(out.rglob(".tmp-*"))
+    assert convert.convert_folder(parameters(), archive, out, model).counts["ok"] == {"": 3}
+    assert stamps(out)["1.mp4"] == first["1.mp4"]
 
 
 def test_a_job_is_plain_data_and_its_outcome_says_why(archive: Path, model: Path, tmp_path: Path) -> None:
@@ -247,7 +315,7 @@ def test_a_job_that_kills_its_worker_costs_that_video_alone(
     monkeypatch.setattr(convert, "convert_one", dies)
     totals = convert.convert_folder(parameters(), archive, tmp_path / "out", model)
     assert totals.counts["failed"]["worker_killed"] == 1
-    assert totals.counts["ok"] == {"": 3}
+    assert totals.counts["ok"] == {"": 4}
 
 
 INTERRUPTED = """
@@ -265,7 +333,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     archive: Path, model: Path, tmp_path: Path, face: list[np.ndarray], number: signal.Signals
 ) -> None:
     shutil.rmtree(archive / "день 1 & 2")
-    for name in ("talk.avi", "nobody.mp4"):
+    for name in ("talk.avi", "nobody.mp4", "odd.mp4", "cut.mkv"):
         (archive / name).unlink()
     make_clip(archive / "zz long.mp4", frames=face * 20)  # the last one, so that the kill falls into it
     out, here = tmp_path / "out", Path(__file__)
@@ -290,4 +358,4 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
 
 def test_workers_of_a_real_cluster_convert_too(archive: Path, model: Path, tmp_path: Path) -> None:
     params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=1)})
-    assert convert.convert_folder(params, archive, tmp_path / "out", model).counts["ok"] == {"": 4}
+    assert convert.convert_folder(params, archive, tmp_path / "out", model).counts["ok"] == {"": 5}

@@ -14,7 +14,8 @@ import pytest
 from facemill.errors import FacemillError
 from tasks import dvc
 from tasks.comparison import compare_versions, print_comparison
-from tasks.versions import Version, list_versions, print_versions, restore_version, save_version
+from tasks.stages import only_one
+from tasks.versions import Version, describe_saved, list_versions, print_versions, restore_version, save_version
 
 CURATE = """
 import yaml
@@ -123,6 +124,8 @@ def test_the_same_data_is_never_two_versions(project: Path) -> None:
     (project / "params.yaml").write_text(SECOND.replace("limit: 2", "limit: 3"))
     again = save_version(project, "another name")
     assert (again.name, again.is_new) == ("v2", False)
+    assert describe_saved(again, "another name") == "this data is already v2"
+    assert describe_saved(again, None) == describe_saved(again, "v2") == "v2"
     assert len(list_versions(project)) == 2
 
 
@@ -181,6 +184,29 @@ def test_restoring_lost_data_changes_nothing(project: Path) -> None:
         restore_version(project, "v1")
     assert (project / "dvc.lock").read_bytes() == before
     assert (project / "params.yaml").read_text() == SECOND
+    assert faces(project) == ["a", "c", "d"]
+
+
+def test_an_interrupted_checkout_leaves_the_old_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, check_out, calls = (project / "dvc.lock").read_bytes(), dvc.checkout, []
+
+    def interrupted_once(root: Path, stages: list[str]) -> None:
+        check_out(root, stages)
+        calls.append(faces(root))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(dvc, "checkout", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        restore_version(project, "v1")
+    assert calls == [["a", "b", "c"], ["a", "c", "d"]]
+    assert (project / "dvc.lock").read_bytes() == before
+    assert (project / "params.yaml").read_text() == SECOND
+
+
+def test_nothing_is_restored_while_a_refresh_stage_runs(project: Path) -> None:
+    with only_one(project, "extract"), pytest.raises(FacemillError, match="stage extract is already running"):
+        restore_version(project, "v1")
     assert faces(project) == ["a", "c", "d"]
 
 
