@@ -170,5 +170,6 @@ class VideoReader:
         start = self._container.start_time or 0
         if not duration:
             return False
-        tolerance_s = max(CUT_TOLERANCE_S, 0.02 * duration / av.time_base)
-        return self._end_s < (start + duration) / av.time_base - tolerance_s
+        whole_s = duration / av.time_base
+        tolerance_s = max(min(CUT_TOLERANCE_S, 0.25 * whole_s), 0.02 * whole_s)
+        return self._end_s < start / av.time_base + whole_s - tolerance_s
