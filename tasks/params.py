@@ -159,7 +159,7 @@ class ConvertParams(_Group):
     """The whole frame is searched at least every so many frames."""
     verify_every: Annotated[int, Field(ge=1)] = 25
     """The followed face is compared with the references at least every so many frames."""
-    identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.6
+    identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.55
     min_face_px: Annotated[int, Field(ge=12)] = 60
     max_side_px: Annotated[int, Field(ge=64)] = 960
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5

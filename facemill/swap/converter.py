@@ -136,7 +136,7 @@ def convert(
     counts: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     painter = FacePainter(swapper, settings)
-    finder = Finder(tools, swapper.references, settings.finder)
+    finder = Finder(tools, swapper.references, settings.finder, swapper.others)
     with VideoReader(source, threads=settings.decoder_threads) as reader:
         info = reader.info
         queued = max(2, min(2 * settings.batch, QUEUED_BYTES // (info.width * info.height * 2)))

@@ -110,8 +110,11 @@ class _Track:
 class Finder:
     """State of one video. Use one finder for one video."""
 
-    def __init__(self, tools: FaceTools, references: Array, settings: FinderSettings | None = None) -> None:
-        """`references`: (K, 128) embeddings of the wanted identity, K ≥ 1."""
+    def __init__(
+        self, tools: FaceTools, references: Array, settings: FinderSettings | None = None, others: Array | None = None
+    ) -> None:
+        """`references`: (K, 128) embeddings of the wanted identity, K ≥ 1; `others`: (M, 128) of people it is not."""
+        self._strangers = np.asarray([] if others is None else others, np.float32).reshape(-1, 128)
         self._tools = tools
         self._references = np.asarray(references, np.float32).reshape(-1, 128)
         if len(self._references) == 0:
@@ -267,7 +270,10 @@ class Finder:
     def _distance(self, frame: Frame, landmarks: Array) -> float:
         view = _View.of(frame, landmark_box(landmarks), LANDMARK_REACH, 1.0)
         embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
-        return float(np.linalg.norm(self._references - embedding, axis=1).min())
+        distance = float(np.linalg.norm(self._references - embedding, axis=1).min())
+        # Two people can look alike enough for the limit; whoever is nearer to somebody else we know is that person.
+        nearer = len(self._strangers) > 0 and float(np.linalg.norm(self._strangers - embedding, axis=1).min()) < distance
+        return float("inf") if nearer else distance
 
     def _scene_changed(self, frame: Frame) -> bool:
         step = max(1, min(frame.width, frame.height) // 128)  # every pixel would cost more than finding the face

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Swapper:
         references: (K, 128) embeddings of the source identity.
         model_sha256: over the files of the model folder.
         dataset: fingerprint of the dataset that it was trained on.
+        others: (M, 128) embeddings of the model's other identities: a face nearer to one of them is not the source's.
     """
 
     model: SwapModel
@@ -36,6 +37,7 @@ class Swapper:
     references: npt.NDArray[np.float32]
     model_sha256: str = ""
     dataset: str = ""
+    others: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 128), np.float32))
 
     @property
     def input_px(self) -> int:
@@ -65,7 +67,7 @@ def load_swapper(model_dir: Path, source: str, target: str, device: str = "auto"
         if identity not in model.identities:
             known = ", ".join(model.identities)
             raise FacemillError(f"the model in {model_dir} does not know {identity!r}: it was trained on {known}")
-    references = np.asarray(meta.get("references", {}).get(source, []), np.float32).reshape(-1, 128)
+    references = _references(meta, source)
     if len(references) == 0:
         raise FacemillError(
             f"the model in {model_dir} has no references of {source!r}: name some in params.yaml and train again"
@@ -79,7 +81,13 @@ def load_swapper(model_dir: Path, source: str, target: str, device: str = "auto"
         references=references,
         model_sha256=folder_sha256(model_dir),
         dataset=str(meta.get("dataset", "")),
+        others=_references(meta, *(identity for identity in model.identities if identity != source)),
     )
+
+
+def _references(meta: dict[str, Any], *identities: str) -> npt.NDArray[np.float32]:
+    found = [embedding for identity in identities for embedding in meta.get("references", {}).get(identity, [])]
+    return np.asarray(found, np.float32).reshape(-1, 128)
 
 
 def pick_device(device: str) -> str:

@@ -178,3 +178,16 @@ def test_of_two_real_people_only_the_wanted_one_is_found(
     assert seen(sightings) == [index not in range(10, 15) for index in range(20)]
     for sighting in sightings:
         assert sighting.face is None or sighting.face.landmarks[:, 0].max() < 280
+
+
+def test_a_face_within_the_limit_but_nearer_to_somebody_else_is_not_the_wanted_one() -> None:
+    """VASA's fifth person lies 0.59 from the third and 0.23 from himself: at a limit of 0.6 he was swapped."""
+    lookalike = (170, 60, 60)
+    picture = np.full((*SIZE, 3), 60, np.uint8)
+    picture[60:160, 100:200] = lookalike
+    frame = Frame.from_rgb(picture, 0, Fraction(1, 25))
+    limit = FinderSettings(identity_distance=0.6)
+    [alone] = Finder(DiscWorld(), embedding(WANTED), limit).follow([frame])
+    [known] = Finder(DiscWorld(), embedding(WANTED), limit, embedding(lookalike)).follow([frame])
+    assert alone.face is not None
+    assert known.face is None
