@@ -272,8 +272,8 @@ class Finder:
         embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
         distance = float(np.linalg.norm(self._references - embedding, axis=1).min())
         # Two people can look alike enough for the limit; whoever is nearer to somebody else we know is that person.
-        nearer = len(self._strangers) > 0 and float(np.linalg.norm(self._strangers - embedding, axis=1).min()) < distance
-        return float("inf") if nearer else distance
+        strangers = np.linalg.norm(self._strangers - embedding, axis=1)
+        return float("inf") if strangers.min(initial=np.inf) < distance else distance
 
     def _scene_changed(self, frame: Frame) -> bool:
         step = max(1, min(frame.width, frame.height) // 128)  # every pixel would cost more than finding the face
