@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = write_pictures(Path(folder), arguments.pictures)
-        params = ExtractParams(detector=arguments.detector)
+        params = ExtractParams(detector=arguments.detector, rows_per_shard=4)
         shards = plan_shards(kept_rows(source), params.rows_per_shard, (source, params))
         compare(shards, arguments.workers, arguments.repeats)
 

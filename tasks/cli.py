@@ -62,9 +62,10 @@ def check(root: Root = _HERE) -> None:
     """
     from tasks.collect import plan_units
     from tasks.names import check_names
-    from tasks.params import load_params
+    from tasks.params import check_groups, load_params
 
     params = load_params(root)
+    check_groups(root)
     check_names(params)
     plan_units(params, root.resolve())
     for name, identity in params.identities.items():

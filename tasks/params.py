@@ -263,13 +263,21 @@ def load_params(root: Path) -> Params:
         ) from error
     except yaml.YAMLError as error:
         raise FacemillError(f"{path} is not YAML: {error}") from error
-    params = parse_params(values)
+    return parse_params(values)
+
+
+def check_groups(root: Path) -> None:
+    """Asks for every group that dvc.yaml names, even if all of it has defaults: DVC takes a missing one for an error.
+
+    Raises:
+        FacemillError: with what to write.
+    """
+    values = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8"))
     if missing := [group for group in _NAMED_IN_DVC_YAML if group not in values]:
         groups = " ".join(f"`{group}: {{}}`" if group != "seed" else "`seed: 0`" for group in missing)
         raise FacemillError(
-            f"{path} lacks {', '.join(missing)}: DVC wants each of them; write {groups} for the defaults"
+            f"{PARAMS_FILE} lacks {', '.join(missing)}: DVC wants each of them; write {groups} for the defaults"
         )
-    return params
 
 
 def parse_params(values: Any) -> Params:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from facemill.errors import FacemillError
-from tasks.params import load_params
+from tasks.params import check_groups, load_params
 from tasks.shards import WORK_FOLDER, Totals
 
 STAGES = ("inventory", "collect", "dedup", "extract", "curate", "train", "convert", "report")
@@ -37,6 +37,8 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     if name not in STAGES:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
     params = load_params(root)
+    if name == STAGES[0]:
+        check_groups(root)  # before DVC stumbles over it, stage after stage
     module = importlib.import_module(f"tasks.{name}")
     with only_one(root, name), _termination_is_an_interrupt():
         totals: Totals = module.run(params, root, retry=retry)
