@@ -136,7 +136,7 @@ def latest_artifact(key: str) -> str:
 
 
 def full_disk_or_wait(job: ConversionJob) -> dict[str, Any]:
-    """In place of convert_one, in a worker: the video `full` meets a full disk, all others take two minutes."""
+    """In place of convert_one, in a worker: the video `full` meets a full disk, any other takes two minutes."""
     if job.video == "full":
         raise FacemillError("the disk is full")
     time.sleep(120)
