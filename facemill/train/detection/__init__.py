@@ -1,0 +1,1 @@
+"""Training face detectors: data, augmentation, losses, the loop."""
