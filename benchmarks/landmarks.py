@@ -1,94 +1,188 @@
-"""Landmark error from HOG's and MTCNN's boxes, and the constants that map one box to the other.
+"""Landmark error from each detector's boxes, the constants that map them to HOG's, and what jittered boxes bring.
 
-    python benchmarks/landmarks.py FOLDER            # error on HELEN (pictures beside .pts files of 68 points)
-    python benchmarks/landmarks.py FOLDER --fit      # constants of facemill.landmarks.HOG_FROM
+    python benchmarks/landmarks.py FOLDER                              # error by detector; HELEN and AFW below FOLDER
+    python benchmarks/landmarks.py FOLDER --fit                        # with constants fitted anew, which it prints
+    python benchmarks/landmarks.py FOLDER --detectors hog --jitters 0 16
+    python benchmarks/landmarks.py FOLDER --annotated VOC              # for boxes as annotators draw them (DSFD)
 
-Error: mean distance to the true points over the distance of the outer corners of the eyes, as 300-W counts it; median
-and mean over the faces that both detectors find.
+FOLDER/helen and FOLDER/afw hold pictures beside .pts files of 68 points. Constants come from every second picture,
+errors from the others. Error: mean distance to the true points over that of the outer corners of the eyes, as 300-W
+counts it. Annotators' boxes have no points: there the constants come from faces that HOG finds too, and the error is
+that of HOG's boxes on HELEN, moved and scaled as the mapped annotations of the other half differ from HOG's.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from facemill.align import resized
 from facemill.detect import Detector, build_detector
+from facemill.detect._boxes import iou
+from facemill.detect.annotations import read_annotations
+from facemill.detect.conventions import HOG_FROM, to_hog_boxes
 from facemill.landmarks import Landmarks68, landmark_box
-from facemill.pictures import decode
+from facemill.mean_face import MIRRORED
+from facemill.pictures import RGB, decode
+
+MIN_FACE_PX = {"hog": 80, "mtcnn": 60, "mmod": 80, "dsfd": 60}
+Box = npt.NDArray[np.float64]
+Seen = tuple[RGB, npt.NDArray[np.float64], dict[str, Box]]
+"""Picture, true points, the box of each detector that found the face."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Landmark error by detector, or the box constants.")
+    parser = argparse.ArgumentParser(description="Landmark error by detector, and the box constants.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--fit", action="store_true", help="print HOG_FROM instead")
+    parser.add_argument("--fit", action="store_true", help="fit HOG_FROM on every second picture, print and use it")
+    parser.add_argument("--detectors", nargs="+", default=["hog", "mtcnn"], help="also: mmod, and dsfd with --weights")
+    parser.add_argument("--weights", type=Path, help="DSFD's")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jitters", type=int, nargs="+", default=[0])
+    parser.add_argument("--annotated", type=Path, help="a folder of pictures with annotated boxes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    (fit if arguments.fit else measure)(arguments.folder)
+    seen = list(look(arguments))
+    if arguments.fit:
+        fit([boxes for _, _, boxes in seen[::2]])
+    measure(seen[1::2], arguments.jitters)
+    if arguments.annotated:
+        annotated(arguments.annotated, seen[1::2])
 
 
-def fit(folder: Path) -> None:
-    """Medians over HELEN and AFW of the shift and size of HOG's box against the others."""
-    hog, mtcnn = build_detector("hog", min_face_px=80), build_detector("mtcnn", min_face_px=60)
-    rows: dict[str, list[npt.NDArray[np.float64]]] = {"mtcnn": [], "landmarks": []}
-    for picture, truth in faces(folder, "helen", "afw"):
-        target = box_of(hog, picture, truth)
-        for name, box in (("mtcnn", box_of(mtcnn, picture, truth)), ("landmarks", landmark_box(truth[None])[0])):
-            if target is not None and box is not None:
-                rows[name].append(relation(box, target))
-    for name, found in rows.items():
-        shift_x, shift_y, side = np.median(found, axis=0)
-        print(f'    "{name}": ({shift_x:.3f}, {shift_y:.3f}, {side:.3f}),  # {len(found)} faces')
+def look(arguments: argparse.Namespace) -> Iterator[Seen]:
+    """HELEN and AFW with all boxes; half are mirrored, so that what differs between left and right cancels out."""
+    options = {"dsfd": {"weights": arguments.weights}}
+    detectors: dict[str, Detector] = {
+        name: build_detector(name, min_face_px=MIN_FACE_PX[name], device=arguments.device, **options.get(name, {}))
+        for name in dict.fromkeys(["hog", *arguments.detectors])
+    }
+    files = [file for name in ("helen", "afw") for file in sorted((arguments.folder / name).glob("*.pts"))]
+    for row, file in enumerate(files):
+        picture, truth = decode(file.with_suffix(".jpg").read_bytes()), np.loadtxt(file)
+        if row % 4 >= 2:
+            picture = np.ascontiguousarray(picture[:, ::-1])
+            truth = ([picture.shape[1] - 1, 0] + truth * [-1, 1])[MIRRORED]
+        boxes = {name: box_of(detector, picture, truth) for name, detector in detectors.items()}
+        around = landmark_box(truth[None])[0].astype(np.float64)
+        yield picture, truth, {name: box for name, box in boxes.items() if box is not None} | {"landmarks": around}
 
 
-def measure(folder: Path) -> None:
-    """Error on HELEN by detector, over the faces that both find."""
-    detectors = [build_detector("hog", min_face_px=80), build_detector("mtcnn", min_face_px=60)]
-    predictor, errors = Landmarks68(), []
-    for picture, truth in faces(folder, "helen"):
-        boxes = [box_of(detector, picture, truth) for detector in detectors]
-        row = [
-            error(predictor.predict(picture, box[None], detector.box_convention)[0], truth)
-            for detector, box in zip(detectors, boxes, strict=True)
-            if box is not None
-        ]
-        around = predictor.predict(picture, landmark_box(truth[None]), "landmarks")[0]
-        errors += [[*row, error(around, truth)]] if len(row) == 2 else []
-    for name, values in zip(("hog", "mtcnn", "landmarks"), np.array(errors).T, strict=True):
-        print(f"{name:10s} median {np.median(values):.4f}  mean {values.mean():.4f}  over {len(values)} faces")
+def box_of(detector: Detector, picture: RGB, truth: npt.NDArray[np.float64]) -> Box | None:
+    """The detected box around the face in question: its centre inside the true points' box and of like size.
 
-
-def faces(folder: Path, *names: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]]:
-    files = [file for name in names for file in sorted((folder / name).glob("*.pts"))]
-    return [(decode(file.with_suffix(".jpg").read_bytes()), np.loadtxt(file)) for file in files]
-
-
-def box_of(
-    detector: Detector, picture: npt.NDArray[np.uint8], truth: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32] | None:
-    """The detected box around the face in question: its centre inside the true points' box and of like size."""
+    mmod, at 6.5 s a megapixel, is shown the surroundings only, with a face of 120 px.
+    """
     low, high = truth.min(axis=0), truth.max(axis=0)
-    for box in detector.detect([picture])[0].boxes_xyxy:
+    if detector.name == "mmod" and (high - low).mean() > 130:
+        around = np.concatenate([low, high]) + np.repeat([-0.6, 0.6], 2) * (high - low).mean()
+        left, top, right, bottom = np.clip(around, 0, np.tile(picture.shape[1::-1], 2)).astype(int).tolist()
+        small = 120 / float((high - low).mean())
+        part = resized(picture[top:bottom, left:right], (round((right - left) * small), round((bottom - top) * small)))
+        found = box_of(detector, part, (truth - [left, top]) * small)
+        return None if found is None else found / small + [left, top, left, top]
+    for box in detector.detect([picture])[0].boxes_xyxy.astype(np.float64):
         centre, size = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).mean()
         if (centre > low).all() and (centre < high).all() and 0.5 < size / (high - low).mean() < 2:
             return box
     return None
 
 
-def relation(box: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def fit(seen: list[dict[str, Box]]) -> None:
+    """Medians of the shift and size of HOG's box against the others."""
+    for name in sorted({name for boxes in seen for name in boxes} - {"hog"}):
+        rows = [relation(boxes[name], boxes["hog"]) for boxes in seen if name in boxes and "hog" in boxes]
+        keep(name, rows)
+
+
+def keep(name: str, rows: list[npt.NDArray[np.float64]]) -> None:
+    """Notes and prints the constants; a shift in x under 0.02 is chance, a larger one the detector's own bias."""
+    shift_x, shift_y, side = (round(float(part), 3) for part in np.median(rows, axis=0))
+    HOG_FROM[name] = (shift_x if abs(shift_x) >= 0.02 else 0.0, shift_y, side)
+    print(f'    "{name}": {HOG_FROM[name]},  # {len(rows)} faces; the shift in x was {shift_x:.3f}')
+
+
+def relation(box: Box, target: Box) -> npt.NDArray[np.float64]:
+    """Shift of the centre in x and y, and side, of `target` in parts of the mean side of `box`."""
     unit = (box[2:] - box[:2]).mean()
     shift = ((target[:2] + target[2:]) - (box[:2] + box[2:])) / 2 / unit
     return np.array([*shift, (target[2:] - target[:2]).mean() / unit], np.float64)
 
 
-def error(points: npt.NDArray[np.float32], truth: npt.NDArray[np.float64]) -> float:
+def measure(seen: list[Seen], jitters: list[int]) -> None:
+    """Error by detector, over the faces that all of them find, and over all that each finds."""
+    names = list(dict.fromkeys(name for _, _, boxes in seen for name in boxes))
+    common = [row for row in seen if len(row[2]) == len(names)]
+    print(f"{len(seen)} faces, {len(common)} found by all")
+    predictor = Landmarks68()
+    for name in names:
+        alone = [row for row in seen if name in row[2]]
+        unmapped = errors(predictor, [(p, t, b[name]) for p, t, b in common], "hog", 0)[0]
+        for count in jitters:
+            mapped, spent_ms = errors(predictor, [(p, t, b[name]) for p, t, b in common], name, count)
+            every = errors(predictor, [(p, t, b[name]) for p, t, b in alone], name, count)[0]
+            print(
+                f"{name:10s} jitters {count:2d}  median {np.median(mapped):.4f}  mean {mapped.mean():.4f}  "
+                f"95 % {np.quantile(mapped, 0.95):.4f}  "
+                f"unmapped {np.median(unmapped):.4f}  {spent_ms:.1f} ms a face  "
+                f"all {len(alone)} it finds: median {np.median(every):.4f}  mean {every.mean():.4f}"
+            )
+
+
+def errors(
+    predictor: Landmarks68, rows: list[tuple[RGB, npt.NDArray[np.float64], Box]], convention: str, jitters: int
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Error of each face, and milliseconds a face."""
+    start = time.perf_counter()
+    found = [predictor.predict(picture, box[None], convention, jitters=jitters)[0] for picture, _, box in rows]
+    spent_ms = (time.perf_counter() - start) / len(rows) * 1e3
+    return np.array([error(points, truth) for points, (_, truth, _) in zip(found, rows, strict=True)]), spent_ms
+
+
+def error(points: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> float:
     eyes = truth[36] - truth[45]
     return float(np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(eyes))
+
+
+def annotated(folder: Path, seen: list[Seen]) -> None:
+    """Constants for annotators' boxes from half of the set, and the error that the other half's scatter makes."""
+    detector = build_detector("hog", min_face_px=80)
+    pairs: list[tuple[Box, Box]] = []
+    for one in read_annotations(folder):
+        found = detector.detect([decode(one.path.read_bytes())])[0]
+        if not len(found) or not len(one.boxes_xyxy):
+            continue
+        overlap = iou(found.boxes_xyxy, one.boxes_xyxy)
+        pairs += [
+            (one.boxes_xyxy[overlap[row].argmax()].astype(np.float64), found.boxes_xyxy[row].astype(np.float64))
+            for row in range(len(found))
+            if overlap[row].max() > 0.3
+        ]
+    keep("dsfd", [relation(box, hog) for box, hog in pairs[::2]])
+    scatter = np.array([relation(to_hog_boxes(box[None], "dsfd")[0], hog) for box, hog in pairs[1::2]])
+    overlap = np.array([iou(to_hog_boxes(box[None], "dsfd"), hog[None])[0, 0] for box, hog in pairs[1::2]])
+    print(
+        f"annotated boxes, other half: IoU with HOG's, median {np.median(overlap):.3f}; scatter {scatter.std(axis=0)}"
+    )
+    rows = []
+    for at, (picture, truth, boxes) in enumerate(row for row in seen if "hog" in row[2]):
+        dx, dy, side = scatter[at % len(scatter)]
+        unit = (boxes["hog"][2:] - boxes["hog"][:2]).mean() / side
+        centre = (boxes["hog"][:2] + boxes["hog"][2:]) / 2 - np.array([dx, dy]) * unit
+        rows.append((picture, truth, np.concatenate([centre - unit / 2, centre + unit / 2])))
+    values, _ = errors(Landmarks68(), rows, "hog", 0)
+    print(
+        f"HOG's boxes scattered so: median {np.median(values):.4f}  mean {values.mean():.4f}  over {len(values)} faces"
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
     python benchmarks/mean_face.py FOLDER      # below it .pts files of 68 lines "x y", such as HELEN and AFW
 
-Each face is brought onto the current mean by the points that alignment uses (brows, nose, eyes, mouth), the mean is
-averaged with its mirror image and put centred into the unit square, until it rests. Depths: see `depths`.
+The mean is `facemill.mean_face.mean_face`; depths: see `depths`.
 """
 
 from __future__ import annotations
@@ -14,25 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import ALIGNED, procrustes, transform
+from facemill.mean_face import MIRRORED, mean_face
 
 NOSE_TIP = 30
-
-MIRRORED = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
-MIRRORED += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-MIRRORED += [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-"""Which point a point becomes in a mirrored picture."""
-
-
-def mean_face(faces: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(N, 68, 2) landmarks in any picture coordinates -> (68, 2), symmetric, centred in the unit square."""
-    mean = normalised(faces[0])
-    for _ in range(100):
-        placed = [transform(face, procrustes(face[ALIGNED], mean[ALIGNED])) for face in faces]
-        previous, mean = mean, normalised(symmetric(np.mean(placed, axis=0)))
-        if np.abs(mean - previous).max() < 1e-9:
-            break
-    return mean
 
 
 def depths(faces: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -56,20 +39,6 @@ def depths(faces: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> npt
         towards = rotation[:, :, 2]
         depth = np.einsum("nki,ni->k", left_over, towards) / (towards**2).sum()
     return depth - depth[NOSE_TIP]
-
-
-def symmetric(face: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    mirrored = (face * [-1, 1])[MIRRORED]
-    onto = procrustes(mirrored, face)
-    half = (face + transform(mirrored, onto)) / 2
-    upright = procrustes(half[[27, 8]], np.array([[0.0, 0.0], [0.0, 1.0]]))  # the axis of symmetry becomes vertical
-    turned = transform(half, upright)
-    return (turned + (turned * [-1, 1])[MIRRORED]) / 2
-
-
-def normalised(face: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    low, high = face.min(axis=0), face.max(axis=0)
-    return (face - (low + high) / 2) / (high - low).max() + 0.5
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faces to one frame of reference and back: Procrustes alignment to a mean face by SVD (S9, S10).
+"""Faces to one frame of reference and back: Procrustes alignment to a mean face by SVD (S9).
 
 An affine is 2×3 float64 and maps picture coordinates to crop coordinates, both with pixel centres at integers:
 ``crop = A[:, :2] @ picture + A[:, 2]``. A crop is square; its `coverage` is its side over the height of the mean
@@ -7,58 +7,69 @@ face's box, so at 1.0 the 68 points fill it from top to bottom, and about 1.6 al
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from facemill.registration import fit
+
 Affine = npt.NDArray[np.float64]
 
 
-def crop_affine(landmarks: npt.NDArray[Any], crop_px: int, coverage: float) -> Affine:
-    """The similarity that brings (68, 2) landmarks onto the mean face in a crop of crop_px and that coverage."""
-    points = _points("landmarks", landmarks, 68)
-    return procrustes(points[ALIGNED], crop_points(crop_px, coverage)[ALIGNED])
+def crop_affine(
+    landmarks: npt.NDArray[Any],
+    crop_px: int,
+    coverage: float,
+    *,
+    kind: Literal["similarity", "affine"] = "similarity",
+    mean_face: npt.NDArray[np.float64] | None = None,
+) -> Affine:
+    """The affine that brings landmarks onto the mean face in a crop of crop_px and that coverage.
+
+    landmarks: (68, 2), of which `ALIGNED` count, or (5, 2) as `Faces.points5` has them, for use where no 68 are wanted.
+    kind: "affine" also shears and stretches, which flattens a turned head and is for comparing, not for swapping.
+    mean_face: (68, 2) in the unit square instead of `MEAN_FACE`. Raises ValueError for other shapes or NaN, and where
+    the points coincide or, for an affine, lie on a line.
+    """
+    placed = crop_points(crop_px, coverage, mean_face)
+    if np.shape(landmarks) == (5, 2):
+        return fit(_points("landmarks", landmarks, 5), five_points(placed), kind)
+    return fit(_points("landmarks", landmarks, 68)[ALIGNED], placed[ALIGNED], kind)
 
 
-def crop_points(crop_px: int, coverage: float) -> npt.NDArray[np.float64]:
+def crop_points(
+    crop_px: int, coverage: float, mean_face: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64]:
     """(68, 2): where the mean face's points lie in a crop, in pixels."""
-    height = np.ptp(MEAN_FACE[:, 1])
+    mean = MEAN_FACE if mean_face is None else _points("mean_face", mean_face, 68)
+    height = np.ptp(mean[:, 1])
     # the crop reaches from -0.5 to crop_px - 0.5, since pixel centres are at integers
-    placed: npt.NDArray[np.float64] = ((MEAN_FACE - 0.5) / (height * coverage) + 0.5) * crop_px - 0.5
+    placed: npt.NDArray[np.float64] = ((mean - 0.5) / (height * coverage) + 0.5) * crop_px - 0.5
     return placed
+
+
+def five_points(landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(68, 2) -> (5, 2): middles of the eyes, tip of the nose, corners of the mouth, in the order of `points5`."""
+    points = _points("landmarks", landmarks, 68)
+    return np.array([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
 
 
 def procrustes(src: npt.NDArray[Any], dst: npt.NDArray[Any], scale: bool = True) -> Affine:
     """The rotation, shift and (if wanted) scale that bring (K, 2) points `src` closest to `dst`, least squares.
 
-    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", Eq. (38)–(43);
-    without scale it is Kabsch's. Never a reflection: where one would fit better, the best rotation is returned.
-    Raises ValueError for other shapes, fewer than two points, or points that all coincide.
+    Never a reflection; see `registration.fit`. Raises ValueError for other shapes, fewer than two points, or points
+    that all coincide.
     """
     src, dst = _points("src", src), _points("dst", dst, len(src))
-    mean_src, mean_dst = src.mean(axis=0), dst.mean(axis=0)
-    centred = src - mean_src
-    variance = float((centred**2).sum() / len(src))
-    if variance <= np.finfo(float).tiny:
-        raise ValueError("src: the points coincide, so they have no direction")
-    u, singular, vt = np.linalg.svd((dst - mean_dst).T @ centred / len(src))
-    sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])  # Eq. (39): keeps out reflections
-    rotation = u @ np.diag(sign) @ vt  # Eq. (40)
-    factor = float(singular @ sign) / variance if scale else 1.0  # Eq. (42)
-    shift = mean_dst - factor * rotation @ mean_src  # Eq. (41)
-    return np.hstack([factor * rotation, shift[:, None]])
+    return fit(src, dst, "similarity" if scale else "rigid")
 
 
 def affine_fit(src: npt.NDArray[Any], dst: npt.NDArray[Any]) -> Affine:
     """The affine, shear included, that brings (K, 2) `src` closest to `dst`, least squares; K ≥ 3, not on a line."""
     src, dst = _points("src", src), _points("dst", dst, len(src))
-    centred = src - src.mean(axis=0)
-    if np.linalg.matrix_rank(centred) < 2:
-        raise ValueError("src: the points lie on a line, so no affine is determined by them")
-    linear = np.linalg.lstsq(centred, dst - dst.mean(axis=0), rcond=None)[0].T
-    return np.hstack([linear, (dst.mean(axis=0) - linear @ src.mean(axis=0))[:, None]])
+    return fit(src, dst, "affine")
 
 
 def transform(points: npt.NDArray[Any], affine: Affine) -> npt.NDArray[np.float64]:
@@ -124,8 +135,10 @@ def head_pose(landmarks: npt.NDArray[Any]) -> tuple[float, float, float]:
     """(yaw, pitch, roll) of the head in degrees, from (68, 2) landmarks; the mean face has 0, 0, 0.
 
     yaw > 0: the nose points to the picture's right. pitch > 0: it points up. roll > 0: the head is tilted clockwise
-    as one sees it. Weak perspective: the mean head is fitted to the points in closed form (no start value, nothing to
-    diverge); good to some 5–10°, enough for limits, not for measuring.
+    as one sees it. The head is turned by pitch first, then by yaw, then by roll in the plane of the picture, so that
+    yaw and pitch are those of the upright crop. Weak perspective: the mean head is fitted to the points in closed form
+    (no start value, nothing to diverge), exact for that head seen from far; on people good to some 5–10°, enough for
+    limits, not for measuring.
     """
     points = _points("landmarks", landmarks, 68)
     camera = np.linalg.lstsq(_HEAD - _HEAD.mean(axis=0), points - points.mean(axis=0), rcond=None)[
@@ -135,10 +148,11 @@ def head_pose(landmarks: npt.NDArray[Any]) -> tuple[float, float, float]:
     if singular[1] < 1e-9:
         raise ValueError("landmarks: the points lie on a line, so the head has no pose")
     right, down = u @ vt  # the nearest pair of orthonormal rows
-    # Rows of the head's rotation; x right, y down, z away from the camera, and the nose points along -z.
-    yaw = np.arctan2(-right[2], np.cross(right, down)[2])
-    pitch = np.arcsin(np.clip(down[2], -1.0, 1.0))
-    roll = np.arctan2(-right[1], down[1])
+    towards = np.cross(right, down)
+    # The rows of roll @ yaw @ pitch; x right, y down, z away from the camera, and the nose points along -z.
+    yaw = np.arcsin(np.clip(towards[0], -1.0, 1.0))
+    pitch = np.arctan2(-towards[1], towards[2])
+    roll = np.arctan2(down[0], right[0])
     return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
 
 
@@ -180,7 +194,7 @@ MEAN_FACE = np.array(
 # fmt: on
 """(68, 2): mean of the 230 faces of HELEN and AFW, symmetric, centred in the unit square (1.0 wide, 0.953 high).
 
-Generalised Procrustes on the points that alignment uses; `benchmarks/mean_face.py` prints these lines.
+`mean_face.mean_face` of them; `benchmarks/mean_face.py` prints these lines.
 """
 MEAN_FACE.flags.writeable = False
 

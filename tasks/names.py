@@ -39,11 +39,11 @@ def check_names(params: Params) -> None:
         raise FacemillError(f"params.yaml has {len(wrong)} wrong value(s):\n  " + "\n  ".join(wrong))
 
 
-def _detector(name: str) -> None:
-    from facemill.detect import detector_names
+def _detector(names: str) -> None:
+    from facemill.detect import DETECTORS
 
-    if name not in detector_names():
-        raise FacemillError(f"no detector {name!r}; there are {', '.join(detector_names())}")
+    for name in names.split(","):
+        DETECTORS[name.strip()]
 
 
 def _model(name: str, preset: str) -> None:

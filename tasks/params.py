@@ -18,6 +18,8 @@ from facemill.errors import FacemillError
 PARAMS_FILE = "params.yaml"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
+DetectorName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(, ?[a-z0-9_]+)*$", max_length=64)]
+"""One detector, or several with commas between: the next is asked where those before it found no face."""
 
 
 class _Group(BaseModel):
@@ -108,7 +110,7 @@ class DedupParams(_Group):
 
 
 class ExtractParams(_Group):
-    detector: Name = "hog"
+    detector: DetectorName = "hog"
     min_face_px: Annotated[int, Field(ge=12)] = 80
     """Smaller faces are not looked for."""
     upsample: Annotated[int, Field(ge=0, le=2)] = 0
@@ -154,7 +156,7 @@ class ConvertParams(_Group):
     """The identity whose face is looked for and replaced."""
     target: Name
     """The identity whose face is put there."""
-    detector: Name = "hog"
+    detector: DetectorName = "hog"
     detect_every: Annotated[int, Field(ge=1)] = 12
     """The whole frame is searched at least every so many frames."""
     verify_every: Annotated[int, Field(ge=1)] = 25

@@ -3,12 +3,15 @@
 A detector is one module of this package whose file name is the name that ``params.yaml`` uses (`hog`, `mtcnn`, …); it
 registers its builder with ``@register("name")``. Nothing here imports a detector before it is asked for, so that a
 machine without dlib can still run `mtcnn`, and adding a detector touches no other file.
+
+Two names stand for a choice: `auto` picks by device (`auto.py`), and several names with commas between, such as
+``hog,mtcnn``, are asked in turn until one finds a face (`chain.py`).
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,40 +20,30 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import FacemillError
+from facemill.registry import Registry
 
-__all__ = ["Detector", "Faces", "build_detector", "detector_names", "register", "require_rgb"]
+__all__ = ["DETECTORS", "Detector", "Faces", "build_detector", "register", "require_rgb"]
 
 
 def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **options: Any) -> Detector:
-    """The detector registered under `name`, ready to detect.
+    """The detector registered under `name`, or a chain of several ("hog,mtcnn"), ready to detect.
 
     min_face_px: about the shortest side of a face worth finding; larger is faster. `options` are the detector's own
-    keywords (see its module). Raises FacemillError with the known names, or when an option is unknown to it.
+    keywords (see its module); for a chain they are given by name, ``dsfd={"weights": path}``. Raises FacemillError with
+    the known names, or when an option is unknown to the detector.
     """
-    if name not in detector_names():
-        raise FacemillError(f"There is no detector named {name!r}. Known detectors: {', '.join(detector_names())}.")
+    if "," in name:
+        chain = importlib.import_module(f"{__name__}.chain")
+        built: Detector = chain.build_chain(name, min_face_px=min_face_px, device=device, options=options)
+        return built
+    builder = DETECTORS[name]
     if min_face_px < 1:
         raise FacemillError(f"min_face_px must be at least 1, got {min_face_px}.")
-    importlib.import_module(f"{__name__}.{name}")
     try:
-        return _BUILDERS[name](min_face_px=min_face_px, device=device, **options)
+        inspect.signature(builder).bind(min_face_px=min_face_px, device=device, **options)
     except TypeError as error:
         raise FacemillError(f"Detector {name!r} does not take these options: {error}.") from error
-
-
-def detector_names() -> list[str]:
-    """Names that `build_detector` takes, sorted, found without importing a detector."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-
-
-def register(name: str) -> Callable[[Callable[..., Detector]], Callable[..., Detector]]:
-    """Decorator that makes a builder ``(min_face_px, device, **options) -> Detector`` known under `name`."""
-
-    def keep(builder: Callable[..., Detector]) -> Callable[..., Detector]:
-        _BUILDERS[name] = builder
-        return builder
-
-    return keep
+    return builder(min_face_px=min_face_px, device=device, **options)
 
 
 class Detector(Protocol):
@@ -58,7 +51,7 @@ class Detector(Protocol):
 
     name: str
     box_convention: str
-    """Whose habit of drawing boxes: what `landmarks.Landmarks68` needs to know ("hog" or "mtcnn")."""
+    """Whose habit of drawing boxes, one of `conventions.HOG_FROM`: what `landmarks.Landmarks68` needs to know."""
 
     def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         """One `Faces` for each RGB uint8 H×W×3 picture, strongest face first; pictures may differ in size."""
@@ -72,11 +65,13 @@ class Faces:
     scores: (N,) float32, the detector's own scale (HOG: margin, from 0 up; MTCNN: probability).
     points5: (N, 5, 2) float32, eyes, nose tip, mouth corners as they lie from left to right; None where the detector
     has no points.
+    found_by: which detector of a chain they come from, whose scale the scores have; empty where only one was asked.
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     points5: npt.NDArray[np.float32] | None = None
+    found_by: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -103,7 +98,7 @@ class Faces:
         if not isinstance(rows, slice) and index.size == 0:
             index = index.astype(np.intp)
         points5 = None if self.points5 is None else self.points5[index]
-        return Faces(self.boxes_xyxy[index], self.scores[index], points5)
+        return Faces(self.boxes_xyxy[index], self.scores[index], points5, self.found_by)
 
     def __iter__(self) -> Iterator[Faces]:
         return (self[row : row + 1] for row in range(len(self)))
@@ -128,4 +123,6 @@ def _require_array(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -
         raise ValueError(f"{name} holds NaN or infinity")
 
 
-_BUILDERS: dict[str, Callable[..., Detector]] = {}
+DETECTORS: Registry[Callable[..., Detector]] = Registry("detector", __name__)
+"""Builders ``(min_face_px, device, **options) -> Detector`` by name."""
+register = DETECTORS.register

@@ -6,7 +6,11 @@ import pytest
 
 from facemill.align import head_pose
 from facemill.detect import build_detector
-from facemill.landmarks import HOG_FROM, LEFT_EYE, MOUTH, RIGHT_EYE, Landmarks68, landmark_box, to_hog_boxes
+from facemill.detect._boxes import iou
+from facemill.detect.annotations import read_annotations
+from facemill.detect.conventions import HOG_FROM, to_hog_boxes
+from facemill.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Landmarks68, jittered, landmark_box
+from facemill.pictures import decode
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +23,12 @@ def eye_distance(points):
 
 
 @pytest.mark.parametrize("person", ["hopper", "collins"])
-@pytest.mark.parametrize("detector", ["hog", "mtcnn"])
+@pytest.mark.parametrize("detector", ["hog", "mtcnn", "mmod"])
 def test_eyes_and_mouth_lie_where_mtcnn_sees_them(predictor, person, detector, request):
     picture = request.getfixturevalue(person)
-    found, five = (build_detector(name, min_face_px=60).detect([picture])[0] for name in (detector, "mtcnn"))
+    size = 90 if detector == "mmod" else 60  # seconds a megapixel
+    found = build_detector(detector, min_face_px=size).detect([picture])[0]
+    five = build_detector("mtcnn", min_face_px=60).detect([picture])[0]
     [points] = predictor.predict(picture, found.boxes_xyxy[:1], detector)
     seen = np.array([points[LEFT_EYE].mean(0), points[RIGHT_EYE].mean(0), points[48], points[54]])
     error = np.linalg.norm(seen - five.points5[0][[0, 1, 3, 4]], axis=1)
@@ -51,6 +57,31 @@ def test_boxes_of_all_conventions_lead_to_about_the_same_points(predictor, colli
         assert np.linalg.norm(other - hog, axis=2).mean() < 0.05 * eye_distance(hog[0])
 
 
+def test_jittered_boxes_even_out_what_a_few_pixels_of_the_box_do(predictor, collins):
+    """The box moved by up to 3 px a side: with 8 jitters the points' places scatter by a quarter less at least."""
+    box = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy
+    moved = np.vstack([box + [dx, dy, dx, dy] for dx in (-3, 0, 3) for dy in (-3, 0, 3)])
+    plain, evened = (predictor.predict(collins, moved, jitters=count).std(axis=0).mean() for count in (0, 8))
+    assert evened < 0.75 * plain
+
+
+def test_jitters_are_the_same_at_every_call_and_stay_near(predictor, collins):
+    box = np.array([[180.0, 80.0, 270.0, 170.0]])
+    first, second = (predictor.predict(collins, box, jitters=3) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - predictor.predict(collins, box)).max() < 0.1 * 90
+    with pytest.raises(ValueError, match="jitters"):
+        predictor.predict(collins, box, jitters=-1)
+
+
+def test_jittered_boxes_are_the_box_and_pairs_mirrored_about_its_middle():
+    boxes = jittered(np.array([10.0, 20.0, 110.0, 120.0]), 4)
+    np.testing.assert_array_equal(boxes[0], [10, 20, 110, 120])
+    np.testing.assert_allclose(120 - boxes[1::2, [2, 0]], boxes[2::2, [0, 2]])
+    np.testing.assert_allclose(boxes[1::2, [1, 3]], boxes[2::2, [1, 3]])
+    assert len(jittered(np.zeros(4), 0)) == 1
+
+
 @pytest.mark.parametrize("convention", sorted(HOG_FROM))
 def test_mapped_boxes_move_and_grow_with_the_picture(convention):
     boxes = np.array([[10, 20, 110, 150], [0, 0, 40, 40]], np.float32)
@@ -62,19 +93,33 @@ def test_no_box_gives_no_points(predictor, collins):
 
 
 def test_an_unknown_convention_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'yolo'.*hog, landmarks, mtcnn"):
+    with pytest.raises(ValueError, match=r"'yolo'.*dsfd, hog, landmarks, mmod, mtcnn"):
         to_hog_boxes(np.zeros((1, 4)), "yolo")
 
 
-def test_error_on_helen_stays_where_it_was_measured(predictor, shared):
-    """0.026 (HOG) of the distance of the outer eye corners over all of HELEN; eight pictures here."""
+@pytest.mark.parametrize("detector", ["hog", "mtcnn", pytest.param("mmod", marks=pytest.mark.slow)])
+def test_error_on_helen_is_as_low_from_every_detectors_boxes(predictor, shared, detector):
+    """Medians of 0.0257 (HOG), 0.0260 (MTCNN), 0.0260 (mmod) of the distance of the outer eye corners over the half of
+    HELEN and AFW that the mapping was not fitted on; ten pictures of it here."""
     errors = []
-    detector = build_detector("hog", min_face_px=80)
-    for file in sorted((shared / "data" / "landmarks" / "helen").glob("*.pts"))[:8]:
+    detect = build_detector(detector, min_face_px=160).detect
+    for file in sorted((shared / "data" / "landmarks" / "helen").glob("*.pts"))[1:21:2]:
         picture = cv2.imread(str(file.with_suffix(".jpg")))[:, :, ::-1].copy()
         truth = np.loadtxt(file)
-        boxes = detector.detect([picture])[0].boxes_xyxy
-        found = predictor.predict(picture, boxes)
+        found = predictor.predict(picture, detect([picture])[0].boxes_xyxy, detector)
         if len(found):
             errors.append(np.linalg.norm(found - truth, axis=2).mean(axis=1).min() / eye_distance(truth))
-    assert np.median(errors) < 0.04
+    assert len(errors) >= 9
+    assert np.median(errors) < 0.032
+
+
+def test_annotators_boxes_are_mapped_onto_hogs(shared):
+    """DSFD learns to draw boxes as annotators do; 0.82 is the median overlap on the half that was not fitted."""
+    detect = build_detector("hog", min_face_px=80).detect
+    overlaps = []
+    for one in read_annotations(shared / "data" / "detection" / "face_mask_voc")[1:240:2]:
+        hog = detect([decode(one.path.read_bytes())])[0].boxes_xyxy
+        both = iou(hog, to_hog_boxes(one.boxes_xyxy, "dsfd")).max(axis=1, initial=0)
+        overlaps += both[both > 0.3].tolist()
+    assert len(overlaps) > 25
+    assert np.median(overlaps) > 0.75

@@ -1,0 +1,39 @@
+"""The detector that suits the device: on CUDA the strongest there are weights for, on a CPU the strongest it can bear.
+
+| device | weights of DSFD | detector |
+|---|---|---|
+| cuda | given, and there | dsfd |
+| cuda | none | mtcnn |
+| cpu | whatever | mtcnn: DSFD's 170 GFLOP for a picture of 640 px take a CPU seconds |
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from facemill.detect import Detector, build_detector, register
+
+LOG = logging.getLogger(__name__)
+
+
+@register("auto")
+def build(
+    min_face_px: int, device: str = "cpu", *, weights: Path | str | None = None, sha256: str | None = None
+) -> Detector:
+    """What `choose` says. weights, sha256: of DSFD, as `dsfd.build` takes them. The detector keeps its own name."""
+    chosen = choose(device, weights)
+    options = {"weights": weights, "sha256": sha256} if chosen == "dsfd" else {}
+    return build_detector(chosen, min_face_px=min_face_px, device=device, **options)
+
+
+def choose(device: str, weights: Path | str | None = None) -> str:
+    """ "dsfd" or "mtcnn" by the table above; weights that are named but not there are logged."""
+    if not device.startswith("cuda"):
+        return "mtcnn"
+    if weights is None:
+        return "mtcnn"
+    if Path(weights).exists():
+        return "dsfd"
+    LOG.warning("no DSFD weights at %s: detecting with mtcnn", weights)
+    return "mtcnn"
