@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.train.checkpoint import (
@@ -31,7 +31,11 @@ from facemill.train.checkpoint import (
     save_checkpoint,
 )
 from facemill.train.device import DeviceSettings
-from facemill.train.objectives import Batches, Objective
+from facemill.train.objectives import Objective
+
+
+class NotFiniteError(FacemillError):
+    """A loss or gradient is NaN or infinite; nothing was updated."""
 
 
 class StopReason(StrEnum):
@@ -53,6 +57,12 @@ class Plan:
     save_every: int = 250
     evaluate_every: int = 250
     log_every: int = 25
+    clip_norm: float | None = None  # longest gradient; longer ones are scaled down to it
+    recoveries: int = 0  # how often a loss that is not finite leads back to the last checkpoint, at half the rate
+
+    def optimizer(self, parameters: Sequence[nn.Parameter], fused: bool) -> torch.optim.Optimizer:
+        """A fresh optimizer of one turn's parameters."""
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, fused=fused)
 
     def rate(self, step: int) -> float:
         """Learning rate of the step after `step` finished ones: linear warm-up, then half a cosine."""
@@ -70,6 +80,7 @@ class State:
     evaluated: int = -1  # step of the last evaluation
     sums: dict[str, float] = field(default_factory=dict)  # losses since the last log line
     count: int = 0  # steps in `sums`
+    recoveries: int = 0  # how often the run went back; each halves the rate for good
 
 
 @dataclass(frozen=True)
@@ -88,8 +99,8 @@ class BatchSource(Protocol):
     generator: torch.Generator
     place: Any
 
-    def draw(self) -> Batches:
-        """The next batch."""
+    def draw(self) -> Any:
+        """The next batch, as the objective takes it."""
 
     def describe(self) -> str:
         """Which rows the last batch held."""
@@ -121,12 +132,17 @@ def fit(
         log: called every `plan.log_every` steps with the mean of each loss since the last call.
 
     Raises:
-        FacemillError: a loss or gradient that is not finite (nothing was updated), a checkpoint of another model.
+        FacemillError: a loss or gradient that is not finite (nothing was updated) once `plan.recoveries` are used up, a
+            checkpoint of another model.
     """
-    optimizers = {turn: _optimizer(objective, turn, plan, settings) for turn in objective.turns}
+    optimizers = {
+        turn: plan.optimizer(objective.parameters(turn), settings.fused_optimizer) for turn in objective.turns
+    }
     state = _load(folder, objective, optimizers, feed, settings)
     resumed_from = state.step
     saved, start = resumed_from, time.monotonic() - state.seconds
+    if plan.recoveries and not resumed_from:
+        _save(folder, objective, optimizers, feed, state)  # where to go back to before the first regular one
     with _termination() as told:
         while True:
             state.seconds = time.monotonic() - start
@@ -141,7 +157,18 @@ def fit(
                 saved = state.step
             if reason:
                 return Outcome(reason, state.step, state.seconds, resumed_from)
-            losses = _train_step(objective, optimizers, feed, plan.rate(state.step), settings, state.step + 1)
+            rate = plan.rate(state.step) * 0.5**state.recoveries
+            try:
+                losses = _train_step(objective, optimizers, feed, rate, plan.clip_norm, settings, state.step + 1)
+            except NotFiniteError as error:
+                if state.recoveries >= plan.recoveries:
+                    raise
+                used = state.recoveries + 1
+                state = _load(folder, objective, optimizers, feed, settings)
+                state.recoveries, saved = used, state.step
+                print(f"{error}; going on from step {state.step} at {0.5**used:g} of the rate", flush=True)
+                _save(folder, objective, optimizers, feed, state)
+                continue
             state.step += 1
             state.count += 1
             state.sums = {name: state.sums.get(name, 0.0) + value for name, value in losses.items()}
@@ -155,6 +182,7 @@ def _train_step(
     optimizers: Mapping[str, torch.optim.Optimizer],
     feed: BatchSource,
     rate: float,
+    clip_norm: float | None,
     settings: DeviceSettings,
     step: int,
 ) -> dict[str, float]:
@@ -169,28 +197,30 @@ def _train_step(
             losses = objective.losses(turn, batch)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        _guard(losses, optimizer, step, feed)
+        _guard(losses, optimizer, clip_norm, step, feed)
         optimizer.step()
         numbers |= {name: float(loss.detach()) for name, loss in losses.items()}
     return numbers
 
 
-def _guard(losses: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, step: int, feed: BatchSource) -> None:
-    """Stops before the update when a loss or gradient is not finite. One wait for the device in a step."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+def _guard(
+    losses: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float | None,
+    step: int,
+    feed: BatchSource,
+) -> None:
+    """Stops before the update when a loss or gradient is not finite, else clips. One wait for the device in a step."""
+    moving = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in moving if p.grad is not None])
+    if clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(moving, clip_norm, norm)
     if math.isfinite(float(norm.detach() + torch.stack(list(losses.values())).detach().sum())):
         return
     shown = ", ".join(f"{name} = {float(loss.detach()):.4g}" for name, loss in losses.items())
-    raise FacemillError(
-        f"step {step}: {shown}, gradient norm {float(norm):.4g}: not finite, so nothing was updated. Lower "
-        f"train.learning_rate, or look at these faces: {feed.describe()}"
-    )
-
-
-def _optimizer(objective: Objective, turn: str, plan: Plan, settings: DeviceSettings) -> torch.optim.Optimizer:
-    return torch.optim.Adam(
-        objective.parameters(turn), lr=plan.learning_rate, betas=plan.betas, fused=settings.fused_optimizer
+    raise NotFiniteError(
+        f"step {step}: {shown}, gradient norm {float(norm):.4g}: not finite, so nothing was updated. Lower the "
+        f"learning rate, or look at what the step saw: {feed.describe()}"
     )
 
 
@@ -221,6 +251,7 @@ def _load(
         return State()
     load_weights(objective.module, checkpoint.tensors, "weights", folder)
     for turn, optimizer in optimizers.items():
+        optimizer.state.clear()
         restore_optimizer(optimizer, f"optimizer/{turn}", checkpoint.tensors)
     feed.generator.set_state(checkpoint.tensors["random/feed"].cpu())
     torch.set_rng_state(checkpoint.tensors["random/cpu"].cpu())

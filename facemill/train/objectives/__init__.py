@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -40,8 +40,11 @@ class Objective(Protocol):
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """What moves in that turn; every turn has an optimizer of its own."""
 
-    def losses(self, turn: str, batch: Batches) -> dict[str, Tensor]:
-        """Named scalar losses, weights included: their sum is what the turn lessens. Names are unique over turns."""
+    def losses(self, turn: str, batch: Any) -> dict[str, Tensor]:
+        """Named scalar losses, weights included: their sum is what the turn lessens. Names are unique over turns.
+
+        batch: what the feed draws; `Batches` where faces are swapped.
+        """
 
 
 def build_objective(name: str, model: SwapModel) -> Objective:
