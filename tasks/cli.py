@@ -18,6 +18,8 @@ from rich.console import Console
 
 from facemill import __version__
 from facemill.errors import FacemillError
+from tasks.detect import detect_command
+from tasks.detector import detector_app
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 version_app = typer.Typer(help="Name, list, compare and bring back dataset versions.", no_args_is_help=True)
 app.add_typer(version_app, name="version")
+app.add_typer(detector_app, name="detector")
 
 Root = Annotated[Path, typer.Option("--root", help="The project's folder, with params.yaml.", show_default="here")]
 _HERE = Path(".")
@@ -134,6 +137,9 @@ def convert(
 
     root = root.resolve()
     print_totals(convert_folder(load_params(root), archive, output, model or root / "data" / "model"))
+
+
+app.command("detect")(detect_command)
 
 
 @version_app.command("list")

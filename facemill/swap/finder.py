@@ -21,17 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import InputError
+from facemill.track.cuts import CutDetector
+from facemill.track.match import JUMP_IOU, best_match, iou, sides
+from facemill.track.view import View, landmark_view
 from facemill.video import Frame
 
 Array = npt.NDArray[Any]
 
-SCENE_CUT = 28.0  # mean change of brightness, 0…255, over a 32×32 thumbnail; camera moves stay under 15
-SAME_FACE_IOU = 0.3  # boxes of one face in neighbouring frames overlap more
-JUMP_IOU = 0.5  # below this the followed face is checked anew
 ROI_FACE_PX = 110  # the face is brought to this size for detection around its last place
-LANDMARK_FACE_PX = 300
 ROI_REACH = 1.9  # side of that place over the side of the last box
-LANDMARK_REACH = 2.2
+EMBED_REACH = 2.2
 COAST_FRAMES = 8  # frames that a face is followed by its landmarks alone, when the detector loses it
 OTHERS_REMEMBERED = 64
 
@@ -122,7 +121,7 @@ class Finder:
         self._settings = settings or FinderSettings()
         self._track: _Track | None = None
         self._others: list[_Other] = []  # faces found to be somebody else, newest last
-        self._thumbnail: Array | None = None
+        self._cuts = CutDetector()
         self._since_search = 0
         self._index = 0
 
@@ -131,7 +130,7 @@ class Finder:
         held: list[Frame] = []
         for frame in frames:
             self._index += 1
-            if self._scene_changed(frame):
+            if self._cuts.is_cut(frame.luma):
                 yield from self._search_held(held)
                 self._forget()
             if self._track is None:
@@ -183,7 +182,7 @@ class Finder:
         """The whole frame: who is new is embedded, who was somebody else before is not."""
         boxes = self._all_boxes(frame)
         fresh = boxes[[not self._is_other(box) for box in boxes]] if len(boxes) else boxes
-        for box in fresh[np.argsort(-_side(fresh), kind="stable")]:  # the largest first
+        for box in fresh[np.argsort(-sides(fresh), kind="stable")]:  # the largest first
             landmarks = self._landmarks(frame, box)
             distance = self._distance(frame, landmarks)
             if distance <= self._settings.identity_distance:
@@ -222,20 +221,17 @@ class Finder:
             for box in boxes:
                 self._is_other(box)  # those remembered move along
         else:
-            view = _View.of(frame, last, ROI_REACH, ROI_FACE_PX / float(_side(last[None])[0]))
+            view = View.of(frame, last, ROI_REACH, ROI_FACE_PX / float(sides(last[None])[0]))
             boxes = view.to_frame(self._tools.near(view.rgb)) if view.rgb.size else np.zeros((0, 4))
-        overlaps = [iou(box, last) for box in boxes]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        return boxes[best] if overlaps and overlaps[best] >= SAME_FACE_IOU else None
+        best = best_match(last, boxes)
+        return None if best is None else boxes[best]
 
     def _all_boxes(self, frame: Frame) -> Array:
         """Boxes (N, 4) of every face in the frame that is large enough."""
         self._since_search = 0
-        whole = np.array([0, 0, frame.width, frame.height]) - 0.5
-        scale = min(1.0, self._settings.max_side_px / max(frame.width, frame.height))
-        view = _View.of(frame, whole, 1.0, scale)
-        boxes = view.to_frame(self._tools.search(view.rgb, self._settings.min_face_px * scale))
-        return boxes[_side(boxes) >= self._settings.min_face_px]
+        view = View.whole(frame, self._settings.max_side_px)
+        boxes = view.to_frame(self._tools.search(view.rgb, self._settings.min_face_px * float(view.scale.min())))
+        return boxes[sides(boxes) >= self._settings.min_face_px]
 
     def _coast(self, frame: Frame, track: _Track) -> Face | None:
         """The detector does not see the face: go on from its landmarks while the embedding still agrees."""
@@ -260,27 +256,18 @@ class Finder:
         return track.face
 
     def _landmarks(self, frame: Frame, box: Array, *, tracked: bool = False) -> Array:
-        # dlib rounds its points to whole pixels: small faces are enlarged first
-        scale = min(4.0, max(1.0, LANDMARK_FACE_PX / float(_side(box[None])[0])))
-        view = _View.of(frame, box, LANDMARK_REACH, scale)
+        view = landmark_view(frame, box)
         return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], tracked=tracked)[0]).astype(
             np.float32
         )
 
     def _distance(self, frame: Frame, landmarks: Array) -> float:
-        view = _View.of(frame, landmark_box(landmarks), LANDMARK_REACH, 1.0)
+        view = View.of(frame, landmark_box(landmarks), EMBED_REACH, 1.0)
         embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
         distance = float(np.linalg.norm(self._references - embedding, axis=1).min())
         # Two people can look alike enough for the limit; whoever is nearer to somebody else we know is that person.
         strangers = np.linalg.norm(self._strangers - embedding, axis=1)
         return float("inf") if strangers.min(initial=np.inf) < distance else distance
-
-    def _scene_changed(self, frame: Frame) -> bool:
-        step = max(1, min(frame.width, frame.height) // 128)  # every pixel would cost more than finding the face
-        coarse = np.ascontiguousarray(frame.luma[::step, ::step])
-        thumbnail = cv2.resize(coarse, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-        before, self._thumbnail = self._thumbnail, thumbnail
-        return before is not None and float(np.abs(thumbnail - before).mean()) > SCENE_CUT
 
     def _forget(self) -> None:
         self._track = None
@@ -316,49 +303,6 @@ def smoothed(before: Array, now: Array, smoothing: float) -> Array:
     return np.asarray(keep * before + (1 - keep) * now, np.float32)
 
 
-def iou(first: Array, second: Array) -> float:
-    """Intersection over union of two boxes, 0…1."""
-    w = min(first[2], second[2]) - max(first[0], second[0])
-    h = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(0.0, w) * max(0.0, h)
-    both = (first[2] - first[0]) * (first[3] - first[1]) + (second[2] - second[0]) * (second[3] - second[1])
-    return float(shared / (both - shared)) if both > shared else 0.0
-
-
 def landmark_box(landmarks: Array) -> Array:
     """The tight box (4,) around (68, 2) points."""
     return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-
-
-def _side(boxes: Array) -> Array:
-    return np.asarray(np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]))
-
-
-@dataclass(frozen=True)
-class _View:
-    """A part of a frame at another scale: `rgb`, and the way of coordinates there and back."""
-
-    rgb: Array
-    origin: Array  # x, y in the frame of its first pixel
-    scale: Array  # in x and y
-
-    @classmethod
-    def of(cls, frame: Frame, box: Array, reach: float, scale: float) -> _View:
-        """The square around a box, `reach` times its shorter side (the box itself where `reach` is 1)."""
-        centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-        if reach != 1.0:
-            half = np.repeat(half.min() * reach, 2)
-        first, last = centre - half + 0.5, centre + half + 0.5
-        rgb, (x0, y0, x1, y1) = frame.region((first[0], first[1], last[0], last[1]), scale)
-        exact = np.array(rgb.shape[1::-1]) / np.maximum(1, [x1 - x0, y1 - y0])  # rounded to whole pixels
-        return cls(rgb, np.array([x0, y0], float), exact)
-
-    def to_view(self, points: Array) -> Array:
-        """Points or boxes of the frame, x and y in turn along the last axis."""
-        pairs = np.asarray(points, float).reshape(-1, 2)
-        return np.asarray(((pairs - self.origin + 0.5) * self.scale - 0.5).reshape(points.shape))
-
-    def to_frame(self, points: Array) -> Array:
-        """The way back of `to_view`."""
-        pairs = np.asarray(points, float).reshape(-1, 2)
-        return np.asarray(((pairs + 0.5) / self.scale - 0.5 + self.origin).reshape(points.shape))
