@@ -61,6 +61,13 @@ def test_a_failure_is_one_message_and_a_code(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_outside_its_environment_it_says_how_to_get_in() -> None:
+    command = [sys.executable, "-S", "-m", "tasks", "check"]  # no site-packages
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "activate the environment first" in result.stderr
+
+
 def test_traceback_is_shown_on_demand(tmp_path: Path) -> None:
     result = facemill("--traceback", "check", "--root", str(tmp_path))
     assert "Traceback" in result.stderr
