@@ -27,13 +27,14 @@ from prefect.states import Completed, Failed
 from facemill.errors import FacemillError
 from facemill.files import read_json, sweep
 from facemill.reasons import Reason
-from facemill.swap.job import ConversionJob, lost
+from facemill.swap.job import ConversionJob, convert_one, lost
 from flows import pages, pictures
 from flows.rules import VIDEO
 from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
 from tasks import dvc
 from tasks.cluster import InlinePool, Pool, open_pool
-from tasks.convert import Plan, alone_in, convert_one, plan_archive, plan_folder, publish
+from tasks.convert import alone_in, publish
+from tasks.convert_plan import Plan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
 

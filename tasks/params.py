@@ -176,6 +176,8 @@ class ConvertParams(_Group):
     encoder: str = "libx264"
     crf: Annotated[int, Field(ge=0, le=51)] = 20
     encoder_preset: str = "veryfast"
+    accept_cut: bool = False
+    """Convert what can be read of a video that is cut short, instead of failing it."""
     frame_failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.1
     """A video fails when a larger share of its frames failed."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.5

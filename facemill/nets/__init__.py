@@ -7,13 +7,11 @@ file. How a model is trained stands apart, under the same name, in `facemill.tra
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from facemill.errors import FacemillError
+from facemill.registry import Registry
 
 __all__ = ["SwapModel", "build_model", "model_names", "register"]
 
@@ -24,15 +22,12 @@ def build_model(name: str, preset: str, identities: Sequence[str]) -> SwapModel:
     Raises:
         FacemillError: no such model or preset (the message names those that there are), or identities it cannot take.
     """
-    if name not in model_names():
-        raise FacemillError(f"no model {name!r}; there are {', '.join(model_names())}")
-    importlib.import_module(f"{__name__}.{name}")
-    return _BUILDERS[name](preset, identities)
+    return _MODELS[name](preset, identities)
 
 
 def model_names() -> list[str]:
-    """Names that `build_model` takes, sorted, found without importing one."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    """Names that `build_model` takes, sorted."""
+    return _MODELS.names()
 
 
 class SwapModel(nn.Module):
@@ -55,14 +50,5 @@ class SwapModel(nn.Module):
 Builder = Callable[[str, Sequence[str]], SwapModel]
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Decorator that makes a builder ``(preset, identities) -> model`` known under `name`."""
-
-    def keep(builder: Builder) -> Builder:
-        _BUILDERS[name] = builder
-        return builder
-
-    return keep
-
-
-_BUILDERS: dict[str, Builder] = {}
+_MODELS: Registry[Builder] = Registry("model", __name__)
+register = _MODELS.register

@@ -11,15 +11,13 @@ A module of this package registers itself with `@register("kind")`; adding one t
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from facemill.errors import FacemillError
 from facemill.reasons import Reason
+from facemill.registry import Registry
 
 T = TypeVar("T")
 
@@ -95,14 +93,14 @@ class Source(Protocol):
         """
 
 
-_SOURCES: dict[str, Source] = {}
+_SOURCES: Registry[Source] = Registry("source of kind", __name__)
 
 
 def register(kind: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: makes a source known under its kind."""
 
     def decorate(cls: type[T]) -> type[T]:
-        _SOURCES[kind] = cast(Source, cls())  # each source names its own options, which no common type can
+        _SOURCES.register(kind)(cast(Source, cls()))  # each source names its own options, which no common type can
         return cls
 
     return decorate
@@ -124,10 +122,4 @@ def source(kind: str) -> Source:
     Raises:
         FacemillError: there is none; the message names those that there are.
     """
-    if kind not in _SOURCES:
-        for module in pkgutil.iter_modules(__path__):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{__name__}.{module.name}")
-    if kind not in _SOURCES:
-        raise FacemillError(f"no source of kind {kind!r}; there are {', '.join(sorted(_SOURCES))}")
     return _SOURCES[kind]

@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.errors import FacemillError
+from facemill.registry import Registry
 
 RGB = npt.NDArray[np.uint8]
 BlendMethod = Callable[[RGB, npt.NDArray[np.float32], npt.NDArray[np.float32]], RGB]
 
-_METHODS: dict[str, BlendMethod] = {}
+METHODS: Registry[BlendMethod] = Registry("blend method")
+register = METHODS.register
 
 
 def blend_method(name: str) -> BlendMethod:
@@ -28,19 +29,7 @@ def blend_method(name: str) -> BlendMethod:
     Raises:
         FacemillError: no such method; the message lists those there are.
     """
-    if name not in _METHODS:
-        raise FacemillError(f"no blend method {name!r}; there are {', '.join(sorted(_METHODS))}")
-    return _METHODS[name]
-
-
-def register(name: str) -> Callable[[BlendMethod], BlendMethod]:
-    """Makes a method known under a name."""
-
-    def keep(method: BlendMethod) -> BlendMethod:
-        _METHODS[name] = method
-        return method
-
-    return keep
+    return METHODS[name]
 
 
 @register("feather")

@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.errors import FacemillError
+from facemill.registry import Registry
 
 Picture = npt.NDArray[np.float32]  # RGB, H×W×3, 0…1
 ColourMethod = Callable[[Picture, Picture, npt.NDArray[np.float32]], Picture]
 
 MAX_GAIN = 1.1  # of the new face's own spread
 MIN_WEIGHT = 16.0  # pixels of mask below which there is nothing to measure
-_METHODS: dict[str, ColourMethod] = {}
+METHODS: Registry[ColourMethod] = Registry("colour method")
+register = METHODS.register
 
 
 def colour_method(name: str) -> ColourMethod:
@@ -29,19 +30,7 @@ def colour_method(name: str) -> ColourMethod:
     Raises:
         FacemillError: no such method; the message lists those there are.
     """
-    if name not in _METHODS:
-        raise FacemillError(f"no colour method {name!r}; there are {', '.join(sorted(_METHODS))}")
-    return _METHODS[name]
-
-
-def register(name: str) -> Callable[[ColourMethod], ColourMethod]:
-    """Makes a method known under a name."""
-
-    def keep(method: ColourMethod) -> ColourMethod:
-        _METHODS[name] = method
-        return method
-
-    return keep
+    return METHODS[name]
 
 
 @register("none")

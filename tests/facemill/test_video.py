@@ -333,6 +333,7 @@ def test_a_killed_writer_leaves_no_output(clip: Path, tmp_path: Path, number: si
         assert process.stdout is not None
         assert process.stdout.readline() == "going\n"
         process.send_signal(number)
+        process.wait(timeout=60)
     left = [path.name for path in tmp_path.iterdir()]
     assert left == [] if number == signal.SIGINT else all(name.startswith(".tmp-") for name in left)
     sweep(tmp_path)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tasks.cli import app
@@ -63,6 +64,13 @@ def test_a_failure_is_one_message_and_a_code(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_outside_its_environment_it_says_how_to_get_in() -> None:
+    command = [sys.executable, "-S", "-m", "tasks", "check"]  # no site-packages
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "activate the environment first" in result.stderr
+
+
 def test_traceback_is_shown_on_demand(tmp_path: Path) -> None:
     result = facemill("--traceback", "check", "--root", str(tmp_path))
     assert "Traceback" in result.stderr
@@ -92,3 +100,18 @@ def test_an_interrupt_is_code_130_and_says_how_to_go_on() -> None:
     )
     assert result.returncode == 130
     assert "run the same command to go on" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["stage", "convert"], ["stage", "train"], ["convert", "clips", "out"]], ids=" ".join
+)
+def test_without_stated_rights_nothing_is_trained_and_nothing_is_converted(command: list[str], tmp_path: Path) -> None:
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    del values["identities"]["collins"]["rights"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "clips").mkdir()
+    arguments = [str(tmp_path / name) if name in ("clips", "out") else name for name in command]
+    result = facemill(*arguments, "--root", str(tmp_path))
+    assert result.returncode == 1
+    assert "identities.collins.rights: missing" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "params.yaml"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -26,9 +27,10 @@ from facemill import schema, tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256
 from facemill.reasons import Reason, State
+from facemill.swap.job import convert_one
 from facemill.swap.tools import DlibTools
 from facemill.video import probe
-from tasks import convert
+from tasks import convert, convert_plan
 from tasks.params import ClusterParams, Params, parse_params
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -108,6 +110,28 @@ def test_every_video_of_a_folder_becomes_one_row(archive: Path, model: Path, tmp
         assert file_sha256(out / name) == rows[name]["output_sha256"]
 
 
+def test_a_name_that_is_no_valid_text_is_converted_all_the_same(archive: Path, model: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names"
+    names.mkdir()
+    shutil.copy(archive / "talk.mp4", os.fsdecode(os.fsencode(names) + b"/caf\xe9.mp4"))
+    out = tmp_path / "out"
+    assert convert.convert_folder(parameters(), names, out, model).counts == {"ok": {"": 1}}
+    assert os.listdir(os.fsencode(out)).count(b"caf\xe9.mp4") == 1
+    [row] = rows_of(out / ".facemill" / "conversions").values()
+    assert (row["video"], row["output"]) == ("caf\\xe9.mp4", "caf\\xe9.mp4")
+
+
+def test_the_command_fails_when_every_video_failed(model: Path, tmp_path: Path) -> None:
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    (letters / "letter.mp4").write_text("dear all " * 40)
+    command = [sys.executable, "-m", "tasks", "convert", str(letters), str(tmp_path / "out"), "--model", str(model)]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1
+    assert "1 of 1 videos failed, limit 50% (letter.mp4: " in result.stderr
+    assert not list((tmp_path / "out").glob("*.mp4"))
+
+
 def test_run_again_converts_only_what_is_new_changed_or_damaged(archive: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert.convert_folder(parameters(), archive, out, model)
@@ -158,7 +182,7 @@ def test_a_missing_model_and_an_empty_archive_say_what_to_do(archive: Path, mode
 
 def test_output_names_never_meet() -> None:
     videos = ["a.mp4", "a.avi", "a.avi.mp4", "b/c.webm", "d.MOV"]
-    names = convert.output_names(videos)
+    names = convert_plan.output_names(videos)
     assert names == ["a.mp4", "a.avi.2.mp4", "a.avi.mp4", "b/c.webm.mp4", "d.MOV"]
     assert len(set(names)) == len(names)
 
@@ -207,7 +231,7 @@ def test_the_stage_takes_finished_videos_from_scratch_when_its_outputs_are_gone(
     before = stamps(root / "data" / "converted")
     for name in ("converted", "conversions"):  # as DVC does before it runs a stage
         shutil.rmtree(root / "data" / name)
-    assert convert.plan_archive(parameters(), root).todo == ()
+    assert convert_plan.plan_archive(parameters(), root).todo == ()
     convert.run(parameters(), root)
     assert stamps(root / "data" / "converted") == before
 
@@ -258,8 +282,8 @@ def test_too_many_failures_fail_a_folder_too_and_name_its_videos(archive: Path, 
 def test_its_code_list_is_that_of_the_pipeline() -> None:
     """Less the modules that shape the tables only: a change there must not convert every video again."""
     deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["convert"]["deps"]
-    around = {"facemill/schema.py", "facemill/sources/files.py", "tasks/convert.py"}
-    assert list(convert.CODE) == [dep for dep in deps if not dep.startswith("data/") and dep not in around]
+    around = {"facemill/schema.py", "facemill/sources/files.py", "tasks/convert.py", "tasks/convert_plan.py"}
+    assert list(convert_plan.CODE) == [dep for dep in deps if not dep.startswith("data/") and dep not in around]
 
 
 @contextmanager
@@ -290,9 +314,9 @@ def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Pat
 
 
 def test_a_job_is_plain_data_and_its_outcome_says_why(archive: Path, model: Path, tmp_path: Path) -> None:
-    plan = convert.plan_folder(parameters(), archive, tmp_path / "out", model)
+    plan = convert_plan.plan_folder(parameters(), archive, tmp_path / "out", model)
     job = next(job for job in pickle.loads(pickle.dumps(plan.todo)) if job.video == "letter.mp4")
-    outcome = convert.convert_one(job)
+    outcome = convert_one(job)
     assert (outcome["status"], outcome["error"]) == ("failed", Reason.NOT_A_VIDEO)
     assert json.loads(Path(job.outcome).read_text())["error"] == "not_a_video"
 
@@ -305,7 +329,7 @@ def test_a_job_that_kills_its_worker_costs_that_video_alone(
     class KilledWorker(Exception):
         pass
 
-    real = convert.convert_one
+    real = convert_one
 
     def dies(job: Any) -> Any:
         if job.video == "talk.avi":

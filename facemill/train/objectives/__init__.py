@@ -10,15 +10,13 @@ An objective is one module of this package whose file name is the model's name; 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from facemill.errors import FacemillError
 from facemill.nets import SwapModel
+from facemill.registry import Registry
 from facemill.train.augment import Batch
 
 __all__ = ["Objective", "build_objective", "register"]
@@ -53,24 +51,10 @@ def build_objective(name: str, model: SwapModel) -> Objective:
     Raises:
         FacemillError: there is none; the message names those that there are.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    if name not in names:
-        raise FacemillError(f"no training objective for model {name!r}; there are {', '.join(names)}")
-    importlib.import_module(f"{__name__}.{name}")
-    return _BUILDERS[name](model)
+    return _OBJECTIVES[name](model)
 
 
 Builder = Callable[[SwapModel], Objective]
 
-
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Decorator that makes a builder ``model -> objective`` known under the model's name."""
-
-    def keep(builder: Builder) -> Builder:
-        _BUILDERS[name] = builder
-        return builder
-
-    return keep
-
-
-_BUILDERS: dict[str, Builder] = {}
+_OBJECTIVES: Registry[Builder] = Registry("training objective for model", __name__)
+register = _OBJECTIVES.register

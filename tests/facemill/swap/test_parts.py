@@ -51,7 +51,7 @@ def test_a_wider_feather_is_softer() -> None:
     assert soft[0] < soft[1] < soft[2]
 
 
-@pytest.mark.parametrize("name", sorted(colour._METHODS))
+@pytest.mark.parametrize("name", colour.METHODS.names())
 def test_every_colour_method_gives_a_picture_and_leaves_its_inputs_alone(name: str) -> None:
     new, old = faces()
     before = new.copy(), old.copy()
@@ -78,7 +78,7 @@ def test_colour_methods_do_nothing_where_the_mask_is_empty(name: str) -> None:
     assert (colour.colour_method(name)(new, old, np.zeros((SIDE, SIDE), np.float32)) == new).all()
 
 
-@pytest.mark.parametrize("name", sorted(blend._METHODS))
+@pytest.mark.parametrize("name", blend.METHODS.names())
 def test_every_blend_method_changes_nothing_outside_the_mask(name: str) -> None:
     new, old = faces()
     picture = np.rint(old * 255).astype(np.uint8)

@@ -1,0 +1,225 @@
+"""What there is to convert: the plan of the stage `convert`, and that of one folder into another.
+
+A plan names every video, its job and where the job writes, before any work starts. A job's fingerprint covers the
+model, the settings, the identities and the code that decides about bytes: a video with an outcome under that
+fingerprint is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import facemill
+from facemill import schema, tables
+from facemill.errors import FacemillError
+from facemill.files import folder_sha256, sweep
+from facemill.reasons import State
+from facemill.sources.files import VIDEO_SUFFIXES, list_files
+from facemill.swap.converter import SwapSettings
+from facemill.swap.finder import FinderSettings
+from facemill.swap.job import ConversionJob, describe, finished
+from facemill.video import EncoderSettings
+from facemill.video.writer import CONTAINERS
+from tasks.params import ConvertParams, FolderArchive, Params
+from tasks.shards import WORK_FOLDER, Work, code_version, fingerprint
+
+STATE_FOLDER = ".facemill"
+# What decides about a converted video's bytes: a change here converts again.
+CODE = (
+    "facemill/align.py",
+    "facemill/detect",
+    "facemill/dlib_models.py",
+    "facemill/identity.py",
+    "facemill/landmarks.py",
+    "facemill/nets",
+    "facemill/swap",
+    "facemill/train/checkpoint.py",
+    "facemill/video",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do, fixed before work starts. Plain data.
+
+    Attributes:
+        jobs: one for each video that can be opened, each to be given to `convert_one`.
+        todo: those of them that have no outcome yet.
+        rows: the finished rows of videos that never get a job.
+        names: output path inside the archive for each job.
+        output: folder of the converted videos; `table`: folder of the CONVERSIONS table.
+        failure_limit: largest share of failed rows.
+        root: the project whose metrics are written; None for `convert_folder`.
+        scratch: where the jobs write; None where that is `output` itself.
+    """
+
+    jobs: tuple[ConversionJob, ...]
+    todo: tuple[ConversionJob, ...]
+    rows: tuple[dict[str, Any], ...]
+    names: tuple[str, ...]
+    output: Path
+    table: Path
+    failure_limit: float
+    root: Path | None = None
+    scratch: Work | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Plan:
+    """The plan of the stage: jobs write to scratch under the hash of their input."""
+    data = root / "data"
+    rows = tables.read_table(data / "videos", schema.VIDEOS).to_pylist()
+    settings = swap_settings(params.convert)
+    common = _common(params.convert, data / "model", settings, code_version(*CODE))
+    scratch = _scratch(root, common["fingerprint"])
+    archive = (
+        root / Path(params.archive.path).expanduser() if isinstance(params.archive, FolderArchive) else data / "archive"
+    )
+    names = output_names([row["video"] for row in rows])
+    jobs, job_names, lost_rows = [], [], []
+    for row, name in zip(rows, names, strict=True):
+        if row["status"] != State.OK:
+            state = {"status": row["status"], "error": row["error"], "detail": row["detail"]}
+            lost_rows.append(
+                {"video": row["video"], "input_sha256": row["sha256"], **_identities(params.convert), **state}
+            )
+            continue
+        stem = str(scratch.folder / row["sha256"][:32])
+        suffix = PurePosixPath(name).suffix.lower()
+        jobs.append(
+            ConversionJob(
+                video=row["video"],
+                source=str(archive / row["video"]),
+                output=stem + suffix,
+                outcome=f"{stem}{suffix}.json",
+                input_sha256=row["sha256"],
+                **common,
+            )
+        )
+        job_names.append(name)
+    return Plan(
+        jobs=tuple(jobs),
+        todo=_todo(jobs, retry=retry),
+        rows=tuple(lost_rows),
+        names=tuple(job_names),
+        output=data / "converted",
+        table=data / "conversions",
+        failure_limit=params.convert.failure_limit,
+        root=root,
+        scratch=scratch,
+    )
+
+
+def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) -> Plan:
+    """The plan for two folders: jobs write straight to their place, receipts to OUT/.facemill/receipts."""
+    archive, output = archive.resolve(), output.resolve()
+    if output == archive or output.is_relative_to(archive) or archive.is_relative_to(output):
+        raise FacemillError(f"{output} and {archive} lie in each other: choose an output folder outside the archive")
+    output.mkdir(parents=True, exist_ok=True)
+    sweep(output)
+    files = list_files(archive, VIDEO_SUFFIXES)
+    if not files:
+        raise FacemillError(
+            f"no video in {archive}: files are taken by their suffix ({', '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    common = _common(params.convert, model_dir, swap_settings(params.convert), facemill.__version__)
+    videos = [path.relative_to(archive).as_posix() for path in files]
+    names = output_names(videos)
+    jobs = [
+        ConversionJob(
+            video=printable(video),
+            source=str(path),
+            output=str(output / name),
+            outcome=str(output / STATE_FOLDER / "receipts" / f"{name}.json"),
+            **common,
+        )
+        for path, video, name in zip(files, videos, names, strict=True)
+    ]
+    return Plan(
+        jobs=tuple(jobs),
+        todo=_todo(jobs, retry=True),
+        rows=(),
+        names=tuple(names),
+        output=output,
+        table=output / STATE_FOLDER / "conversions",
+        failure_limit=params.convert.failure_limit,
+    )
+
+
+def swap_settings(params: ConvertParams) -> SwapSettings:
+    """The library's settings from the parameters."""
+    return SwapSettings(
+        detector=params.detector,
+        finder=FinderSettings(
+            detect_every=params.detect_every,
+            verify_every=params.verify_every,
+            identity_distance=params.identity_distance,
+            min_face_px=params.min_face_px,
+            max_side_px=params.max_side_px,
+            smoothing=params.smoothing,
+        ),
+        colour=params.colour,
+        blend=params.blend,
+        feather=params.feather,
+        sharpen=params.sharpen,
+        batch=params.batch,
+        encoder=EncoderSettings(encoder=params.encoder, crf=params.crf, preset=params.encoder_preset),
+        accept_cut=params.accept_cut,
+        frame_failure_limit=params.frame_failure_limit,
+        device=params.device,
+    )
+
+
+def output_names(videos: Sequence[str]) -> list[str]:
+    """Output paths for paths inside an archive. Containers that cannot be written get `.mp4` behind their name, so that
+    `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
+    taken: set[str] = {video for video in videos if PurePosixPath(video).suffix.lower() in CONTAINERS}
+    names = []
+    for video in videos:
+        name = video
+        if video not in taken:
+            name, number = f"{video}.mp4", 1
+            while name in taken:
+                number += 1
+                name = f"{video}.{number}.mp4"
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, code: str) -> dict[str, Any]:
+    """What all jobs of a plan share."""
+    if not (model_dir / "model.json").is_file():
+        raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
+    key = fingerprint(code=code, model=folder_sha256(model_dir), settings=describe(settings), **_identities(params))
+    return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, **_identities(params)}
+
+
+def _identities(params: ConvertParams) -> dict[str, str]:
+    return {"source_identity": params.source, "target_identity": params.target}
+
+
+def _scratch(root: Path, key: str) -> Work:
+    folder = root / WORK_FOLDER / "convert" / key[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    return Work("convert", key, folder)
+
+
+def _todo(jobs: Sequence[ConversionJob], *, retry: bool) -> tuple[ConversionJob, ...]:
+    """Jobs without an outcome, each input once; with `retry` also those that failed."""
+    todo: dict[str, ConversionJob] = {}
+    for job in jobs:
+        outcome = finished(job)
+        if outcome is None or (retry and outcome["status"] != State.OK):
+            todo.setdefault(job.outcome, job)
+    return tuple(todo.values())
+
+
+def printable(name: str) -> str:
+    """A path as valid Unicode: file systems allow bytes that Parquet does not."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
