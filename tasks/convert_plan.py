@@ -36,7 +36,9 @@ CODE = (
     "facemill/identity.py",
     "facemill/landmarks.py",
     "facemill/nets",
+    "facemill/registration.py",
     "facemill/swap",
+    "facemill/track",
     "facemill/train/checkpoint.py",
     "facemill/video",
 )

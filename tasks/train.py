@@ -41,6 +41,7 @@ CODE = (
     "facemill/align.py",
     "facemill/nets",
     "facemill/pictures.py",
+    "facemill/registration.py",
     "facemill/schema.py",
     "facemill/train",
     "tasks/curves.py",
