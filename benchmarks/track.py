@@ -25,6 +25,7 @@ import numpy as np
 
 from facemill.detect import Detector, Faces, build_detector
 from facemill.detect._boxes import iou
+from facemill.track import tracker
 from facemill.track.match import match
 from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings
 from facemill.video import Frame, read_frames
@@ -42,7 +43,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, nargs="+", default=[10], help="frames from one key frame to the next")
     parser.add_argument("--frames", type=int, default=None, help="only so many")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--association", action="store_true", help="without flow: straight lines between key frames")
     arguments = parser.parse_args()
+    if arguments.association:
+        tracker.flow = lambda before, after, boxes: np.full((len(boxes), 4), np.nan)
     one_thread()  # as in a worker
     detector = build_detector(arguments.detector, min_face_px=arguments.min_face_px, device=arguments.device)
     detector.detect([next(read_frames(arguments.clip)).rgb])  # the first call allocates
@@ -154,10 +158,9 @@ def detect_all(detector: Detector, frames: Iterator[Frame]) -> list[Faces]:
 
 
 def follow_all(detector: Detector, frames: Iterator[Frame], settings: TrackSettings) -> list[TrackedFrame]:
-    tracker = FaceTracker(detector, settings)
     first: list[Frame] = []  # its pixels stand for all: holding every frame would be measured too
     followed = []
-    for one in tracker.follow(frames):
+    for one in FaceTracker(detector, settings).follow(frames):
         first = first or [one.frame]
         followed.append(TrackedFrame(first[0], one.faces, one.scene, one.key, one.error))
     return followed

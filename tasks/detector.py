@@ -8,6 +8,7 @@ and its folder is then named in params.yaml. The work is done by `facemill.train
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ class DetectorTraining(BaseModel):
     """Side of the square pictures that the net is trained on."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the channels that are kept; 0.25 suits a CPU."""
@@ -114,6 +116,7 @@ def evaluate(
     from facemill.detect import build_detector
     from facemill.detect.annotations import split, survey_annotations
     from facemill.detect.evaluate import evaluate as measure
+    from facemill.detect.wider_lists import official_subsets
 
     survey = survey_annotations(folder)
     pictures = split(survey.pictures)[1] if held_out else survey.pictures
@@ -133,7 +136,8 @@ def evaluate(
     elif weights is not None:
         raise FacemillError(f"detector {detector!r} brings its own weights: --weights is for dsfd")
     built = build_detector(detector, min_face_px=min_face_px, device=device, **given)
-    report = measure(built, pictures, min_side_px=min_side_px, lists=lists, threshold=threshold)
+    subsets = None if lists is None else partial(official_subsets, lists)
+    report = measure(built, pictures, min_side_px=min_side_px, subsets=subsets, threshold=threshold)
     for name in report.unreadable:
         print(f"unreadable, left out: {name}")
     return report.numbers
@@ -151,6 +155,7 @@ def train_command(
     input_px: Annotated[int, typer.Option(help="Side of the training pictures, px.")] = _DEFAULTS.input_px,
     learning_rate: Annotated[float, typer.Option(help="Of the first steps.")] = _DEFAULTS.learning_rate,
     optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = _DEFAULTS.optimizer,
+    weight_decay: Annotated[float, typer.Option(help="5e-4 for sgd, about 0.01 for adamw.")] = _DEFAULTS.weight_decay,
     warmup_steps: Annotated[int, typer.Option(help="Steps in which the rate rises.")] = _DEFAULTS.warmup_steps,
     width: Annotated[float, typer.Option(help="Share of the channels; 0.25 suits a CPU.")] = _DEFAULTS.width,
     vgg16: Annotated[str | None, typer.Option(help='Start weights: a file, or "download".')] = None,

@@ -4,13 +4,17 @@ One row for each face: box, score, 68 landmarks, affine, aligned crop, sharpness
 without a face is one row, rejected as no_face; one that cannot be decoded is one row, failed with the decoder's reason.
 The totals count pictures: in = those with a face (ok) + without (rejected) + failed.
 
-Dask takes the shards; a worker loads each model once.
+Dask takes the shards; a worker loads each model once. The pictures of a shard are searched together, everything else is
+done picture by picture. Which pictures share a search does not matter: HOG takes them one by one anyway, and with the
+nets a box moves by less than a hundredth of a pixel. The same table with the same parameters gives the same bytes; a
+picture that makes the search fail is found by searching one at a time, and is one row, failed with what was raised.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ from facemill.errors import InputError
 from facemill.files import folder_sha256
 from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68
-from facemill.pictures import decode, encode_jpeg
+from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE
@@ -36,6 +40,8 @@ from tasks.params import ExtractParams, Params
 from tasks.rows import RowAt, all_rows, read_rows
 from tasks.shards import Shard, Totals
 
+BATCH_PX = 32_000_000
+"""Pixels of the pictures that are held decoded at a time (96 MB), unless one alone has more."""
 _CARRIED = ["sample_id", "identity", "role", "source", "url", "pts", "cluster"]
 
 
@@ -75,15 +81,41 @@ def extract_shard(shard: Shard) -> pa.Table:
     source, params = shard.settings
     tools = load_tools(params)
     rows: list[dict[str, Any]] = []
-    for picture in read_rows(source, shard.items, UNIQUE, [*_CARRIED, "image"]).to_pylist():
-        origin = {key: picture[key] for key in _CARRIED}
-        try:
-            found = faces_of(decode(picture["image"]["bytes"]), origin, tools)
-        except InputError as error:
-            rows.append(_without_face(origin, error.reason, error.detail))
-            continue
-        rows += found or [_without_face(origin, Reason.NO_FACE, f"by {tools.detector.name}")]
+    for batch in _batches(read_rows(source, shard.items, UNIQUE, [*_CARRIED, "image"]).to_pylist()):
+        found = iter(find([picture for _, picture in batch if not isinstance(picture, InputError)], tools))
+        for origin, picture in batch:
+            if isinstance(picture, InputError):
+                rows.append(_without_face(origin, picture.reason, picture.detail))
+                continue
+            faces = next(found)
+            if isinstance(faces, Exception):
+                detail = f"{type(faces).__name__}: {faces}"
+                rows.append(_without_face(origin, Reason.PROCESSING_ERROR, detail))
+                continue
+            none = [_without_face(origin, Reason.NO_FACE, f"by {tools.detector.name}")]
+            rows += faces_of(picture, faces, origin, tools) or none
     return tables.from_rows(rows, FACES)
+
+
+def _batches(pictures: Iterable[dict[str, Any]]) -> Iterator[list[tuple[dict[str, Any], RGB | InputError]]]:
+    """The pictures decoded, each with the columns that its rows carry, in batches of about BATCH_PX at most."""
+    batch: list[tuple[dict[str, Any], RGB | InputError]] = []
+    pixels = 0
+    for row in pictures:
+        origin = {key: row[key] for key in _CARRIED}
+        try:
+            picture = decode(row["image"]["bytes"])
+        except InputError as error:
+            batch.append((origin, error))
+            continue
+        size = picture.shape[0] * picture.shape[1]
+        if batch and pixels + size > BATCH_PX:
+            yield batch
+            batch, pixels = [], 0
+        batch.append((origin, picture))
+        pixels += size
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -105,29 +137,57 @@ def load_tools(params: ExtractParams) -> Tools:
     return Tools(params, detector, Landmarks68(), Embedder())
 
 
-def faces_of(picture: npt.NDArray[np.uint8], origin: dict[str, Any], tools: Tools) -> list[dict[str, Any]]:
-    """The rows of a picture's faces, strongest first; empty when there is none."""
-    found = find(picture, tools.detector, tools.params.max_side_px)
-    points = tools.landmarks.predict(picture, found.boxes_xyxy, tools.detector.box_convention)
-    embeddings = tools.embedder.embed(picture, points)
+def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
+    """The faces of each picture, in its own pixels, from copies of at most max_side_px that are searched together.
+
+    A picture that makes the detector fail is found by asking for one at a time, and has its error instead.
+    """
+    copies = [_copy_for_search(picture, tools.params.max_side_px) for picture in pictures]
+    try:
+        found: list[Faces | Exception] = [*tools.detector.detect(copies)]
+    except Exception:
+        found = [_find_alone(copy, tools.detector) for copy in copies]
     return [
-        _face_row(origin, tools.detector.name, index, found.boxes_xyxy[index], float(found.scores[index]))
-        | _geometry(picture, points[index], tools.params, _face_id(origin, index))
-        | {"embedding": tables.as_float32(embeddings[index])}
-        for index in range(len(found))
+        faces if isinstance(faces, Exception) else _in_pixels_of(picture, copy, faces)
+        for picture, copy, faces in zip(pictures, copies, found, strict=True)
     ]
 
 
-def find(picture: npt.NDArray[np.uint8], detector: Detector, max_side_px: int) -> Faces:
-    """Detects on a copy of at most max_side_px, and gives the boxes in the picture's own pixels."""
+def faces_of(picture: RGB, found: Faces, origin: dict[str, Any], tools: Tools) -> list[dict[str, Any]]:
+    """The rows of a picture's faces, strongest first; empty when there is none."""
+    points = tools.landmarks.predict(picture, found.boxes_xyxy, tools.detector.box_convention)
+    embeddings = tools.embedder.embed(picture, points)
+    return [
+        _face_row(origin, found.found_by or tools.detector.name, index, found.boxes_xyxy[index], float(score))
+        | _geometry(picture, points[index], tools.params, _face_id(origin, index))
+        | {"embedding": tables.as_float32(embeddings[index])}
+        for index, score in enumerate(found.scores)
+    ]
+
+
+def _copy_for_search(picture: RGB, max_side_px: int) -> RGB:
     height, width = picture.shape[:2]
     shrink = min(1.0, max_side_px / max(height, width))
     if shrink == 1.0:
-        return detector.detect([picture])[0]
-    size_wh = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    found = detector.detect([resized(picture, size_wh)])[0]
-    zoom = np.array([width / size_wh[0], height / size_wh[1]] * 2)
-    return Faces(((found.boxes_xyxy + 0.5) * zoom - 0.5).astype(np.float32), found.scores)
+        return picture
+    return resized(picture, (max(1, round(width * shrink)), max(1, round(height * shrink))))
+
+
+def _find_alone(picture: RGB, detector: Detector) -> Faces | Exception:
+    try:
+        [faces] = detector.detect([picture])
+    except Exception as error:  # whatever it is: the row has it, and its neighbours are kept
+        return error
+    return faces
+
+
+def _in_pixels_of(picture: RGB, copy: RGB, found: Faces) -> Faces:
+    if copy is picture:
+        return found
+    zoom = np.array([picture.shape[1] / copy.shape[1], picture.shape[0] / copy.shape[0]])
+    boxes = ((found.boxes_xyxy + 0.5) * np.tile(zoom, 2) - 0.5).astype(np.float32)
+    points5 = None if found.points5 is None else ((found.points5 + 0.5) * zoom - 0.5).astype(np.float32)
+    return replace(found, boxes_xyxy=boxes, points5=points5)
 
 
 def _face_row(

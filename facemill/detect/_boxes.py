@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+_BLOCK = 1024
+"""Boxes that are compared with each other at a time: bounds the memory of a crowd (a table of 8 MB)."""
+
 
 def nms(
     boxes_xyxy: npt.NDArray[Any],
@@ -26,24 +29,24 @@ def nms(
         raise ValueError(f"mode must be 'union' or 'min', got {mode!r}")
     order = np.argsort(-scores, kind="stable")
     boxes = boxes_xyxy[order].astype(np.float64)
-    areas = _areas(boxes, border_px)
     alive = np.ones(len(boxes), bool)
-    kept = []
-    for row in range(len(boxes)):
-        if not alive[row]:
-            continue
-        kept.append(row)
-        rest = slice(row + 1, None)
-        shared = _intersections(boxes[row], boxes[rest], border_px)
-        whole = areas[row] + areas[rest] - shared if mode == "union" else np.minimum(areas[row], areas[rest])
-        alive[rest] &= shared <= threshold * whole
-    return order[kept]
+    for start in range(0, len(boxes), _BLOCK):
+        block = boxes[start : start + _BLOCK]
+        falls = np.triu(_overlapping(block, block, threshold, mode, border_px), 1)
+        for row in np.flatnonzero(falls.any(axis=1)):
+            if alive[start + row]:
+                alive[start : start + _BLOCK] &= ~falls[row]
+        kept = block[alive[start : start + _BLOCK]]
+        for later in range(start + _BLOCK, len(boxes), _BLOCK):
+            rest = slice(later, later + _BLOCK)
+            alive[rest] &= ~_overlapping(kept, boxes[rest], threshold, mode, border_px).any(axis=0)
+    return order[alive]
 
 
 def iou(boxes_xyxy: npt.NDArray[Any], others_xyxy: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """(N, 4) and (M, 4) -> (N, M) intersection over union, 0…1."""
     first, second = boxes_xyxy.astype(np.float64), others_xyxy.astype(np.float64)
-    shared = np.stack([_intersections(box, second, 0.0) for box in first]) if len(first) else np.zeros((0, len(second)))
+    shared = _shared(first, second, 0.0)
     whole = _areas(first, 0.0)[:, None] + _areas(second, 0.0)[None] - shared
     return shared / np.maximum(whole, 1e-12)
 
@@ -55,11 +58,28 @@ def squared(boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.hstack([centres - half, centres + half]).astype(np.float64)
 
 
-def _intersections(
-    box: npt.NDArray[np.float64], boxes: npt.NDArray[np.float64], border_px: float
+def _overlapping(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], threshold: float, mode: str, border_px: float
+) -> npt.NDArray[np.bool_]:
+    """(N, 4) and (M, 4) -> (N, M), where the overlap exceeds the threshold."""
+    shared = _shared(first, second, border_px)
+    own, other = _areas(first, border_px)[:, None], _areas(second, border_px)[None]
+    whole = own + other - shared if mode == "union" else np.minimum(own, other)
+    over: npt.NDArray[np.bool_] = shared > threshold * whole
+    return over
+
+
+def _shared(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], border_px: float
 ) -> npt.NDArray[np.float64]:
-    size_wh = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]) + border_px
-    area: npt.NDArray[np.float64] = np.maximum(size_wh, 0).prod(axis=1)
+    """(N, 4) and (M, 4) -> (N, M) areas of the intersections."""
+    sides = []
+    for axis in (0, 1):
+        side = np.minimum(first[:, axis + 2, None], second[:, axis + 2])
+        side -= np.maximum(first[:, axis, None], second[:, axis])
+        side += border_px
+        sides.append(np.maximum(side, 0, out=side))
+    area: npt.NDArray[np.float64] = np.multiply(sides[0], sides[1], out=sides[0])
     return area
 
 

