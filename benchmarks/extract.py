@@ -5,9 +5,12 @@ idle cores would give: it falls when workers are fed unevenly or do extra work, 
 
     python benchmarks/extract.py                 # 64 pictures, HOG, medians of 3
     python benchmarks/extract.py --detector mtcnn --pictures 128
+    python benchmarks/extract.py --source FOLDER --pictures 1000 --rows-per-shard 16   # pictures of one's own
+    python benchmarks/extract.py --source crowd.mp4 --min-face-px 40 --max-side-px 1920  # frames of a video
 
 Both sides run `tasks.extract.extract_shard` on the same shards, in turns in one run, with one thread a process and the
-models loaded before the clock starts. The pictures are the two sample portraits, shifted and lit differently.
+models loaded before the clock starts. Without --source the pictures are the two sample portraits, shifted and lit
+differently.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +31,8 @@ import numpy as np
 from facemill import tables
 from facemill.pictures import RGB, decode, encode_jpeg, sha256_hex
 from facemill.schema import UNIQUE
+from facemill.sources.files import PICTURE_SUFFIXES, list_files
+from facemill.video import VideoReader
 from tasks.cluster import InlinePool, Pool, one_thread, open_pool
 from tasks.extract import extract_shard, kept_rows
 from tasks.params import ClusterParams, ExtractParams
@@ -40,10 +47,20 @@ def main() -> None:
     parser.add_argument("--detector", default="hog")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--source", type=Path, help="a folder of pictures, or a video")
+    parser.add_argument("--rows-per-shard", type=int, default=4)
+    parser.add_argument("--min-face-px", type=int, default=80)
+    parser.add_argument("--max-side-px", type=int, default=1280)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = write_pictures(Path(folder), arguments.pictures)
-        params = ExtractParams(detector=arguments.detector, rows_per_shard=4)
+        encoded = samples() if arguments.source is None else brought(arguments.source)
+        source = write_pictures(Path(folder), islice(encoded, arguments.pictures))
+        params = ExtractParams(
+            detector=arguments.detector,
+            rows_per_shard=arguments.rows_per_shard,
+            min_face_px=arguments.min_face_px,
+            max_side_px=arguments.max_side_px,
+        )
         shards = plan_shards(kept_rows(source), params.rows_per_shard, (source, params))
         compare(shards, arguments.workers, arguments.repeats)
 
@@ -88,18 +105,32 @@ def work_one(shard: Shard) -> tuple[int, float]:
     return os.getpid(), time.process_time() - start
 
 
-def write_pictures(folder: Path, count: int) -> Path:
-    """A table `unique` of `count` pictures, none the same."""
-    portraits, random = [portrait(*place) for place in PORTRAITS], np.random.default_rng(0)
+def write_pictures(folder: Path, pictures: Iterable[bytes]) -> Path:
+    """A table `unique` of encoded pictures."""
     rows = []
-    for index in range(count):
-        shifted = np.roll(portraits[index % 2], random.integers(-40, 40, 2), axis=(0, 1))
-        data = encode_jpeg(np.clip(shifted * random.uniform(0.7, 1.1), 0, 255).astype(np.uint8))
+    for data in pictures:
         sample = sha256_hex(data)
         row = {"sample_id": sample, "identity": "x", "role": "sample", "cluster": sample, "keep": True, "status": "ok"}
         rows.append(row | {"image": {"bytes": data, "path": None}})
     tables.write_part(folder / "unique" / "00000.parquet", tables.from_rows(rows, UNIQUE))
     return folder / "unique"
+
+
+def samples() -> Iterator[bytes]:
+    """The sample portraits without end, none like another."""
+    portraits, random = [portrait(*place) for place in PORTRAITS], np.random.default_rng(0)
+    for index in count():
+        shifted = np.roll(portraits[index % 2], random.integers(-40, 40, 2), axis=(0, 1))
+        yield encode_jpeg(np.clip(shifted * random.uniform(0.7, 1.1), 0, 255).astype(np.uint8))
+
+
+def brought(source: Path) -> Iterator[bytes]:
+    """The pictures of a folder as they are, or the frames of a video as JPEG."""
+    if source.is_dir():
+        yield from (path.read_bytes() for path in list_files(source, PICTURE_SUFFIXES))
+        return
+    with VideoReader(source) as reader:
+        yield from (encode_jpeg(frame.rgb) for frame in reader)
 
 
 def portrait(package: str, path: str) -> RGB:

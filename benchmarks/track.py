@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--association", action="store_true", help="without flow: straight lines between key frames")
     arguments = parser.parse_args()
     if arguments.association:
-        tracker.flow = lambda before, after, boxes: np.full((len(boxes), 4), np.nan)
+        vars(tracker)["flow"] = lambda before, after, boxes: np.full((len(boxes), 4), np.nan)
     one_thread()  # as in a worker
     detector = build_detector(arguments.detector, min_face_px=arguments.min_face_px, device=arguments.device)
     detector.detect([next(read_frames(arguments.clip)).rgb])  # the first call allocates

@@ -11,15 +11,25 @@ of a pixel (the order of sums in a convolution).
 The wheel's own answers depend on OpenCV. The first pooling of R- and of O-Net has one pixel too few; OpenCV 4 (and the
 classic engine of OpenCV 5) pads it at the end, as the files say, and OpenCV 5 at the beginning, a pixel early:
 
-    pools      R-Net  O-Net   AP (420 pictures)  AP (another 200)  error of the points (90 portraits, eye distances)
-    onnx       end    end     0.683              0.703             0.061   the wheel's on OpenCV 4
-    opencv5    early  early   0.705              0.745             0.084   the wheel's on OpenCV 5
-    mixed      early  end     0.709              0.733             0.065   the default
-    (wheel on OpenCV 5:       0.691              0.734)
+    pools     R-Net  O-Net  P-Net from   AP, recall (held-out fifth)  AP, recall (all 853)  error of the points
+    onnx      end    end    0.6          0.711  0.725                                       0.061  OpenCV 4's
+    opencv5   early  early  0.6          0.734  0.746                                       0.084  OpenCV 5's
+    mixed     early  end    0.6          0.734  0.749                 0.715  0.736          0.065
+    mixed     early  end    0.7          0.732  0.744                 0.710  0.729          the default
+    (the wheel on OpenCV 5)              0.729  0.743                 0.700  0.721
 
-With the first two, boxes are the wheel's within a pixel and scores within 0.001, but for this: boxes and points are not
-cut to whole pixels, boxes may reach past the edge, and a pyramid level with a single candidate keeps its own offset
-(the wheel reads it from the mirrored place). AP: face_mask_voc, faces of 16 px and more, IoU 0.5.
+(face_mask_voc, faces of 16 px and more, IoU 0.5; points: 90 portraits, mean error over the distance of the eyes.) The
+default takes the best pools, and spends some of what they gain on P-Net's threshold: a quarter fewer crops.
+
+With `pools` "onnx" or "opencv5" and `WHEEL_THRESHOLDS` boxes are the wheel's within a pixel and scores within 0.001,
+but for this: boxes and points are not cut to whole pixels, boxes may reach past the edge, and a pyramid level with a
+single candidate keeps its own offset (the wheel reads it from the mirrored place).
+
+Time on one core with the wheel's thresholds, face_mask_voc from 20 px (0.11 Mpx; a picture has 79,000 pyramid pixels,
+114 R-Net and 17 O-Net crops): expected at least 10.6 ms (0.53 G multiply-adds at the 50 G/s of a matrix product),
+found 24: nets 18 (what lies between convolutions waits for memory), shrinking 2, crops 2, suppression 1.2; with the
+default's thresholds 21. The wheel takes 46, the first version of this took 38, most of it in torch's pooling, page
+faults and ten-channel PReLU. `benchmarks/mtcnn.py` measures all this.
 """
 
 from __future__ import annotations
@@ -42,12 +52,14 @@ from facemill.detect.letterbox import Letterbox, buckets
 from facemill.errors import FacemillError
 from facemill.nets.mtcnn import CELL_PX, STRIDE_PX, ONet, PNet, RNet, cells
 
-__all__ = ["MtcnnDetector", "build", "load_nets", "pyramid_scales", "wheel_folder"]
+__all__ = ["THRESHOLDS", "WHEEL_THRESHOLDS", "MtcnnDetector", "build", "load_nets", "pyramid_scales", "wheel_folder"]
 
 SCALE_FACTOR = 0.709
 """About 1/√2: each level of the pyramid has half the area of the one before."""
-THRESHOLDS = (0.6, 0.7, 0.7)
-"""Smallest face probability after P-, R- and O-Net: the wheel's and facenet-pytorch's default."""
+THRESHOLDS = (0.7, 0.7, 0.7)
+"""Smallest face probability after P-, R- and O-Net."""
+WHEEL_THRESHOLDS = (0.6, 0.7, 0.7)
+"""The wheel's and facenet-pytorch's default: R-Net sees a third more crops."""
 
 EARLY_POOLS = {"mixed": (True, False), "onnx": (False, False), "opencv5": (True, True)}
 """Option `pools` -> whether R-Net's and O-Net's first pooling windows begin a pixel early."""

@@ -164,7 +164,8 @@ def wheels_mtcnn(monkeypatch, pools):
 def test_boxes_scores_and_points_are_the_wheels_on_either_engine(monkeypatch, pools, person, request):
     picture = request.getfixturevalue(person)
     theirs = wheels_mtcnn(monkeypatch, pools)(min_face_size=40).detect_faces(picture)
-    ours = build_detector("mtcnn", min_face_px=40, pools=pools).detect([picture])[0]
+    options = {"pools": pools, "thresholds": mtcnn.WHEEL_THRESHOLDS}
+    ours = build_detector("mtcnn", min_face_px=40, **options).detect([picture])[0]
     assert len(ours) == len(theirs) > 0
     for row, face in enumerate(theirs):
         left, top, width, height = face["box"]  # cut to whole pixels, and to the picture
@@ -307,4 +308,14 @@ def test_weights_of_another_net_are_refused(tmp_path):
     for name in ("pnet", "rnet", "onet"):
         (tmp_path / f"{name}.onnx").write_bytes((wheel_folder() / "onet.onnx").read_bytes())
     with pytest.raises(FacemillError, match="does not hold MTCNN's weights"):
+        load_nets(tmp_path)
+
+
+def test_weights_with_nan_are_refused(tmp_path):
+    for name in ("pnet", "rnet", "onet"):
+        data = (wheel_folder() / f"{name}.onnx").read_bytes()
+        kernel = next(iter(read_initializers(wheel_folder() / f"{name}.onnx").values())).tobytes()
+        assert kernel in data
+        (tmp_path / f"{name}.onnx").write_bytes(data.replace(kernel, np.float32("nan").tobytes() + kernel[4:]))
+    with pytest.raises(FacemillError, match="NaN or infinity"):
         load_nets(tmp_path)

@@ -128,6 +128,6 @@ def test_a_path_with_nothing_in_it_says_so(tmp_path: Path, content: str | None) 
 
 def test_an_unknown_detector_is_named_before_any_record(folder: Path) -> None:
     sink = io.BytesIO()
-    with pytest.raises(FacemillError, match="no detector named 'eyes'"):
+    with pytest.raises(FacemillError, match="no detector 'eyes'"):
         detect(folder, sink, RecordSettings(detector="eyes"))
     assert sink.getvalue() == b""

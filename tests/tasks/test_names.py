@@ -28,7 +28,7 @@ def test_the_shipped_names_stand_for_something() -> None:
 @pytest.mark.parametrize(
     ("group", "key", "message"),
     [
-        ("extract", "detector", "extract.detector: no detector 'hogg'; there are hog, mtcnn"),
+        ("extract", "detector", "extract.detector: no detector 'hogg'; there are auto, dsfd, hog, mmod, mtcnn"),
         ("convert", "detector", "convert.detector: no detector 'hogg'"),
         ("train", "model", "train: no model 'hogg'; there are autoencoder"),
         ("train", "preset", "train: "),
