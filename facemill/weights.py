@@ -1,0 +1,99 @@
+"""Weights that a person brings: read without running code, checked before a net gets them.
+
+safetensors are data and are read as they are. A `.pth` is a pickle: it is read with torch's weights-only unpickler and
+only when its SHA-256 is stated, so that a file which arrived damaged, or is not the one that was meant, never gets as
+far as the unpickler. The bytes that were hashed are the bytes that are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from facemill.errors import FacemillError
+
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and up; the zip that torch.save makes
+
+
+def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
+    """The tensors of a file by name, on the CPU; from a `.pth` whatever dictionary it holds.
+
+    sha256: 64 hex digits that the file must have; without it only safetensors are read.
+    Raises FacemillError: no such file, another hash, a pickle without a stated hash, a truncated or foreign file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FacemillError(f"{path} cannot be read ({error.strerror}): check the path of the weights") from error
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256.strip().lower():
+        raise FacemillError(
+            f"{path} has SHA-256 {found}, stated is {sha256}: it is damaged or another file; fetch it anew"
+        )
+    if not data.startswith(_PICKLE_STARTS) or _is_safetensors(data):
+        return _from_safetensors(path, data)
+    if sha256 is None:
+        raise FacemillError(
+            f"{path} is a pickle, which could run code: state the SHA-256 that its source gives for it, "
+            "or convert it to safetensors"
+        )
+    return _from_pickle(path, data)
+
+
+def load_into(module: nn.Module, weights: Mapping[str, Any], origin: Path, what: str) -> None:
+    """Puts weights into a module, all of them or none.
+
+    origin: the file, for the message. what: the net, as in "DSFD of width 1".
+    Raises FacemillError: names or shapes are another net's, or a value is NaN or infinite.
+    """
+    wanted = module.state_dict()
+    for name in sorted(set(wanted) ^ set(weights)):
+        lacks = "lacks" if name in wanted else "has a weight too many,"
+        raise FacemillError(f"{origin} {lacks} {name}: it is not a checkpoint of {what}; name one that is")
+    for name, tensor in wanted.items():
+        value = weights[name]
+        if not isinstance(value, Tensor) or value.shape != tensor.shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise FacemillError(
+                f"{origin}: {name} is {shape}, {what} wants {tuple(tensor.shape)}: it is a checkpoint of another net"
+            )
+        require_finite(value, name, origin)
+    module.load_state_dict(dict(weights))
+
+
+def require_finite(value: Tensor, name: str, origin: Path | str) -> None:
+    """Raises FacemillError when a weight holds NaN or infinity."""
+    if not bool(torch.isfinite(value).all()):
+        raise FacemillError(f"{origin}: {name} holds NaN or infinity: the training failed or the file is damaged")
+
+
+def _from_safetensors(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return dict(safetensors.torch.load(data))
+    except (SafetensorError, ValueError) as error:
+        raise FacemillError(f"{path} is truncated or not safetensors ({error}): fetch it anew") from error
+
+
+def _from_pickle(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise FacemillError(f"{path} is truncated or holds more than weights ({reason}): fetch it anew") from error
+    if not isinstance(content, Mapping):
+        raise FacemillError(f"{path} holds a {type(content).__name__}, not weights by name: name a state dictionary")
+    return dict(content)
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether the bytes start with a header length within the file, then `{`: a length may begin like a pickle."""
+    return len(data) > 8 and int.from_bytes(data[:8], "little") < len(data) and data[8:9] == b"{"
