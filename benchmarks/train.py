@@ -1,11 +1,18 @@
-"""Training: steps per second of the engine beside a plain loop, both timed in this run.
+"""Training: the engine's own settings beside a plain loop, and both beside what the machine could do.
 
-    python benchmarks/train.py [--presets small classic] [--steps 30] [--batch 16]
+    python benchmarks/train.py [--models autoencoder/small gan/lite] [--batch 16] [--seconds 4]
 
-The plain loop is forward, backward and Adam as a tutorial has them: contiguous fp32, plain Adam, plain MAE, one fixed
-batch, no augmentation, no guard, nothing logged. The engine does all that training needs: random warps and colours,
-weighted MAE + DSSIM, fused Adam, the guard, logging. A ratio above 1 says that its settings win more than its work
-costs. The parts are timed alone as well. The two alternate, so that a busy machine slows both.
+For each model and preset:
+
+- *plain*: forward, backward and Adam as a tutorial has them: eager, contiguous, fp32, plain Adam, one fixed batch, no
+  augmentation, no guard, nothing logged. The losses are the same.
+- *engine*: all that training needs (random warps and colours, fused Adam, the guard, logging), with the settings that
+  `facemill.train.device` chooses here. A ratio above 1 says that its settings win more than its work costs.
+- *wait*: share of the engine's time spent in waiting for faces.
+- *floor*: seconds that the step's multiplications alone would take at the rate of a large matrix product, measured here
+  in the engine's precision; *MFU* is that over the time of a step. FLOPs are counted by torch, forward and backward.
+
+Rounds of both alternate, so that a busy machine slows both; shown are medians.
 """
 
 from __future__ import annotations
@@ -14,81 +21,167 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from facemill.nets import SwapModel, build_model
-from facemill.train.augment import Augmentation
+from facemill.nets import SwapModel, build_model, model_names
+from facemill.train.augment import Augmentation, Batch
 from facemill.train.data import FaceSet, Feed
 from facemill.train.device import DeviceSettings, choose_device, settings_for
-from facemill.train.engine import Plan, fit
-from facemill.train.objectives import build_objective
+from facemill.train.engine import Outcome, Plan, fit
+from facemill.train.objectives import Objective, build_objective
 
 IDENTITIES = ("anna", "bert")
 ROUNDS = 3
+FACES = 64  # of each identity
+ON_CPU = ("autoencoder/small", "gan/small", "cyclegan/small")
+HEADER = ("model", "Mparam", "GFLOP/step", "plain/s", "engine/s", "ratio", "wait %", "floor ms", "MFU %", "GiB")
 
 
 def main() -> None:
     arguments = _arguments()
     device = choose_device(arguments.device)
-    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, batch {arguments.batch} of each")
-    print(f"{'preset':10}{'plain steps/s':>15}{'engine steps/s':>16}{'ratio':>8}{'augment ms':>12}")
-    for preset in arguments.presets:
-        plain, engine, augment_s = compare(preset, arguments.steps, arguments.batch, device)
-        print(f"{preset:10}{plain:15.2f}{engine:16.2f}{engine / plain:8.2f}{1000 * augment_s:12.1f}", flush=True)
+    machine = f"{_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"{machine}, batch {arguments.batch} of each identity")
+    dtype, rate = _engine_dtype(device), 0.0
+    print(" ".join([f"{HEADER[0]:24}", *(f"{name:>10}" for name in HEADER[1:])]))
+    for name in arguments.models or (ON_CPU if device.type == "cpu" else _all_presets()):
+        found = measure(name, arguments.batch, arguments.seconds, device)
+        rate = max(rate, gemm_rate(device, dtype))  # the best seen so far: a busy machine shows less than it has
+        floor_s = found.flops / rate
+        row = (
+            *(found.parameters / 1e6, found.flops / 1e9, found.plain_rate, found.engine_rate),
+            *(found.engine_rate / found.plain_rate, 100 * found.waited_share),
+            *(1000 * floor_s, 100 * floor_s * found.engine_rate, found.peak_bytes / 2**30),
+        )
+        print(" ".join([f"{name:24}", *(f"{value:10.2f}" for value in row)]), flush=True)
+    print(f"matrix product, {str(dtype).removeprefix('torch.')}: {rate / 1e12:.2f} TFLOP/s")
 
 
-def compare(preset: str, steps: int, batch: int, device: torch.device) -> tuple[float, float, float]:
-    """(plain steps/s, engine steps/s, seconds of a draw): medians of alternating rounds, after one warm-up each."""
-    plain_model, model = (build_model("autoencoder", preset, IDENTITIES) for _ in range(2))
-    settings = settings_for(device, sum(p.numel() for p in model.parameters()))
-    plain_model.to(device)
-    settings.place(model)
-    feed = _feed(model.input_px, batch, device)
-    plain_step = _plain_step(plain_model, batch, device)
-    plain_step()
-    _engine(model, feed, settings, 1)
-    plain_rates, engine_rates = [], []
+@dataclass(frozen=True)
+class Measured:
+    """Of one model and preset."""
+
+    parameters: int  # of the network alone
+    flops: int  # of a step, all turns
+    plain_rate: float  # steps a second
+    engine_rate: float
+    waited_share: float
+    peak_bytes: int  # of the device, by the engine; 0 on a CPU
+
+
+def measure(name: str, batch: int, seconds: float, device: torch.device) -> Measured:
+    """Alternating rounds of both, after a warm-up of each."""
+    objective, plain_objective = (_objective(name) for _ in range(2))
+    model, settings = _model_of(objective), _settings(objective, device)
+    plain_objective.module.to(device)
+    settings.place(objective.module)
+    sets = _sets(model.input_px, device)
+    for each in (objective, plain_objective):
+        each.prepare(sets)
+    feed = Feed(sets, model.input_px, batch, Augmentation(), 0)
+    plain_step = _plain_step(plain_objective, feed.draw())
+    with FlopCounterMode(display=False) as counter:
+        plain_step()
+    _engine(objective, feed, settings, min(seconds, 1.0))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    plain_rates, outcomes = [], list[Outcome]()
     for _ in range(ROUNDS):
-        plain_rates.append(steps / _seconds(lambda: [plain_step() for _ in range(steps)], device))
-        engine_rates.append(steps / _seconds(lambda: _engine(model, feed, settings, steps), device))
-    draw = _seconds(lambda: [feed.draw() for _ in range(10)], device) / 10
-    return statistics.median(plain_rates), statistics.median(engine_rates), draw
+        plain_rates.append(_rate(plain_step, seconds, device))
+        feed.waited_s = 0.0
+        outcomes.append(_engine(objective, feed, settings, seconds))
+    return Measured(
+        sum(p.numel() for p in model.parameters()),
+        counter.get_total_flops(),
+        statistics.median(plain_rates),
+        statistics.median(outcome.step / outcome.seconds for outcome in outcomes),
+        statistics.median(outcome.waited_share for outcome in outcomes),
+        torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+    )
 
 
-def _plain_step(model: SwapModel, batch: int, device: torch.device) -> Callable[[], None]:
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-5, betas=(0.5, 0.999), foreach=False, fused=False)
-    faces = {who: torch.rand(batch, 3, model.input_px, model.input_px, device=device) for who in IDENTITIES}
+def gemm_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a square matrix product, large enough to be held by arithmetic alone; best of twelve."""
+    side = 8192 if device.type == "cuda" else 1536
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    a @ b
+    return 2 * side**3 / min(_seconds(lambda: a @ b, device) for _ in range(12))
+
+
+def _objective(name: str) -> Objective:
+    model, _, preset = name.partition("/")
+    return build_objective(model, build_model(model, preset, IDENTITIES))
+
+
+def _model_of(objective: Objective) -> SwapModel:
+    return next(module for module in objective.module.modules() if isinstance(module, SwapModel))
+
+
+def _settings(objective: Objective, device: torch.device) -> DeviceSettings:
+    return settings_for(device, sum(p.numel() for p in objective.module.parameters()))
+
+
+def _engine_dtype(device: torch.device) -> torch.dtype:
+    return settings_for(device, 0).autocast_dtype or torch.float32
+
+
+def _plain_step(objective: Objective, batch: Mapping[str, Batch]) -> Callable[[], None]:
+    optimizers = {
+        turn: torch.optim.Adam(objective.parameters(turn), lr=1e-5, foreach=False, fused=False)
+        for turn in objective.turns
+    }
 
     def step() -> None:
-        optimizer.zero_grad()
-        loss = torch.stack([(model(face, who) - face).abs().mean() for who, face in faces.items()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        for turn, optimizer in optimizers.items():
+            optimizer.zero_grad()
+            torch.stack(list(objective.losses(turn, batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
 
     return step
 
 
-def _engine(model: SwapModel, feed: Feed, settings: DeviceSettings, steps: int) -> None:
-    """A whole run, with the checkpoint at its end: more saving than a training has."""
-    plan = Plan(steps=steps, learning_rate=5e-4)
+def _engine(objective: Objective, feed: Feed, settings: DeviceSettings, seconds: float) -> Outcome:
+    """A whole run but for the checkpoint at its end, which is not in its seconds."""
+    plan = Plan(steps=10**9, learning_rate=1e-5, deadline_s=seconds, rollbacks=0, save_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        fit(build_objective("autoencoder", model), feed, plan, Path(folder), settings)
+        return fit(objective, feed, plan, Path(folder), settings)
 
 
-def _feed(input_px: int, batch: int, device: torch.device) -> Feed:
+def _sets(input_px: int, device: torch.device) -> dict[str, FaceSet]:
+    """Noise in the size of real faces."""
     width_px = round(1.5 * input_px)
     sets = {}
     for who in IDENTITIES:
-        faces = torch.randint(0, 256, (64, 3, width_px, width_px), dtype=torch.uint8)
-        weights = torch.full((64, 1, width_px, width_px), 255, dtype=torch.uint8)
-        sets[who] = FaceSet(who, tuple(str(at) for at in range(64)), faces, weights, 1.25).to(device)
-    return Feed(sets, input_px, batch, Augmentation(), 0)
+        faces = torch.randint(0, 256, (FACES, 3, width_px, width_px), dtype=torch.uint8)
+        full = torch.full((FACES, 1, width_px, width_px), 255, dtype=torch.uint8)
+        landmarks = torch.rand(FACES, 68, 2) * width_px
+        ids = tuple(map(str, range(FACES)))
+        sets[who] = FaceSet(who, ids, faces, full, torch.zeros_like(full), landmarks, 1.25).to(device)
+    return sets
+
+
+def _rate(step: Callable[[], None], seconds: float, device: torch.device) -> float:
+    """Steps a second over at least that long."""
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        steps += 1
+        if device.type == "cuda" and steps % 10 == 0:
+            torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return steps / (time.perf_counter() - start)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -96,10 +189,18 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def _all_presets() -> list[str]:
+    return [f"{name}/{preset}" for name in model_names() for preset in import_module(f"facemill.nets.{name}").PRESETS]
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--presets", nargs="+", default=["small", "classic"])
-    parser.add_argument("--steps", type=int, default=30, help="steps in each of three rounds")
+    parser.add_argument("--models", nargs="+", help="MODEL/PRESET; all on a GPU, a few light ones on a CPU")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each of three rounds of each loop")
     parser.add_argument("--batch", type=int, default=16, help="faces of each identity in a step")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     return parser.parse_args()

@@ -142,6 +142,21 @@ def convert(
 app.command("detect")(detect_command)
 
 
+@app.command()
+def export(
+    root: Root = _HERE,
+    identity: Annotated[str | None, typer.Option(help="Only this identity.")] = None,
+) -> None:
+    """Write the trained model as ONNX, checked against torch.
+
+    Example: facemill export
+    """
+    from tasks.export import export as write
+
+    for path, difference in write(root.resolve(), identity=identity).items():
+        print(f"{path}: differs from torch by at most {difference:.1e}")
+
+
 @version_app.command("list")
 def version_list(root: Root = _HERE) -> None:
     """List the dataset versions, oldest first. Example: facemill version list"""

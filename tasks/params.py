@@ -136,19 +136,63 @@ class CurateParams(_Group):
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
+class AugmentParams(_Group):
+    """How strongly training changes faces, see `facemill.train.augment`; what is not given is as that has it."""
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] | None = None
+    zoom: Annotated[float, Field(ge=0, lt=1)] | None = None
+    shift: Annotated[float, Field(ge=0, lt=1)] | None = None
+    flip: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability of a mirrored face."""
+    warp: Annotated[float, Field(ge=0, lt=0.2)] | None = None
+    colour_match: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability of taking on the colours of another face."""
+    brightness: Annotated[float, Field(ge=0, lt=1)] | None = None
+    light: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Standard deviation of a smooth shading."""
+    motion_blur: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability of a blur along a line."""
+    lab: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability of other colours in CIE Lab."""
+
+
 class TrainParams(_Group):
     model: Name = "autoencoder"
     preset: Name = "small"
+    options: dict[Name, Any] = {}
+    """Of the model's objective, see `build` in facemill/train/objectives/MODEL.py."""
     coverage: Annotated[float, Field(ge=0.5, le=4.0)] = 1.2
     """Side of the square that the net sees, over the height of the mean face's landmark box."""
     steps: Annotated[int, Field(ge=1)] = 2000
     deadline_s: Annotated[float, Field(gt=0)] | None = None
+    """Ends earlier after so much training, over all runs."""
+    plateau: Annotated[int, Field(ge=1)] | None = None
+    """Ends earlier after so many evaluations without a better validation loss."""
     batch: Annotated[int, Field(ge=2)] = 16
-    """Faces of each identity in a step."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    """Faces of each identity in a step, over all processes."""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Of these, how many go through the net together; null takes all, and fewer where memory is short."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """auto: as the model's objective says."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = "auto"
+    """Of averaged weights, which are then what is shown, measured and saved; null for none."""
+    augment: AugmentParams = AugmentParams()
     save_every: Annotated[int, Field(ge=1)] = 250
+    keep_checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
+    rollbacks: Annotated[int, Field(ge=0, le=20)] = 3
+    """How often a loss that is not finite sends training back to the last checkpoint, each time with half the rate."""
     preview_every: Annotated[int, Field(ge=1)] = 250
+    measured_faces: Annotated[int, Field(ge=0, le=1000)] = 4
+    """Held-out faces of each identity whose swaps are measured with each preview; 0.15 s each for each other one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    """auto: one for each GPU, one on a CPU."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile; auto: on a GPU that can."""
+    deterministic: bool = False
+    """Only operations that give equal bits each time, on a GPU too; slower."""
 
 
 class ConvertParams(_Group):

@@ -1,8 +1,9 @@
-"""Stage `train`: table `dataset` -> `data/model` (weights, description, references), `data/train` (curves, previews).
+"""Stage `train`: table `dataset` -> `data/model` (weights, description, card), `data/train` (curves, previews).
 
 Checkpoints, curves and previews grow in the scratch folder, keyed by parameters, code and dataset: kill the stage at
 any moment and the next run goes on to the same weights, curves and pictures. They are published when the training is
-done. While it runs, `.work/train/…/previews` shows how far it is.
+done. While it runs, `.work/train/…/previews` shows how far it is. With several GPUs, torchrun starts a process for each
+(`tasks.training`); this one waits for them and publishes.
 
 Every identity of the dataset must be named in params.yaml, and an identity there cannot be without `rights`.
 """
@@ -10,6 +11,8 @@ Every identity of the dataset must be named in params.yaml, and an identity ther
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,37 +22,33 @@ import torch
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256, sweep
-from facemill.nets import SwapModel, build_model
+from facemill.files import folder_sha256, read_json, sweep, write_json
 from facemill.reasons import State
 from facemill.schema import DATASET
-from facemill.train.augment import Augmentation
-from facemill.train.checkpoint import save_model, saved_step
-from facemill.train.data import FaceSet, Feed, View, load_faces
-from facemill.train.device import DeviceSettings, choose_device, settings_for
-from facemill.train.engine import Outcome, Plan, StopReason, fit
-from facemill.train.evaluate import validation_losses
-from facemill.train.objectives import build_objective
-from facemill.train.previews import preview_grid, write_preview
+from facemill.train.device import choose_device
+from facemill.train.engine import StopReason
 from tasks import shards
-from tasks.curves import open_curves
 from tasks.params import Params
-from tasks.progress import track
 from tasks.shards import Totals, Work
+from tasks.training import ERROR_FILE, OUTCOME_FILE, train_model
 
 CODE = (
     "facemill/align.py",
+    "facemill/identity.py",
+    "facemill/landmarks.py",
     "facemill/nets",
     "facemill/pictures.py",
     "facemill/registration.py",
     "facemill/schema.py",
     "facemill/train",
     "tasks/curves.py",
+    "tasks/swap_measures.py",
     "tasks/train.py",
+    "tasks/training.py",
 )
-"""What decides the weights; dvc.yaml has the same list."""
-MIN_FACES = 2
-"""Of each identity: with a single one there is nothing to learn but that picture."""
+"""What decides the weights and what is measured of them; dvc.yaml has the same list."""
+GRACE_S = 120.0
+"""How long processes that were told to end may take to save."""
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -63,26 +62,22 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     dataset = root / "data" / "dataset"
     fingerprint = folder_sha256(dataset)
     work = _open_work(root, params, fingerprint)
-    torch.manual_seed(params.seed)
     references = load_references(dataset)
-    model = build_model(params.train.model, params.train.preset, _identities(params, dataset, references))
-    view = View(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=params.train.coverage)
-    trained, held_out = (load_faces(dataset, split, view) for split in ("train", "val"))
-    check_faces(trained, model.identities)
-    settings = settings_for(choose_device(params.train.device), sum(p.numel() for p in model.parameters()))
-    settings.place(model)
-    outcome = _train(model, trained, held_out, params, settings, work)
-    if outcome.reason is StopReason.SIGNAL:
+    meta = _describe(params, _identities(params, dataset, references), fingerprint, references)
+    processes = _processes(params)
+    if processes == 1:
+        ended = train_model(params, root, work.folder, meta)
+    else:
+        ended = _train_in_processes(processes, root, work.folder, meta)
+    if ended["reason"] == StopReason.SIGNAL:
         print(
-            f"train: told to end; step {outcome.step} of {params.train.steps} is saved, the same command goes on",
+            f"train: told to end; step {ended['step']} of {params.train.steps} is saved, the same command goes on",
             flush=True,
         )
         raise KeyboardInterrupt
-    save_model(root / "data" / "model", model, _describe(params, model, outcome, fingerprint, references))
     _publish(work, root / "data" / "train")
-    faces = sum(len(faces) for faces in (*trained.values(), *held_out.values()))
-    extra = _metrics(outcome, model, held_out or trained)
-    return shards.finish(root, Totals("train", faces, {State.OK: {"": faces}}, time.monotonic() - start, extra=extra))
+    faces, seconds = ended["faces"], time.monotonic() - start
+    return shards.finish(root, Totals("train", faces, {State.OK: {"": faces}}, seconds, extra=_metrics(ended)))
 
 
 def load_references(dataset: Path) -> dict[str, list[list[float]]]:
@@ -92,17 +87,6 @@ def load_references(dataset: Path) -> dict[str, list[list[float]]]:
         if row["reference"] and row["embedding"] is not None:
             found.setdefault(row["identity"], []).append(row["embedding"])
     return found
-
-
-def check_faces(sets: Mapping[str, FaceSet], identities: tuple[str, ...]) -> None:
-    """Raises FacemillError for an identity with too few faces to train on."""
-    for identity in identities:
-        count = len(sets[identity]) if identity in sets else 0
-        if count < MIN_FACES:
-            raise FacemillError(
-                f"identity {identity!r} has {count} accepted training face(s), at least {MIN_FACES} are needed: give "
-                "it more sources, or loosen the limits of `curate` (data/dataset has a reason in each rejected row)"
-            )
 
 
 def _open_work(root: Path, params: Params, dataset: str) -> Work:
@@ -140,73 +124,70 @@ def _identities(params: Params, dataset: Path, references: Mapping[str, Any]) ->
     return found
 
 
-def _train(
-    model: SwapModel,
-    trained: Mapping[str, FaceSet],
-    held_out: Mapping[str, FaceSet],
-    params: Params,
-    settings: DeviceSettings,
-    work: Work,
-) -> Outcome:
-    """Brings objective, feed and plan together and runs the loop, showing how far it is."""
-    train = params.train
-    sets = {identity: faces.to(settings.device) for identity, faces in trained.items()}
-    shown = {identity: held_out.get(identity, trained[identity]).to(settings.device) for identity in trained}
-    feed = Feed(sets, model.input_px, train.batch, Augmentation(), params.seed)
-    plan = Plan(
-        steps=train.steps,
-        deadline_s=train.deadline_s,
-        learning_rate=train.learning_rate,
-        save_every=train.save_every,
-        evaluate_every=train.preview_every,
-    )
-    checkpoints, previews = work.folder / "checkpoints", work.folder / "previews"
-    begun = saved_step(checkpoints)
-    for path in previews.glob("step-*.jpg"):
-        if int(path.stem.removeprefix("step-")) > begun:
-            path.unlink()
-    print(f"train: {f'goes on after step {begun}, ' if begun else ''}previews in {previews}", flush=True)
+def _processes(params: Params) -> int:
+    if params.train.processes != "auto":
+        return params.train.processes
+    device = choose_device(params.train.device)
+    return max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
 
-    def evaluate(step: int) -> None:
-        curves.log(step, {f"val_loss/{name}": value for name, value in validation_losses(model, shown).items()})
-        write_preview(previews / f"step-{step:06d}.jpg", preview_grid(model, shown))
 
-    def log(step: int, losses: Mapping[str, float]) -> None:
-        curves.log(step, {f"train_loss/{name}": value for name, value in losses.items()})
-        progress.advance(step - progress.done, f"loss {sum(losses.values()) / len(losses):.4f}")
+def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Starts torchrun on this machine and waits. An interrupt is passed on, so that all save and end.
 
-    with track("train", train.steps, "steps", begun) as progress, open_curves(work.folder / "curves", begun) as curves:
-        objective = build_objective(train.model, model)
-        outcome = fit(objective, feed, plan, checkpoints, settings, evaluate=evaluate, log=log)
-        progress.advance(outcome.step - progress.done)
-    return outcome
+    Raises:
+        FacemillError: a process failed; with the message of the first.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    for name in (ERROR_FILE, OUTCOME_FILE):
+        (scratch / name).unlink(missing_ok=True)
+    write_json(scratch / "meta.json", dict(meta))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    command = [sys.executable, *launcher, "-m", "tasks.training", str(root), str(scratch)]
+    running = subprocess.Popen(command, cwd=shards.PROJECT)
+    try:
+        code = running.wait()
+    except KeyboardInterrupt:
+        running.terminate()
+        try:
+            running.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            running.kill()
+        print("train: told to end; the same command goes on from the last checkpoint", flush=True)
+        raise
+    if (scratch / ERROR_FILE).exists():
+        raise FacemillError((scratch / ERROR_FILE).read_text(encoding="utf-8"))
+    if code:
+        raise FacemillError(f"one of {processes} training processes ended with code {code}: its last lines say why")
+    ended: dict[str, Any] = read_json(scratch / OUTCOME_FILE)
+    return ended
 
 
 def _describe(
-    params: Params, model: SwapModel, outcome: Outcome, dataset: str, references: Mapping[str, list[list[float]]]
+    params: Params, identities: list[str], dataset: str, references: Mapping[str, list[list[float]]]
 ) -> dict[str, Any]:
     """What `model.json` says: all that conversion needs, and what the model was made of."""
     return {
         "name": params.train.model,
         "preset": params.train.preset,
-        "identities": list(model.identities),
-        "input_px": model.input_px,
+        "identities": identities,
         "crop_px": params.extract.crop_px,
         "crop_coverage": params.extract.coverage,
         "train_coverage": params.train.coverage,
         "dataset": dataset,
         "seed": params.seed,
-        "steps": outcome.step,
-        "references": {identity: references[identity] for identity in model.identities},
+        "references": {identity: references[identity] for identity in identities},
     }
 
 
-def _metrics(outcome: Outcome, model: SwapModel, sets: Mapping[str, FaceSet]) -> dict[str, Any]:
-    device = next(model.parameters()).device
-    losses = validation_losses(model, {identity: faces.to(device) for identity, faces in sets.items()})
-    rate = outcome.step / outcome.seconds if outcome.seconds else 0.0
-    rounded = {f"val_loss/{name}": round(value, 5) for name, value in losses.items()}
-    return {"steps": outcome.step, "steps_per_second": round(rate, 3), "stopped_by": str(outcome.reason), **rounded}
+def _metrics(ended: Mapping[str, Any]) -> dict[str, Any]:
+    rate = ended["step"] / ended["seconds"] if ended["seconds"] else 0.0
+    return {
+        "steps": ended["step"],
+        "steps_per_second": round(rate, 3),
+        "waited_for_data": round(ended["waited_share"], 4),
+        "stopped_by": ended["reason"],
+        **ended["metrics"],
+    }
 
 
 def _publish(work: Work, output: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from facemill.registry import Registry
@@ -45,6 +46,14 @@ class SwapModel(nn.Module):
             FacemillError: an identity that the model was not built for; the message names those that it knows.
         """
         raise NotImplementedError
+
+    def draw(self, face: Tensor, identity: str) -> tuple[Tensor, Tensor]:
+        """Colours and mask: RGB (N, 3, P, P) and alpha (N, 1, P, P), both in 0…1; `forward` is what they make together.
+
+        A model without a mask of its own answers with ones.
+        """
+        drawn = self(face, identity)
+        return drawn, torch.ones_like(drawn[:, :1])
 
 
 Builder = Callable[[str, Sequence[str]], SwapModel]

@@ -1,31 +1,31 @@
 """Checkpoints to go on from, and model folders to hand out. No pickle is ever written or read.
 
-A checkpoint is a folder `step-00001500` with everything that resuming to the same bits needs: weights, optimizer
-moments and random generators as tensors, the rest as JSON. It is written under a temporary name and becomes visible by
-one rename; the highest step is the one to go on from. A model folder is `weights.safetensors` with `model.json` beside
-it, all that conversion needs.
+A checkpoint is a folder `step-00001500` with everything that resuming to the same bits needs: weights, averages and
+optimizer moments as tensors, the rest as JSON. It is written under a temporary name and becomes visible by one rename;
+the newest whole one is the one to go on from, and the one before it is kept for the day when it is needed. A model
+folder is `weights.safetensors` with `model.json` beside it, all that conversion needs.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.files import TEMPORARY_PREFIX, read_json, write_json
+from facemill.files import TEMPORARY_PREFIX, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
 
-WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
+WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
 TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
 MODEL_KEYS = ("name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "references")
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and up; the zip that torch.save makes
@@ -39,47 +39,54 @@ class Checkpoint:
     values: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
-    """Writes `folder/step-…` whole, then removes the older ones.
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Writes `folder/step-…` whole, then removes what is beyond the newest `keep`, and damaged ones of later steps.
 
     Raises:
-        FacemillError: the disk is full; the older checkpoint is untouched.
+        FacemillError: the disk is full; the older checkpoints are untouched.
     """
     target = folder / f"step-{step:08d}"
     with _atomic_folder(target) as temporary:
         _save_tensors(temporary / TENSORS_FILE, checkpoint.tensors)
         write_json(temporary / STATE_FILE, checkpoint.values)
-    for older in _checkpoints(folder):
-        if older != target:
-            shutil.rmtree(older)
+    found = _checkpoints(folder)
+    at = found.index(target)
+    for other in (*found[: max(0, at + 1 - keep)], *found[at + 1 :]):
+        shutil.rmtree(other)
     return target
 
 
-def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint | None:
-    """The checkpoint of the highest step in `folder`; None where there is none.
+def load_checkpoint(
+    folder: Path, device: torch.device, say: Callable[[str], None] = lambda line: None
+) -> Checkpoint | None:
+    """The newest whole checkpoint in `folder`; None where there is none at all. `say` is told of damaged ones.
 
     Raises:
-        FacemillError: it is damaged.
+        FacemillError: there are checkpoints, and all are damaged.
     """
-    found = _checkpoints(folder)
-    if not found:
+    found = _newest_whole(folder)
+    if found is None:
         return None
-    return Checkpoint(_load_tensors(found[-1] / TENSORS_FILE, device), read_json(found[-1] / STATE_FILE))
+    path, damaged = found
+    for problem in damaged:
+        say(f"{problem}; goes on from {path.name} instead")
+    return Checkpoint(_load_tensors(path / TENSORS_FILE, device), read_json(path / STATE_FILE))
 
 
 def saved_step(folder: Path) -> int:
-    """The step that a run in this folder would go on from; 0 for a fresh one."""
-    found = _checkpoints(folder)
-    return int(found[-1].name.removeprefix("step-")) if found else 0
+    """The step that a run in this folder would go on from; 0 for a fresh one. Raises as `load_checkpoint`."""
+    found = _newest_whole(folder)
+    return int(found[0].name.removeprefix("step-")) if found else 0
 
 
-def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any]) -> None:
+def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: str = "") -> None:
     """Writes a model folder atomically, in place of one that may be there.
 
     Args:
         folder: its name and place.
         model: the trained model.
         meta: at least `MODEL_KEYS`; `references` is `{identity: [[128 floats], …]}`.
+        card: what a person should know of the model (`facemill.train.card`), beside the weights.
 
     Raises:
         FacemillError: a key is missing, `meta` names other identities than the model, or the disk is full.
@@ -90,6 +97,8 @@ def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any]) -> None:
     with _atomic_folder(folder) as temporary:
         _save_tensors(temporary / WEIGHTS_FILE, model.state_dict())
         write_json(temporary / MODEL_FILE, dict(meta))
+        if card:
+            write_bytes(temporary / CARD_FILE, card.encode())
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapModel, dict[str, Any]]:
@@ -98,8 +107,7 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapMo
     Raises:
         FacemillError: no model there, a pickle, a damaged file, or weights that are not this model's.
     """
-    meta = read_json(folder / MODEL_FILE)
-    _check_meta(folder, meta)
+    meta = _check_meta(folder, read_json(folder / MODEL_FILE))
     weights = _load_tensors(folder / WEIGHTS_FILE, torch.device(device))
     model = build_model(meta["name"], meta["preset"], meta["identities"])
     _check_weights(folder / WEIGHTS_FILE, weights, model.state_dict())
@@ -132,12 +140,13 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, 
     module.load_state_dict(weights)
 
 
-def _check_meta(folder: Path, meta: Any) -> None:
+def _check_meta(folder: Path, meta: Any) -> dict[str, Any]:
     missing = [key for key in MODEL_KEYS if not isinstance(meta, Mapping) or key not in meta]
     if missing:
         raise FacemillError(
             f"{folder / MODEL_FILE} lacks {', '.join(missing)}: it is not a facemill model; train it again"
         )
+    return dict(meta)
 
 
 def _check_weights(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
@@ -170,6 +179,15 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    _check_file(path)
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _check_file(path: Path) -> None:
+    """Raises FacemillError for a file that is missing, a pickle, cut short or no safetensors; reads the header only."""
     if not path.is_file():
         pickled = [p.name for p in path.parent.glob("*") if p.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt", ".h5")]
         hint = (
@@ -180,9 +198,14 @@ def _load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
         if stream.read(4).startswith(_PICKLE_STARTS) and not _plausible_header(path):
             raise FacemillError(f"{path} is a pickle under another name: pickles can run code and are never loaded")
     try:
-        return load_file(path, device=str(device))
+        with safe_open(path, framework="pt"):
+            pass
     except (SafetensorError, OSError, ValueError) as error:
-        raise FacemillError(f"{path} is damaged ({error}): delete its folder and train again") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> FacemillError:
+    return FacemillError(f"{path} is damaged ({error}): delete its folder and train again")
 
 
 def _plausible_header(path: Path) -> bool:
@@ -192,8 +215,25 @@ def _plausible_header(path: Path) -> bool:
     return len(start) == 9 and int.from_bytes(start[:8], "little") < path.stat().st_size and start[8:] == b"{"
 
 
+def _newest_whole(folder: Path) -> tuple[Path, list[str]] | None:
+    """The newest checkpoint that can be read, and what is wrong with newer ones. Header and length are looked at: a
+    machine that loses power may cut a file though it was flushed and renamed."""
+    problems: list[str] = []
+    for path in reversed(_checkpoints(folder)):
+        try:
+            _check_file(path / TENSORS_FILE)
+            read_json(path / STATE_FILE)
+        except FacemillError as error:
+            problems.append(str(error))
+        else:
+            return path, problems
+    if problems:
+        raise FacemillError(problems[0])
+    return None
+
+
 def _checkpoints(folder: Path) -> list[Path]:
-    """By rising step; only whole ones bear this name."""
+    """By rising step; only those whose writing ended bear this name."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 

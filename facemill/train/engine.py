@@ -1,25 +1,21 @@
 """The training loop: evaluate → save → stop? → step → log → state, in this order, on one page.
 
 The engine knows neither networks nor files of pictures: an objective gives losses (`facemill.train.objectives`), a feed
-gives batches, two callbacks look at what happens. It owns the optimizers, the learning rate, the guard against NaN, the
-checkpoints and the reasons to stop. A run that was killed and goes on ends with the same bits as one that was not.
+gives batches, callbacks look at what happens. It owns the learning rate, the averaged weights, the checkpoints, the way
+back when a loss is not finite, and the reasons to stop. A run that was killed and goes on ends with the same bits as
+one that was not.
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.train.checkpoint import (
@@ -30,17 +26,24 @@ from facemill.train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from facemill.train.device import DeviceSettings
+from facemill.train.device import DeviceSettings, compile_parts
+from facemill.train.distributed import ALONE, Ranks
+from facemill.train.ema import Ema
 from facemill.train.objectives import Objective
+from facemill.train.step import BatchSource, Losses, NotFiniteError, Stepper
+from facemill.train.termination import termination
+
+__all__ = ["BatchSource", "Outcome", "Plan", "State", "StopReason", "fit"]
 
 
-class NotFiniteError(FacemillError):
-    """A loss or gradient is NaN or infinite; nothing was updated."""
+VERSION = 2
+"""Of checkpoints; raised when what they hold changes."""
 
 
 class StopReason(StrEnum):
     STEPS = "steps"
     DEADLINE = "deadline"
+    PLATEAU = "plateau"
     SIGNAL = "signal"
 
 
@@ -51,18 +54,18 @@ class Plan:
     steps: int
     learning_rate: float
     deadline_s: float | None = None  # of training, over all runs that made it
-    betas: tuple[float, float] = (0.9, 0.999)  # of Adam; S13 has 0.5 for its rate of 5e-5
+    plateau: int | None = None  # stops after so many evaluations in a row without a better value
     warmup_steps: int = 50
-    final_rate: float = 0.02  # of the learning rate, where the cosine ends
+    final_rate: float = 0.02  # of the learning rate, where the cosine ends; 1 keeps it constant
+    ema_decay: float | None = None  # of averaged weights; None for no average
+    micro_batch: int | None = None  # faces of each identity that go through the net together; None for all
+    clip_norm: float | None = None  # longest gradient; longer ones are scaled down to it
+    rollbacks: int = 3  # how often a loss that is not finite sends the run back, each time with half the rate
+    keep_checkpoints: int = 2
+    seed: int = 0  # of what the objective draws itself
     save_every: int = 250
     evaluate_every: int = 250
     log_every: int = 25
-    clip_norm: float | None = None  # longest gradient; longer ones are scaled down to it
-    recoveries: int = 0  # how often a loss that is not finite leads back to the last checkpoint, at half the rate
-
-    def optimizer(self, parameters: Sequence[nn.Parameter], fused: bool) -> torch.optim.Optimizer:
-        """A fresh optimizer of one turn's parameters."""
-        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=self.betas, fused=fused)
 
     def rate(self, step: int) -> float:
         """Learning rate of the step after `step` finished ones: linear warm-up, then half a cosine."""
@@ -80,7 +83,9 @@ class State:
     evaluated: int = -1  # step of the last evaluation
     sums: dict[str, float] = field(default_factory=dict)  # losses since the last log line
     count: int = 0  # steps in `sums`
-    recoveries: int = 0  # how often the run went back; each halves the rate for good
+    best: float | None = None  # value of the best evaluation
+    stale: int = 0  # evaluations since then
+    rollbacks: int = 0  # each halved the learning rate
 
 
 @dataclass(frozen=True)
@@ -91,22 +96,11 @@ class Outcome:
     step: int
     seconds: float  # of training, over all runs
     resumed_from: int
+    waited_share: float = 0.0  # of this run's seconds, spent in waiting for faces
+    rollbacks: int = 0
 
 
-class BatchSource(Protocol):
-    """What `fit` draws from; `facemill.train.data.Feed` is one."""
-
-    generator: torch.Generator
-    place: Any
-
-    def draw(self) -> Any:
-        """The next batch, as the objective takes it."""
-
-    def describe(self) -> str:
-        """Which rows the last batch held."""
-
-
-Evaluate = Callable[[int], None]
+Evaluate = Callable[[int], float | None]
 Log = Callable[[int, Mapping[str, float]], None]
 
 
@@ -119,8 +113,13 @@ def fit(
     *,
     evaluate: Evaluate = lambda step: None,
     log: Log = lambda step, losses: None,
+    rolled_back: Callable[[int], None] = lambda step: None,
+    say: Callable[[str], None] = print,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
-    """Trains until the steps are done, the deadline is over or the process is told to end; goes on after a kill.
+    """Trains until the steps are done, time is over, nothing gets better or it is told to end; goes on after a kill.
+
+    At the end (but for a signal) the module has its averaged weights, if the plan asks for an average.
 
     Args:
         objective: already on `settings.device`.
@@ -128,135 +127,179 @@ def fit(
         plan: how long and how fast.
         folder: of the checkpoints; one training run only.
         settings: precision and memory layout, see `facemill.train.device`.
-        evaluate: called every `plan.evaluate_every` steps and at the end, after which the state is saved.
+        evaluate: called every `plan.evaluate_every` steps and at the end, after which the state is saved; with the
+            averaged weights in place. It may return a value that is to fall, which is what a plateau is seen by.
         log: called every `plan.log_every` steps with the mean of each loss since the last call.
+        rolled_back: called with the step that a run was sent back to.
+        say: is told what a person should know: memory was short, a checkpoint is damaged, a loss was not finite.
+        ranks: this process among others; only the first evaluates, logs, saves and speaks.
 
     Raises:
-        FacemillError: a loss or gradient that is not finite (nothing was updated) once `plan.recoveries` are used up, a
-            checkpoint of another model.
+        FacemillError: a loss or gradient that is not finite again and again, a checkpoint of another model.
     """
-    optimizers = {
-        turn: plan.optimizer(objective.parameters(turn), settings.fused_optimizer) for turn in objective.turns
-    }
-    state = _load(folder, objective, optimizers, feed, settings)
-    resumed_from = state.step
-    saved, start = resumed_from, time.monotonic() - state.seconds
-    if plan.recoveries and not resumed_from:
-        _save(folder, objective, optimizers, feed, state)  # where to go back to before the first regular one
-    with _termination() as told:
+    run = _Run(objective, feed, plan, folder, settings, ranks, say if ranks.first else lambda line: None)
+    with termination() as told, settings.applied():
+        state = run.load()
+        resumed_from = saved = state.step
+        start, begun = time.monotonic() - state.seconds, time.monotonic()
+        run.save_first(state)
         while True:
-            state.seconds = time.monotonic() - start
-            reason = _stop_reason(state, plan, told)
-            if state.evaluated != state.step and (
-                reason not in (None, StopReason.SIGNAL) or _due(state.step, plan.evaluate_every)
-            ):
-                evaluate(state.step)
-                state.evaluated = state.step
-            if state.step != saved and (reason or _due(state.step, plan.save_every)):
-                _save(folder, objective, optimizers, feed, state)
-                saved = state.step
-            if reason:
-                return Outcome(reason, state.step, state.seconds, resumed_from)
-            rate = plan.rate(state.step) * 0.5**state.recoveries
             try:
-                losses = _train_step(objective, optimizers, feed, rate, plan.clip_norm, settings, state.step + 1)
+                state.seconds = time.monotonic() - start
+                reason = run.agreed(_stop_reason(state, plan, told), state)
+                if state.evaluated != state.step and (
+                    reason not in (None, StopReason.SIGNAL) or _due(state.step, plan.evaluate_every)
+                ):
+                    _note(state, run.evaluate(state.step, evaluate))
+                    reason = run.agreed(_stop_reason(state, plan, told), state)
+                if state.step != saved and (reason or _due(state.step, plan.save_every)):
+                    run.save(state)
+                    saved = state.step
+                if reason:
+                    run.finish(reason)
+                    share = getattr(feed, "waited_s", 0.0) / max(time.monotonic() - begun, 1e-9)
+                    return Outcome(reason, state.step, state.seconds, resumed_from, share, state.rollbacks)
+                run.step(state)
+                if _due(state.step, plan.log_every):
+                    if ranks.first:
+                        log(state.step, {name: total / state.count for name, total in state.sums.items()})
+                    state.sums, state.count = {}, 0
             except NotFiniteError as error:
-                if state.recoveries >= plan.recoveries:
-                    raise
-                used = state.recoveries + 1
-                state = _load(folder, objective, optimizers, feed, settings)
-                state.recoveries, saved = used, state.step
-                print(f"{error}; going on from step {state.step} at {0.5**used:g} of the rate", flush=True)
-                _save(folder, objective, optimizers, feed, state)
-                continue
-            state.step += 1
-            state.count += 1
-            state.sums = {name: state.sums.get(name, 0.0) + value for name, value in losses.items()}
-            if _due(state.step, plan.log_every):
-                log(state.step, {name: total / state.count for name, total in state.sums.items()})
-                state.sums, state.count = {}, 0
+                state = run.roll_back(state, error)
+                saved = state.step
+                if ranks.first:
+                    rolled_back(state.step)
 
 
-def _train_step(
-    objective: Objective,
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    feed: BatchSource,
-    rate: float,
-    clip_norm: float | None,
-    settings: DeviceSettings,
-    step: int,
-) -> dict[str, float]:
-    """One update of every turn, each on a batch of its own; the losses as numbers."""
-    objective.module.train()
-    numbers: dict[str, float] = {}
-    for turn, optimizer in optimizers.items():
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = feed.draw()
-        with settings.autocast():
-            losses = objective.losses(turn, batch)
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        _guard(losses, optimizer, clip_norm, step, feed)
-        optimizer.step()
-        numbers |= {name: float(loss.detach()) for name, loss in losses.items()}
-    return numbers
+class _Run:
+    """What `fit` holds together: steps, averages, files, and the agreement of several processes."""
 
+    def __init__(
+        self,
+        objective: Objective,
+        feed: BatchSource,
+        plan: Plan,
+        folder: Path,
+        settings: DeviceSettings,
+        ranks: Ranks,
+        say: Callable[[str], None],
+    ) -> None:
+        self._objective, self._feed, self._plan, self._folder = objective, feed, plan, folder
+        self._settings, self._ranks, self._say = settings, ranks, say
+        self._stepper = Stepper(
+            objective,
+            objective.published.optimizer,
+            settings,
+            ranks,
+            micro_batch=plan.micro_batch,
+            clip_norm=plan.clip_norm,
+            seed=plan.seed,
+            say=say,
+        )
+        self._ema = Ema(objective.module, plan.ema_decay) if plan.ema_decay is not None else None
+        self._pending: deque[list[Losses]] = deque()
+        if settings.compile:
+            compile_parts(objective.module)
 
-def _guard(
-    losses: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    clip_norm: float | None,
-    step: int,
-    feed: BatchSource,
-) -> None:
-    """Stops before the update when a loss or gradient is not finite, else clips. One wait for the device in a step."""
-    moving = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in moving if p.grad is not None])
-    if clip_norm is not None:
-        torch.nn.utils.clip_grads_with_norm_(moving, clip_norm, norm)
-    if math.isfinite(float(norm.detach() + torch.stack(list(losses.values())).detach().sum())):
-        return
-    shown = ", ".join(f"{name} = {float(loss.detach()):.4g}" for name, loss in losses.items())
-    raise NotFiniteError(
-        f"step {step}: {shown}, gradient norm {float(norm):.4g}: not finite, so nothing was updated. Lower the "
-        f"learning rate, or look at what the step saw: {feed.describe()}"
-    )
+    def step(self, state: State) -> None:
+        """One update of every turn, each on a batch of its own; counts the losses that have arrived.
 
+        Raises:
+            NotFiniteError: a loss of this step, or of one shortly before it.
+        """
+        objective, plan = self._objective, self._plan
+        objective.module.train()
+        jumped = objective.begin_step(state.step, plan.steps)
+        if jumped and self._ema:
+            self._ema.reset()
+        losses = []
+        for turn in objective.turns:
+            factor = objective.rate(turn, state.step, plan.steps) * objective.published.rate_factors.get(turn, 1.0)
+            rate = plan.rate(state.step) * factor * 0.5**state.rollbacks
+            losses.append(self._stepper.turn(turn, self._feed, rate, state.step + 1))
+        if self._ema:
+            self._ema.update()
+        self._pending.append(losses)
+        state.step += 1
+        state.count += 1
+        boundary = any(
+            _due(state.step, every) for every in (plan.log_every, plan.save_every, plan.evaluate_every, plan.steps)
+        )
+        self._resolve(state, 0 if boundary else self._settings.guard_lag)
 
-def _save(
-    folder: Path,
-    objective: Objective,
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    feed: BatchSource,
-    state: State,
-) -> None:
-    tensors = {f"weights/{name}": tensor for name, tensor in objective.module.state_dict().items()}
-    for turn, optimizer in optimizers.items():
-        tensors |= optimizer_tensors(optimizer, f"optimizer/{turn}")
-    tensors |= {"random/feed": feed.generator.get_state(), "random/cpu": torch.get_rng_state()}
-    save_checkpoint(folder, state.step, Checkpoint(tensors, {"state": asdict(state), "place": feed.place}))
+    def _resolve(self, state: State, lag: int) -> None:
+        while len(self._pending) > lag:
+            for losses in self._pending.popleft():
+                for name, value in losses.resolve().items():
+                    state.sums[name] = state.sums.get(name, 0.0) + value
 
+    def evaluate(self, step: int, evaluate: Evaluate) -> float | None:
+        """The caller's value, with the averaged weights in place."""
+        with self._ema.applied() if self._ema else nullcontext():
+            return self._ranks.on_first(lambda: evaluate(step), self._settings.device)
 
-def _load(
-    folder: Path,
-    objective: Objective,
-    optimizers: Mapping[str, torch.optim.Optimizer],
-    feed: BatchSource,
-    settings: DeviceSettings,
-) -> State:
-    """Puts everything back as it was; a fresh state where there is no checkpoint."""
-    checkpoint = load_checkpoint(folder, settings.device)
-    if checkpoint is None:
-        return State()
-    load_weights(objective.module, checkpoint.tensors, "weights", folder)
-    for turn, optimizer in optimizers.items():
-        optimizer.state.clear()
-        restore_optimizer(optimizer, f"optimizer/{turn}", checkpoint.tensors)
-    feed.generator.set_state(checkpoint.tensors["random/feed"].cpu())
-    torch.set_rng_state(checkpoint.tensors["random/cpu"].cpu())
-    feed.place = checkpoint.values["place"]
-    return State(**checkpoint.values["state"])
+    def agreed(self, reason: StopReason | None, state: State) -> StopReason | None:
+        """The same answer in all processes: the last in the order of `StopReason` wins. Before an end, all losses of
+        `state` are looked at. Raises NotFiniteError."""
+        order = [None, *StopReason]
+        answer: StopReason | None = order[self._ranks.largest(order.index(reason), self._settings.device)]
+        if answer:
+            self._resolve(state, 0)
+        return answer
+
+    def finish(self, reason: StopReason) -> None:
+        """Leaves the averaged weights in the module, unless the run is to go on."""
+        if self._ema and reason is not StopReason.SIGNAL:
+            self._ema.adopt()
+
+    def roll_back(self, state: State, error: NotFiniteError) -> State:
+        """The last checkpoint, to go on with half the rate. Raises FacemillError when that was tried too often."""
+        if state.rollbacks >= self._plan.rollbacks:
+            tried = f" (after {state.rollbacks} returns, each with half the rate)" if state.rollbacks else ""
+            raise FacemillError(f"{error}{tried}") from error
+        self._pending.clear()
+        old = self.load()
+        old.rollbacks, old.seconds = state.rollbacks + 1, state.seconds
+        self._say(f"{error}. Back to step {old.step}, return {old.rollbacks} of {self._plan.rollbacks}, half the rate")
+        return old
+
+    def save_first(self, state: State) -> None:
+        """A checkpoint at step 0, so that there always is one to go back to. All processes have loaded before it."""
+        fresh = self._ranks.largest(int(not any(self._folder.glob("step-*"))), self._settings.device)
+        if fresh and self._plan.rollbacks:
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """The first process writes; the others wait, so that all can go back to it."""
+        self._ranks.on_first(lambda: self._write(state), self._settings.device)
+
+    def _write(self, state: State) -> None:
+        tensors = {f"weights/{name}": tensor for name, tensor in self._objective.module.state_dict().items()}
+        for turn, optimizer in self._stepper.optimizers.items():
+            tensors |= optimizer_tensors(optimizer, f"optimizer/{turn}")
+        if self._ema:
+            tensors |= self._ema.tensors("ema")
+        values = {"version": VERSION, "state": asdict(state), "place": self._feed.place}
+        save_checkpoint(self._folder, state.step, Checkpoint(tensors, values), self._plan.keep_checkpoints)
+
+    def load(self) -> State:
+        """Puts everything back as it was; a fresh state where there is no checkpoint."""
+        checkpoint = load_checkpoint(self._folder, self._settings.device, self._say)
+        if checkpoint is None:
+            return State()
+        if (found := checkpoint.values.get("version")) != VERSION:
+            raise FacemillError(
+                f"the checkpoints in {self._folder} are of version {found}, this facemill writes version {VERSION}: "
+                "delete the folder to start afresh, or go on with the facemill that wrote them"
+            )
+        load_weights(self._objective.module, checkpoint.tensors, "weights", self._folder)
+        for turn, optimizer in self._stepper.optimizers.items():
+            optimizer.state.clear()
+            restore_optimizer(optimizer, f"optimizer/{turn}", checkpoint.tensors)
+        if self._ema:
+            self._ema.restore("ema", checkpoint.tensors)
+        self._feed.place = checkpoint.values["place"]
+        return State(**checkpoint.values["state"])
 
 
 def _stop_reason(state: State, plan: Plan, told: list[int]) -> StopReason | None:
@@ -266,34 +309,21 @@ def _stop_reason(state: State, plan: Plan, told: list[int]) -> StopReason | None
         return StopReason.SIGNAL
     if plan.deadline_s is not None and state.seconds >= plan.deadline_s:
         return StopReason.DEADLINE
+    if plan.plateau is not None and state.stale >= plan.plateau:
+        return StopReason.PLATEAU
     return None
+
+
+def _note(state: State, value: float | None) -> None:
+    """Remembers an evaluation: a value that is not finite is no better than any."""
+    state.evaluated = state.step
+    if value is None:
+        return
+    if math.isfinite(value) and (state.best is None or value < state.best):
+        state.best, state.stale = value, 0
+    else:
+        state.stale += 1
 
 
 def _due(step: int, every: int) -> bool:
     return step > 0 and step % every == 0
-
-
-@contextmanager
-def _termination() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them, so that the step is finished and saved.
-
-    A second signal is not held back any more. Outside the main thread, where handlers cannot be set, nothing is caught.
-    """
-    told: list[int] = []
-    previous: dict[signal.Signals, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        told.append(number)
-        for each, handler in previous.items():
-            signal.signal(each, handler)
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
-    except ValueError:
-        previous.clear()
-    try:
-        yield told
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,4 +1,8 @@
-"""Losses on pictures, as pure functions of tensors N×C×H×W in 0…1; every one returns a scalar."""
+"""Losses on pictures, as pure functions of tensors N×C×H×W in 0…1; every one returns a scalar.
+
+Each is the mean over faces of what a face has by itself, weighted or not: the mean over micro-batches, or over several
+processes, is that of the whole batch.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ def reconstruction(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def mae(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean absolute error; with `weight` (N, 1, H, W) the mean is a weighted one."""
+    """Mean absolute error; with `weight` (N, 1, H, W) the mean over a face's pixels is a weighted one."""
     difference = (output - target).abs().mean(dim=1, keepdim=True)
-    return difference.mean() if weight is None else (difference * weight).sum() / weight.sum()
+    return difference.mean() if weight is None else _weighted(difference, weight)
 
 
 def dssim(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -27,8 +31,13 @@ def dssim(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tenso
     difference = (1 - ssim_map(output, target)).mean(dim=1, keepdim=True) / 2
     if weight is None:
         return difference.mean()
-    inner = weight[:, :, margin:-margin, margin:-margin]
-    return (difference * inner).sum() / inner.sum()
+    return _weighted(difference, weight[:, :, margin:-margin, margin:-margin])
+
+
+def psnr(output: Tensor, target: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each face in dB, averaged; equal pictures count as 80 dB."""
+    error = (output.float() - target.float()).square().mean(dim=(1, 2, 3))
+    return -10 * error.clamp_min(1e-8).log10().mean()
 
 
 def ssim_map(output: Tensor, target: Tensor) -> Tensor:
@@ -41,6 +50,11 @@ def ssim_map(output: Tensor, target: Tensor) -> Tensor:
     variances = square_x - mean_x**2 + square_y - mean_y**2
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
     return luminance * (2 * covariance + _C2) / (variances + _C2)
+
+
+def _weighted(difference: Tensor, weight: Tensor) -> Tensor:
+    """Mean over faces of each face's weighted mean. A face whose weights are all 0 counts as 0."""
+    return ((difference * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp_min(1e-6)).mean()
 
 
 def _blur(pictures: Tensor) -> Tensor:

@@ -31,18 +31,18 @@ def preview_grid(model: SwapModel, sets: Mapping[str, FaceSet], rows: int = 6) -
 
     Args:
         model: in any mode; it is left in the mode it was in.
-        sets: faces of each identity, on the model's device.
+        sets: faces of each identity, on the host or on the model's device.
         rows: faces of each identity, evenly spaced over the set.
 
     Returns:
         RGB uint8, (22 + rows·128) × (columns·128) × 3.
     """
     columns: dict[str, Tensor] = {}
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters(), torch.empty(0)).device
     model.eval()
     with torch.inference_mode():
         for identity, faces in sets.items():
-            views = _spread(faces, rows).view(model.input_px)
+            views = spread(faces, rows).to(device).view(model.input_px)
             columns[identity] = views
             for other in (identity, *(name for name in sets if name != identity)):
                 columns[f"{identity} > {other}"] = model(views, other)
@@ -55,12 +55,9 @@ def write_preview(path: Path, grid: RGB) -> None:
     write_bytes(path, encode_png(grid) if path.suffix == ".png" else encode_jpeg(grid, quality=92))
 
 
-def _spread(faces: FaceSet, count: int) -> FaceSet:
+def spread(faces: FaceSet, count: int) -> FaceSet:
     """`count` faces evenly spaced; a smaller set repeats its faces."""
-    at = torch.linspace(0, len(faces) - 1, count).round().long()
-    rows = at.to(faces.faces.device)
-    ids = tuple(faces.face_ids[i] for i in at.tolist())
-    return FaceSet(faces.identity, ids, faces.faces[rows], faces.weights[rows], faces.field)
+    return faces.take(torch.linspace(0, len(faces) - 1, count).round().long())
 
 
 def _strip(tiles: Tensor) -> RGB:

@@ -92,8 +92,18 @@ def test_it_leaves_a_model_with_references_and_curves_and_previews(trained: Path
     assert lines[0] == "step\tanna"
     assert [line.split("\t")[0] for line in lines[1:]] == ["25", "50"]
     assert (curves / "val_loss" / "mae" / "bert.tsv").exists()
+    assert (curves / "val_psnr" / "bert.tsv").exists()
+    assert (curves / "val_identity_distance" / "anna-as-bert.tsv").exists()
     previews = sorted(path.name for path in (trained / "data" / "train" / "previews").iterdir())
     assert previews == ["step-000030.jpg", "step-000060.jpg"]
+
+
+def test_a_card_says_what_the_model_is_and_on_what_ground(trained: Path) -> None:
+    card = (trained / "data" / "model" / "MODEL_CARD.md").read_text()
+    assert "| anna | own | drawn by this test | 3 | 1 |" in card
+    assert folder_sha256(trained / "data" / "dataset") in card
+    assert "3,258,982 parameters" in card
+    assert "| identity_distance/anna-as-bert |" in card
 
 
 def test_its_metrics_reconcile(trained: Path) -> None:
@@ -119,6 +129,48 @@ def test_terminated_and_run_again_it_ends_with_the_same_bytes(trained: Path, tmp
     assert published(root) == published(trained)
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 4, "bert": 3})
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["train"] |= {"processes": 2, "steps": 6, "preview_every": 3, "save_every": 3}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    output, _ = stage(root).communicate(timeout=300)
+    assert load_model(root / "data" / "model")[1]["steps"] == 6, output
+    previews = sorted(path.name for path in (root / "data" / "train" / "previews").iterdir())
+    assert previews == ["step-000003.jpg", "step-000006.jpg"]
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_told_to_end_save_and_go_on(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 4, "bert": 3})
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["train"] |= {"processes": 2, "measured_faces": 0}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    first = stage(root)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "train: 25/" in line:
+            break
+    first.terminate()
+    rest, _ = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert "the same command goes on" in rest
+    output, _ = stage(root).communicate(timeout=300)
+    assert "goes on after step" in output
+    assert load_model(root / "data" / "model")[1]["steps"] == STEPS
+
+
+@pytest.mark.slow
+def test_what_one_of_two_processes_cannot_do_is_said_once(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 4, "bert": 2})
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["train"] |= {"processes": 2}
+    with pytest.raises(FacemillError, match="'bert' has 1 accepted training face"):
+        (root / "params.yaml").write_text(yaml.safe_dump(params))
+        train.run(parse_params(params), root)
+
+
 def test_a_finished_training_is_published_again_without_a_step(trained: Path) -> None:
     before = published(trained)
     output, _ = stage(trained).communicate(timeout=120)
@@ -132,6 +184,7 @@ def test_a_finished_training_is_published_again_without_a_step(trained: Path) ->
         ({"anna": 4}, r"needs two identities with accepted faces, the dataset has 1 \(anna\)"),
         ({}, r"has 0 \(none\)"),
         ({"anna": 4, "bert": 2}, "'bert' has 1 accepted training face"),
+        ({"anna": 4, "bert": 1}, "'bert' has 0 accepted training face"),
         ({"anna": 4, "carl": 4}, "holds carl, whose rights params.yaml does not state"),
     ],
 )

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import cv2
@@ -34,6 +35,8 @@ _SILENCE_S = 300.0
 """Longest wait for a batch of the workers."""
 _OTHERS = 8
 """Pictures that are tried in place of an unreadable one."""
+_REMEMBERED = 4
+"""Batches whose names are kept: on a GPU a step is judged one later."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ class DetectionBatch:
     pictures: Tensor  # (N, 3, P, P) uint8 RGB
     targets: tuple[Tensor, ...]  # of each picture (G, 4) float32 xyxy in pixels
     names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self, rows: slice) -> DetectionBatch:
+        """Some of the pictures."""
+        return DetectionBatch(self.pictures[rows], self.targets[rows], self.names[rows])
 
 
 class DetectionFeed:
@@ -82,9 +92,8 @@ class DetectionFeed:
         self._device = device or torch.device("cpu")
         self._drawn = 0  # pictures
         self._batches: Iterator[list[_Made]] | None = None
-        self._last: tuple[str, ...] = ()
+        self._recent: dict[int, tuple[str, ...]] = {}
         self.unreadable: dict[str, str] = {}
-        self.generator = torch.Generator().manual_seed(seed)  # nothing is drawn from it; checkpoints keep one
 
     def draw(self) -> DetectionBatch:
         """The next batch, on the feed's device.
@@ -102,16 +111,17 @@ class DetectionFeed:
                 "to see why"
             ) from error
         self._drawn += self._batch
-        self._last = tuple(each.name for each in made)
+        names = tuple(each.name for each in made)
+        self._recent = dict([*self._recent.items(), (self._drawn, names)][-_REMEMBERED:])
         for each in made:
             self.unreadable |= each.unreadable
         stacked = torch.from_numpy(np.stack([each.sample.picture for each in made])).permute(0, 3, 1, 2)
         targets = tuple(torch.from_numpy(each.sample.boxes_xyxy).to(self._device) for each in made)
-        return DetectionBatch(stacked.to(self._device), targets, self._last)
+        return DetectionBatch(stacked.to(self._device), targets, names)
 
-    def describe(self) -> str:
-        """The files of the last batch, for the message of a failed step."""
-        return ", ".join(self._last)
+    def describe(self, place: int) -> str:
+        """The files of the batch after which `place` was that, for the message of a failed step."""
+        return ", ".join(self._recent.get(place, ()))
 
     def close(self) -> None:
         """Ends the workers."""
@@ -190,10 +200,9 @@ class _Keys:
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = Order(self._pictures, self._seed)
-        order.drawn = self._drawn
-        while True:
-            epochs = [at // self._pictures for at in range(order.drawn, order.drawn + self._batch)]
-            yield list(zip(epochs, order.take(self._batch).tolist(), strict=True))
+        for first in count(self._drawn, self._batch):
+            epochs = [at // self._pictures for at in range(first, first + self._batch)]
+            yield list(zip(epochs, order.take(first, self._batch).tolist(), strict=True))
 
 
 def _inside(entry: Annotated, picture: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -6,9 +6,8 @@ momentum 0.9, weight decay 5e-4, batch 16, rate 1e-3 for 40,000 steps and a tent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from facemill.nets.dsfd import Dsfd, L2Norm
 from facemill.train.detection.data import DetectionBatch
 from facemill.train.detection.losses import BETA, LAMBDA, progressive_anchor_loss
 from facemill.train.engine import Plan
+from facemill.train.objectives import ObjectiveBase, OptimizerSettings, Published
 
 Schedule = tuple[tuple[float, float], ...]
 PAPER_SCHEDULE: Schedule = ((0, 1.0), (40 / 60, 0.1), (50 / 60, 0.01))
@@ -39,11 +39,6 @@ class DetectionPlan(Plan):
     """A rate that falls in steps, after a linear warm-up."""
 
     schedule: Schedule = PAPER_SCHEDULE
-    kind: Literal["sgd", "adamw"] = "sgd"
-    """The paper's, from pretrained weights; or AdamW, which brings a net without normalisation layers off the ground in
-    hundreds of steps where SGD takes thousands."""
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
 
     def rate(self, step: int) -> float:
         """Learning rate of the step after `step` finished ones."""
@@ -51,31 +46,28 @@ class DetectionPlan(Plan):
         factors = [factor for share, factor in self.schedule if step >= share * self.steps]
         return self.learning_rate * warm * (factors[-1] if factors else 1.0)
 
-    def optimizer(self, parameters: Sequence[nn.Parameter], fused: bool) -> torch.optim.Optimizer:
-        if self.kind == "adamw":
-            return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
-        return torch.optim.SGD(
-            parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused
-        )
+
+PAPER_OPTIMIZER = OptimizerSettings(kind="sgd", momentum=0.9, weight_decay=5e-4)
+"""For pretrained weights. From nothing AdamW brings a net without normalisation layers off the ground in hundreds of
+steps where SGD takes thousands."""
 
 
-class DetectionObjective:
+class DetectionObjective(ObjectiveBase):
     """One turn; the four parts of the progressive anchor loss, with their weights."""
 
     turns = ("detector",)
 
-    def __init__(self, model: Dsfd, *, from_scratch: bool = False) -> None:
+    def __init__(
+        self, model: Dsfd, optimizer: OptimizerSettings = PAPER_OPTIMIZER, *, from_scratch: bool = False
+    ) -> None:
         """from_scratch: the first layer has weights of `level_weights` and learns at the pace of the others."""
-        self.module: nn.Module = model
+        super().__init__(model)
+        self.published = Published(optimizer=optimizer)
         self._model = model
         if from_scratch:
             first = model.backbone[0].weight
             assert isinstance(first, Tensor)
             first.register_hook(lambda gradient: gradient / _INPUT_DEVIATION**2)  # type: ignore[no-untyped-call]
-
-    def parameters(self, turn: str) -> list[nn.Parameter]:
-        """All weights."""
-        return list(self._model.parameters())
 
     def losses(self, turn: str, batch: DetectionBatch) -> dict[str, Tensor]:
         """Confidence and location of both shots; the loss itself runs in float32 in any precision of the net."""

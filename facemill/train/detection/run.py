@@ -38,6 +38,7 @@ from facemill.train.detection.engine import (
 )
 from facemill.train.device import choose_device, settings_for
 from facemill.train.engine import Outcome, StopReason, fit
+from facemill.train.objectives import OptimizerSettings
 
 CURVE_THRESHOLD = 0.01
 """Smallest probability of a detection in a precision-recall curve, as evaluations of the field have it."""
@@ -145,7 +146,9 @@ def train_detector(folder: Path, output: Path, recipe: Recipe, tell: Callable[[s
     if not curve.has("ap"):
         on_evaluate(0)
     try:
-        objective = DetectionObjective(model, from_scratch=from_scratch)
+        kind: Literal["adam", "sgd"] = "sgd" if recipe.optimizer == "sgd" else "adam"
+        optimizer = OptimizerSettings(kind=kind, weight_decay=recipe.weight_decay)
+        objective = DetectionObjective(model, optimizer, from_scratch=from_scratch)
         outcome = fit(objective, feed, plan, checkpoints, settings, evaluate=on_evaluate, log=on_log)
     finally:
         feed.close()
@@ -214,14 +217,12 @@ def _claim(output: Path, recipe: Recipe) -> None:
 def _plan(recipe: Recipe) -> DetectionPlan:
     return DetectionPlan(
         steps=recipe.steps,
-        kind=recipe.optimizer,
         learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
         deadline_s=recipe.deadline_s,
         warmup_steps=recipe.warmup_steps,
         schedule=recipe.schedule,
         clip_norm=recipe.clip_norm,
-        recoveries=recipe.recoveries,
+        rollbacks=recipe.recoveries,
         save_every=recipe.save_every,
         evaluate_every=recipe.evaluate_every,
         log_every=recipe.log_every,

@@ -2,31 +2,65 @@
 
 An objective says whose turn it is, which parameters move in that turn, and what the losses of a batch are; the engine
 owns the loop, the optimizers, the guard against NaN and the checkpoints. The autoencoder has one turn; a GAN is an
-objective with two (`("discriminator", "generator")`), which share a batch source and nothing else.
+objective with two (`("discriminator", "generator")`), which draw a batch each and share nothing else.
 
 An objective is one module of this package whose file name is the model's name; it registers its builder with
-``@register(name)``.
+``@register(name)``: a function of the model and of keyword options, those of `train.options` in ``params.yaml``.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
+from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 from facemill.registry import Registry
 from facemill.train.augment import Batch
+from facemill.train.data import FaceSet
 
-__all__ = ["Objective", "build_objective", "register"]
+__all__ = [
+    "Batches",
+    "Objective",
+    "ObjectiveBase",
+    "OptimizerSettings",
+    "Published",
+    "build_objective",
+    "register",
+]
 
 Batches = Mapping[str, Batch]
-"""One batch for each identity."""
+"""One batch for each identity, all with as many faces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Of Adam, which is AdamW with a weight decay above 0, or of stochastic gradient descent."""
+
+    kind: Literal["adam", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """How a model wants to be trained: what `auto` in ``params.yaml`` stands for."""
+
+    learning_rate: float = 5e-4
+    optimizer: OptimizerSettings = OptimizerSettings()
+    rate_factors: Mapping[str, float] = field(default_factory=dict)  # on the learning rate, by turn; 1 where not named
+    warmup_steps: int = 50
+    final_rate: float = 0.02  # of the learning rate, where the cosine ends; 1 for a constant one
+    ema_decay: float | None = None  # of the averaged weights; None for no average
 
 
 class Objective(Protocol):
-    """What the engine needs to know of a model and its losses."""
+    """What the engine needs to know of a model and its losses. `ObjectiveBase` has the plain answers."""
 
     module: nn.Module
     """Everything with weights that a checkpoint has to keep, helpers such as discriminators included."""
@@ -35,26 +69,87 @@ class Objective(Protocol):
     def turns(self) -> Sequence[str]:
         """Names of the turns of one step, in their order."""
 
+    @property
+    def published(self) -> Published:
+        """How the model wants to be trained."""
+
+    def prepare(self, sets: Mapping[str, FaceSet]) -> None:
+        """Called once before training, with all training faces by identity, wherever they lie: on host or device."""
+
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """What moves in that turn; every turn has an optimizer of its own."""
+
+    def begin_step(self, step: int, total: int) -> bool | None:
+        """Called before each step with the number of finished ones and of all: events of a schedule live here.
+
+        Weights of losses must be a pure function of (step, total); what happens once (decoders change places) is
+        remembered in a buffer of `module`, so that a checkpoint holds it. True says that parameters were changed
+        here, so that averages of them start afresh.
+        """
+
+    def rate(self, turn: str, step: int, total: int) -> float:
+        """Factor on the learning rate of that turn, on top of warm-up and cosine; a pure function."""
 
     def losses(self, turn: str, batch: Any) -> dict[str, Tensor]:
         """Named scalar losses, weights included: their sum is what the turn lessens. Names are unique over turns.
 
-        batch: what the feed draws; `Batches` where faces are swapped.
+        batch: what the feed draws, or a micro-batch of it; `Batches` where faces are swapped.
+
+        A loss is a mean over faces of something that each face has alone, where that can be: then the mean over
+        micro-batches, or over processes, is the loss of the whole batch.
         """
 
 
-def build_objective(name: str, model: SwapModel) -> Objective:
+class ObjectiveBase:
+    """The plain answers, for an objective without a schedule: a subclass adds `turns`, `parameters` and `losses`."""
+
+    turns: Sequence[str]
+    published: Published = Published()
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def prepare(self, sets: Mapping[str, FaceSet]) -> None:
+        """Nothing to prepare."""
+
+    def parameters(self, turn: str) -> list[nn.Parameter]:
+        """Everything."""
+        return list(self.module.parameters())
+
+    def begin_step(self, step: int, total: int) -> bool | None:
+        """Every step is like the others."""
+        return None
+
+    def rate(self, turn: str, step: int, total: int) -> float:
+        """No factor."""
+        return 1.0
+
+    def losses(self, turn: str, batch: Any) -> dict[str, Tensor]:
+        """See `Objective.losses`."""
+        raise NotImplementedError
+
+
+def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
     """The objective of the model of that name.
 
+    Args:
+        name: of the model.
+        model: what it trains, anywhere.
+        options: those of its builder; the defaults are the published ones.
+
     Raises:
-        FacemillError: there is none; the message names those that there are.
+        FacemillError: no such objective or option; the message names those that there are.
     """
-    return _OBJECTIVES[name](model)
+    builder = _OBJECTIVES[name]
+    known = [parameter for at, parameter in enumerate(inspect.signature(builder).parameters) if at]
+    if unknown := sorted(set(options) - set(known)):
+        raise FacemillError(
+            f"train.options: {name} has no option {', '.join(unknown)}; there are {', '.join(known) or 'none'}"
+        )
+    return builder(model, **options)
 
 
-Builder = Callable[[SwapModel], Objective]
+Builder = Callable[..., Objective]
 
 _OBJECTIVES: Registry[Builder] = Registry("training objective for model", __name__)
 register = _OBJECTIVES.register

@@ -7,29 +7,25 @@ identity's decoder only.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 from facemill.nets.autoencoder import Autoencoder
 from facemill.train.losses import reconstruction
-from facemill.train.objectives import Batches, register
+from facemill.train.objectives import Batches, ObjectiveBase, register
 
 TURN = "autoencoder"
 
 
-class AutoencoderObjective:
+class AutoencoderObjective(ObjectiveBase):
     """One turn, one loss for each identity, named `reconstruction/IDENTITY`."""
 
     turns = (TURN,)
 
     def __init__(self, model: Autoencoder) -> None:
-        self.module: nn.Module = model
+        super().__init__(model)
         self._model = model
-
-    def parameters(self, turn: str) -> list[nn.Parameter]:
-        """Encoder and all decoders."""
-        return list(self._model.parameters())
 
     def losses(self, turn: str, batch: Batches) -> dict[str, Tensor]:
         """The weighted reconstruction loss of each identity in the batch."""

@@ -33,6 +33,15 @@ def test_classic_has_the_published_number_of_parameters() -> None:
     assert count(model) == 82_062_470
 
 
+def test_classic128_is_the_same_column_for_twice_the_side() -> None:
+    with torch.device("meta"):
+        model = Autoencoder(["anna", "bert"], PRESETS["classic128"])
+        assert model(torch.empty(2, 3, 128, 128), "bert").shape == (2, 3, 128, 128)
+    assert count(model.encoder) == 95_878_400
+    assert count(model.decoders["to_anna"]) == 6_271_203
+    assert count(model) == 108_420_806
+
+
 def test_small_is_at_least_twenty_times_lighter() -> None:
     with torch.device("meta"):
         model = Autoencoder(["anna", "bert"], PRESETS["small"])
@@ -147,5 +156,5 @@ def test_unknown_models_and_presets_name_the_known_ones() -> None:
     assert "autoencoder" in model_names()
     with pytest.raises(FacemillError, match="no model 'autoencodr'; there are autoencoder"):
         build_model("autoencodr", "small", ["a", "b"])
-    with pytest.raises(FacemillError, match="no preset 'big'; there are classic, small"):
+    with pytest.raises(FacemillError, match="no preset 'big'; there are classic, classic128, small"):
         build_model("autoencoder", "big", ["a", "b"])

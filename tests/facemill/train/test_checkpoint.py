@@ -134,15 +134,70 @@ def test_an_unknown_model_in_the_description_is_named(folder: Path) -> None:
         load_model(folder)
 
 
-def test_the_highest_step_is_the_checkpoint_and_older_ones_go(tmp_path: Path) -> None:
+def at_step(folder: Path, *steps: int) -> Path:
+    """A folder with a checkpoint of each step, whose only tensor holds the step."""
+    for step in steps:
+        save_checkpoint(folder, step, Checkpoint({"x": torch.tensor([float(step)])}, {"step": step}))
+    return folder
+
+
+def test_the_newest_checkpoint_is_the_one_and_the_one_before_is_kept(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, CPU) is None
-    for step in (9, 10):
-        save_checkpoint(tmp_path, step, Checkpoint({"x": torch.tensor([float(step)])}, {"step": step}))
+    at_step(tmp_path, 8, 9, 10)
     (tmp_path / ".tmp-1-step-00000011").mkdir()  # what a killed process leaves
     found = load_checkpoint(tmp_path, CPU)
     assert found is not None
     assert (found.tensors["x"].item(), found.values, saved_step(tmp_path)) == (10, {"step": 10}, 10)
-    assert not (tmp_path / "step-00000009").exists()
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000009", "step-00000010"]
+
+
+def spoil_by_cutting(tensors: Path) -> None:
+    tensors.write_bytes(tensors.read_bytes()[:-2])
+
+
+def spoil_by_pickling(tensors: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tensors)
+
+
+def spoil_the_state(tensors: Path) -> None:
+    (tensors.parent / "state.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (spoil_by_cutting, "tensors.safetensors is damaged"),
+        (spoil_by_pickling, "is a pickle under another name"),
+        (spoil_the_state, "state.json is not JSON"),
+        (Path.unlink, "tensors.safetensors is missing"),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_that_is_said(
+    tmp_path: Path, spoil: Any, says: str
+) -> None:
+    at_step(tmp_path, 9, 10)
+    spoil(tmp_path / "step-00000010" / "tensors.safetensors")
+    said: list[str] = []
+    found = load_checkpoint(tmp_path, CPU, said.append)
+    assert found is not None
+    assert (found.values, saved_step(tmp_path)) == ({"step": 9}, 9)
+    assert says in said[0]
+    assert said[0].endswith("goes on from step-00000009 instead")
+
+
+def test_where_all_checkpoints_are_damaged_the_newest_is_named(tmp_path: Path) -> None:
+    at_step(tmp_path, 9, 10)
+    for path in tmp_path.glob("step-*/tensors.safetensors"):
+        spoil_by_cutting(path)
+    with pytest.raises(FacemillError, match=r"step-00000010.*is damaged"):
+        load_checkpoint(tmp_path, CPU)
+
+
+def test_a_damaged_checkpoint_of_a_later_step_goes_with_the_next_save(tmp_path: Path) -> None:
+    at_step(tmp_path, 9, 20)
+    spoil_by_cutting(tmp_path / "step-00000020" / "tensors.safetensors")
+    at_step(tmp_path, 12)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000009", "step-00000012"]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -1,4 +1,4 @@
-"""A dataset table in memory: the right rows, the right part of each crop, and batches that can be drawn again."""
+"""A dataset table in memory: the right rows and the right part of each crop; batches that can be drawn again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toy_training import plain_set
 
 from facemill import tables
 from facemill.align import crop_points
@@ -16,7 +17,8 @@ from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 from facemill.schema import DATASET
 from facemill.train.augment import Augmentation
-from facemill.train.data import Feed, Order, View, face_weights, load_faces
+from facemill.train.data import FaceSet, Feed, Order
+from facemill.train.dataset import View, face_eyes, face_weights, load_faces
 
 VIEW = View(input_px=32, crop_coverage=1.6, train_coverage=1.0)
 Write = Callable[..., Path]
@@ -87,29 +89,94 @@ def test_a_row_that_cannot_be_used_is_named(write: Write, changed: dict[str, Any
         load_faces(write(("anna", changed)), "train", VIEW)
 
 
-def feed(folder: Path, seed: int = 0) -> Feed:
-    return Feed(load_faces(folder, "train", VIEW), 32, 3, Augmentation(), seed)
+def test_crops_of_two_sizes_are_refused(write: Write) -> None:
+    small = encode_png(np.zeros((120, 120, 3), np.uint8))
+    with pytest.raises(FacemillError, match="crops of anna differ in size"):
+        load_faces(write(("anna", {}), ("anna", {"crop": {"bytes": small, "path": None}})), "train", VIEW)
 
 
-def test_a_feed_put_back_to_a_place_draws_the_same_batches(write: Write) -> None:
-    folder = write(*[("anna", {})] * 5, *[("bert", {})] * 4)
-    first, second = feed(folder), feed(folder)
+def test_landmarks_and_eyes_lie_where_the_crop_shows_them(write: Write) -> None:
+    faces = load_faces(write(("anna", {})), "train", VIEW)["anna"]
+    width_px = faces.faces.shape[-1]
+    shown = crop_points(width_px, VIEW.train_coverage * faces.field)
+    assert np.abs(faces.landmarks[0].numpy() - shown).max() < 0.01
+    assert [round(x) for x in faces.landmarks[0, 36].tolist()] == [round(x) for x in shown[36]]
+    x, y = faces.landmarks[0, 36:42].mean(0).round().int().tolist()
+    assert faces.eyes[0, 0, y, x] == 255
+    assert faces.eyes[0, 0, -1].max() == faces.eyes[0, 0, :, 0].max() == 0
+
+
+def test_eye_masks_are_widened_and_soft() -> None:
+    points = crop_points(256, 1.6)
+    mask = face_eyes(points, 256)
+    left, top = points[36].round().astype(int)
+    assert mask[top, left - 2] == 255  # 6 px beyond the corner of the eye
+    assert 0 < mask[top, left - 7] < 255
+    assert mask[top, left - 12] == 0
+
+
+def drawn_sets() -> dict[str, FaceSet]:
+    """Five faces of anna, four of bert: noise, so that no two are alike."""
+    noise = torch.randint(0, 256, (9, 3, 40, 40), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return {"anna": plain_set("anna", noise[:5]), "bert": plain_set("bert", noise[5:])}
+
+
+def feed(share: tuple[int, int] = (0, 1), **options: Any) -> Feed:
+    return Feed(drawn_sets(), 32, 4, Augmentation(), seed=5, share=share, **options)
+
+
+def test_a_feed_put_back_to_a_place_draws_the_same_batches() -> None:
+    first, second = feed(), feed()
     for _ in range(3):
         first.draw()
-    second.place, state = first.place, first.generator.get_state()
-    second.generator.set_state(state)
+    second.place = first.place
     wanted, got = first.draw(), second.draw()
     assert list(wanted) == list(got) == ["anna", "bert"]
     assert all(torch.equal(wanted[who].warped, got[who].warped) for who in wanted)
-    assert first.describe() == second.describe()
-    assert first.place == {"anna": 12, "bert": 12}
+    assert first.describe(first.place) == second.describe(second.place)
+    assert first.place == 4
+
+
+def test_the_shares_of_two_processes_are_the_halves_of_the_whole_batch() -> None:
+    whole, (upper, lower) = feed().draw(), (feed(share=(at, 2)).draw() for at in (0, 1))
+    for who, batch in whole.items():
+        for name in ("warped", "target", "weight", "eyes", "landmarks"):
+            parts = torch.cat([getattr(upper[who], name), getattr(lower[who], name)])
+            assert torch.allclose(getattr(batch, name), parts, atol=1e-6), name
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
+    with pytest.raises(FacemillError, match=r"batch 4 cannot be shared by 3 processes"):
+        feed(share=(0, 3))
+
+
+def test_faces_gathered_ahead_in_threads_give_the_same_batches() -> None:
+    """`meta` stands for a device that the set does not fit on: what is gathered for it is compared before it goes."""
+    here, there = feed(), feed(device=torch.device("meta"))
+    for draw in range(5):
+        wanted, got = here._gather(draw), there._next()
+        there._drawn += 1
+        assert all(torch.equal(a, b) for a, b in zip(vars(wanted[0]).values(), vars(got[0]).values(), strict=True))
+        assert torch.equal(wanted[1].numbers, got[1].numbers)
+    assert len(there._gathered) <= 3
+    there.close()
+
+
+def test_the_faces_of_a_batch_are_named() -> None:
+    source = feed()
+    source.draw()
+    named = source.describe(source.place).split("; ")
+    assert [part.split(":")[0] for part in named] == ["anna", "bert"]
+    assert len({face for part in named for face in part.split(": ")[1].split(", ")}) == 8
 
 
 def test_every_face_comes_once_in_an_epoch_in_a_new_order_each_time() -> None:
     order = Order(7, seed=1)
-    epochs = [order.take(7).tolist() for _ in range(3)]
+    epochs = [order.take(7 * at, 7).tolist() for at in range(3)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 3
     assert epochs[0] != epochs[1] != epochs[2]
-    again = Order(7, seed=1)
-    again.drawn = 10
-    assert again.take(4).tolist() == epochs[1][3:]
+    assert Order(7, seed=1).take(10, 4).tolist() == epochs[1][3:]
+
+
+def test_a_batch_larger_than_the_set_runs_through_several_epochs() -> None:
+    assert sorted(Order(3, seed=1).take(0, 9).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]

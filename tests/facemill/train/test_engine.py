@@ -12,6 +12,7 @@ import torch
 from toy_training import CPU, ToyFeed, ToyObjective
 
 from facemill.errors import FacemillError
+from facemill.files import read_json, write_json
 from facemill.train import checkpoint
 from facemill.train.engine import Plan, StopReason, fit
 
@@ -107,7 +108,7 @@ def test_a_nan_stops_before_the_update_and_names_step_loss_and_rows(tmp_path: Pa
 
     plan = Plan(steps=20, learning_rate=0.1, log_every=1)
     with pytest.raises(FacemillError, match=r"step 7: square/x = nan.*anna: row 7"):
-        fit(toy, ToyFeed(poisoned=7), plan, tmp_path, CPU, log=keep)
+        fit(toy, ToyFeed(7), plan, tmp_path, CPU, log=keep)
     assert torch.equal(toy.weights(), before[6])
 
 
@@ -146,6 +147,14 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     fit(ToyObjective(("x",)), ToyFeed(), PLAN, tmp_path, CPU)
     with pytest.raises(FacemillError, match="another model"):
         fit(ToyObjective(("z",)), ToyFeed(), PLAN, tmp_path, CPU)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    fit(ToyObjective(), ToyFeed(), PLAN, tmp_path, CPU)
+    state = tmp_path / "step-00000020" / "state.json"
+    write_json(state, read_json(state) | {"version": 1})
+    with pytest.raises(FacemillError, match=r"are of version 1, this facemill writes version 2"):
+        fit(ToyObjective(), ToyFeed(), PLAN, tmp_path, CPU)
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_training import CPU
+from torch import nn
+from toy_training import CPU, plain_batch, plain_set
 
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel, model_names
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
-from facemill.train.augment import Augmentation, Batch
+from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed
-from facemill.train.device import choose_device, settings_for
+from facemill.train.device import choose_device, compile_parts, settings_for
 from facemill.train.engine import Plan, fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.losses import reconstruction
@@ -35,7 +36,7 @@ def face_set(identity: str, red: int, green: int) -> FaceSet:
     faces = torch.zeros(6, 3, 20, 20)
     for at in range(6):
         faces[at, :2, 5:15, 5:15] = torch.tensor([red + 8.0 * at, green + 8.0 * at])[:, None, None]
-    return FaceSet(identity, tuple("abcdef"), faces.byte(), torch.full((6, 1, 20, 20), 255).byte(), 1.25)
+    return plain_set(identity, faces.byte())
 
 
 @pytest.mark.parametrize("name", model_names())
@@ -49,9 +50,24 @@ def test_a_model_without_objective_names_those_that_there_are() -> None:
         build_objective("x", SwapModel())
 
 
+def test_an_option_that_an_objective_does_not_have_is_named(model: Autoencoder) -> None:
+    with pytest.raises(FacemillError, match=r"autoencoder has no option gamma; there are none"):
+        build_objective("autoencoder", model, gamma=2)
+
+
+def test_a_loss_is_the_mean_of_what_its_halves_have(model: Autoencoder) -> None:
+    objective, turn = build_objective("autoencoder", model), "autoencoder"
+    pictures, weight = torch.rand(2, 6, 3, 16, 16), torch.rand(6, 1, 16, 16)
+    batch = {who: plain_batch(*pictures, weight) for who in model.identities}
+    whole = objective.losses(turn, batch)
+    halves = [objective.losses(turn, {w: b.rows(part) for w, b in batch.items()}) for part in (slice(3), slice(3, 6))]
+    for name, loss in whole.items():
+        assert loss.item() == pytest.approx(sum(half[name].item() for half in halves) / 2, rel=1e-5)
+
+
 def test_losses_are_named_by_identity_and_equal_those_of_the_model_alone(model: Autoencoder) -> None:
     objective = build_objective("autoencoder", model)
-    batch = {who: Batch(torch.rand(3, 3, 16, 16), torch.rand(3, 3, 16, 16), torch.ones(3, 1, 16, 16)) for who in "ab"}
+    batch = {who: plain_batch(torch.rand(3, 3, 16, 16), torch.rand(3, 3, 16, 16)) for who in "ab"}
     batch = {"anna": batch["a"], "bert": batch["b"]}
     losses = objective.losses(objective.turns[0], batch)
     assert list(losses) == ["reconstruction/anna", "reconstruction/bert"]
@@ -79,6 +95,24 @@ def test_settings_follow_the_device() -> None:
     assert (small.memory_format, classic.memory_format) == (torch.channels_last, torch.contiguous_format)
     cuda = settings_for(torch.device("cuda"), 82_062_470)
     assert (cuda.autocast_dtype, cuda.memory_format) == (torch.bfloat16, torch.channels_last)
+    assert (cuda.guard_lag, small.guard_lag, small.compile) == (1, 0, False)
+
+
+def test_what_a_person_sets_is_taken_on_any_device() -> None:
+    told = settings_for(
+        torch.device("cpu"), 1, precision="bf16", layout="contiguous", compiled=True, deterministic=True
+    )
+    assert (told.autocast_dtype, told.memory_format) == (torch.bfloat16, torch.contiguous_format)
+    assert told.compile
+    assert told.deterministic
+
+
+def test_compiling_keeps_the_names_of_weights_and_passes_models_by(model: Autoencoder) -> None:
+    before = list(model.state_dict())
+    compile_parts(nn.ModuleDict({"model": model, "judge": nn.Linear(2, 2)}))
+    assert list(model.state_dict()) == before
+    compiled = [name for name, part in model.named_modules() if part._compiled_call_impl is not None]
+    assert compiled == ["encoder", "decoders.to_anna", "decoders.to_bert"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU says")

@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from toy_training import plain_set
 
 from facemill.nets import SwapModel
 from facemill.train.data import FaceSet
-from facemill.train.evaluate import validation_losses
+from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.previews import TILE_PX, preview_grid, write_preview
 
 LEVELS = {"anna": 60, "bert": 200}
@@ -29,10 +30,7 @@ class Painter(SwapModel):
 @pytest.fixture
 def sets() -> dict[str, FaceSet]:
     """Three grey faces of each, anna dark and bert bright."""
-    return {
-        who: FaceSet(who, tuple("abc"), torch.full((3, 3, 20, 20), level).byte(), torch.full((3, 1, 20, 20), 255), 1.25)
-        for who, level in LEVELS.items()
-    }
+    return {who: plain_set(who, torch.full((3, 3, 20, 20), level).byte()) for who, level in LEVELS.items()}
 
 
 def test_columns_are_a_as_a_as_b_then_b_as_b_as_a(sets: dict[str, FaceSet]) -> None:
@@ -51,7 +49,9 @@ def test_the_model_is_left_in_the_mode_it_was_in(sets: dict[str, FaceSet]) -> No
 
 def test_validation_losses_of_a_known_painter(sets: dict[str, FaceSet]) -> None:
     losses = validation_losses(Painter(), sets)
-    assert losses == pytest.approx({"mae/anna": 0, "dssim/anna": 0, "mae/bert": 0, "dssim/bert": 0}, abs=1e-5)
+    perfect = {"mae": 0, "dssim": 0, "ssim": 1, "psnr": 80}
+    assert losses == pytest.approx({f"{name}/{who}": best for who in sets for name, best in perfect.items()}, abs=1e-4)
+    assert validation_value(losses) == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["step-000010.jpg", "step-000010.png"])

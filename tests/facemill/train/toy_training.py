@@ -9,36 +9,52 @@ import torch
 from torch import Tensor, nn
 
 from facemill.train.augment import Batch
+from facemill.train.data import FaceSet
 from facemill.train.device import DeviceSettings
+from facemill.train.objectives import ObjectiveBase
 
 CPU = DeviceSettings(torch.device("cpu"), None, torch.contiguous_format)
 
 
-class ToyFeed:
-    """Noisy copies of one number; `poisoned` names the draw that holds a NaN."""
+def plain_batch(warped: Tensor, target: Tensor, weight: Tensor | None = None) -> Batch:
+    """A batch without eyes, with all landmarks in one corner."""
+    weight = torch.ones_like(target[:, :1]) if weight is None else weight
+    return Batch(warped, target, weight, torch.zeros_like(weight), torch.zeros(len(target), 68, 2))
 
-    def __init__(self, poisoned: int | None = None) -> None:
-        self.generator = torch.Generator().manual_seed(3)
+
+def plain_set(identity: str, faces: Tensor, field: float = 1.25) -> FaceSet:
+    """Stored faces (N, 3, W, W) uint8 with full weight everywhere, without eyes, landmarks in the middle."""
+    full = torch.full_like(faces[:, :1], 255)
+    landmarks = torch.full((len(faces), 68, 2), faces.shape[-1] / 2)
+    ids = tuple(f"{identity}-{at}" for at in range(len(faces)))
+    return FaceSet(identity, ids, faces, full, torch.zeros_like(full), landmarks, field)
+
+
+class ToyFeed:
+    """Noisy copies of one number, a function of the place; `poisoned` names the draws that hold a NaN."""
+
+    def __init__(self, *poisoned: int) -> None:
         self.place: Any = {"drawn": 0}
-        self._poisoned = poisoned
+        self._poisoned = set(poisoned)
 
     def draw(self) -> dict[str, Batch]:
         self.place = {"drawn": self.place["drawn"] + 1}
-        value = 3.0 + 0.1 * torch.randn(4, 1, 1, 1, generator=self.generator)
-        if self.place["drawn"] == self._poisoned:
+        noise = torch.randn(4, 1, 1, 1, generator=torch.Generator().manual_seed(self.place["drawn"]))
+        value = 3.0 + 0.1 * noise
+        if self.place["drawn"] in self._poisoned:
             value[2] = torch.nan
-        return {"anna": Batch(value, value, torch.ones_like(value))}
+        return {"anna": plain_batch(value, value)}
 
-    def describe(self) -> str:
-        return f"anna: row {self.place['drawn']}"
+    def describe(self, place: Any) -> str:
+        return f"anna: row {place['drawn']}"
 
 
-class ToyObjective:
+class ToyObjective(ObjectiveBase):
     """(x - 3)² and, where there are two turns, (y - x)²: ends with x and y near 3."""
 
     def __init__(self, turns: tuple[str, ...] = ("x",)) -> None:
+        super().__init__(nn.ParameterDict({turn: nn.Parameter(torch.zeros(2, 3)) for turn in turns}))
         self.turns = turns
-        self.module = nn.ParameterDict({turn: nn.Parameter(torch.zeros(2, 3)) for turn in turns})
         self.history: list[str] = []
 
     def parameters(self, turn: str) -> list[nn.Parameter]:

@@ -1,0 +1,114 @@
+"""Feature networks by which a drawn face is compared: VGG19 where its weights are at hand, two substitutes where not.
+
+    `features:`            compares by                                                     worth
+    a file, `download`     VGG19 trained on ImageNet: relu4_2, and relu3_1, relu4_1        the paper's choice
+    `autoencoder:FOLDER`   the encoder of a trained autoencoder: conv 3, and conv 1, 2     knows these faces only
+    `random`               VGG19 of a quarter of the width, random orthogonal weights      edges and colours at several
+                                                                                           scales, no notion of a face
+
+The first layer is the content's, the others are the style's.
+
+Random deep features do carry textures (Ustyuzhaninov et al. 2016, "Texture Synthesis Using Shallow Convolutional
+Networks with Random Filters"), but what makes a face somebody's they tell no better than pixels do. What each gave is
+in docs/transform.md. There is no silent way from one to another: a run says which it wants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from facemill.errors import FacemillError
+from facemill.nets.autoencoder import Autoencoder
+from facemill.nets.light import resized
+from facemill.nets.vgg import DOWNLOADS, VggFeatures
+from facemill.train.checkpoint import load_model
+
+CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
+RANDOM_WIDTH, RANDOM_SEED = 0.25, 19
+_ENCODER = "autoencoder:"
+
+
+@dataclass(frozen=True)
+class FaceFeatures:
+    """A frozen network and the layers by which pictures are compared."""
+
+    network: nn.Module  # (N, 3, P, P) RGB in 0…1 → activations by name
+    content: str
+    style: tuple[str, ...]
+    what: str  # for the description of a model
+
+    def layers(self, pictures: Tensor) -> dict[str, Tensor]:
+        """(N, 3, P, P) RGB in 0…1 → activations by layer name; gradients reach the pictures."""
+        found: dict[str, Tensor] = self.network(pictures)
+        return found
+
+
+def build_features(wanted: str | None, sha256: str | None = None) -> FaceFeatures:
+    """The features that `train.options.features` names, on the CPU.
+
+    Args:
+        wanted: see the table of this module.
+        sha256: of the file with VGG19's weights, which a `.pth` needs.
+
+    Raises:
+        FacemillError: nothing was named, or what was named cannot be used; the message says what can be done.
+    """
+    if wanted is None:
+        raise FacemillError(
+            "transform compares faces by a feature network: set train.options.features to a file with VGG19's weights "
+            f"({DOWNLOADS[19]}), to `download`, to `{_ENCODER}FOLDER` of a trained autoencoder, or to `random`, which "
+            "is worth much less (facemill/train/features.py says what each is worth)"
+        )
+    if wanted == "random":
+        return random_features()
+    if wanted.startswith(_ENCODER):
+        return encoder_features(Path(wanted.removeprefix(_ENCODER)))
+    network = VggFeatures(19, (*STYLE, CONTENT))
+    network.load(None if wanted == "download" else Path(wanted), sha256=sha256)
+    return FaceFeatures(network.eval(), CONTENT, STYLE, "VGG19")
+
+
+def random_features(width: float = RANDOM_WIDTH) -> FaceFeatures:
+    """VGG19 with orthogonal weights that are the same each time; √2 keeps the scale through its ReLUs."""
+    network = VggFeatures(19, (*STYLE, CONTENT), width=width)
+    generator = torch.Generator().manual_seed(RANDOM_SEED)
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.orthogonal_(layer.weight, gain=sqrt(2), generator=generator)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return FaceFeatures(network.eval(), CONTENT, STYLE, f"random VGG19 of width {width}, untrained")
+
+
+def encoder_features(folder: Path) -> FaceFeatures:
+    """The first three convs of a trained autoencoder, at its own size.
+
+    Raises:
+        FacemillError: no model there, or one of another kind or with fewer convs.
+    """
+    model, meta = load_model(folder)
+    if not isinstance(model, Autoencoder) or len(model.encoder) < 3:
+        raise FacemillError(f"{folder} holds a {meta['name']}: features want a trained autoencoder")
+    people = ", ".join(model.identities)
+    return FaceFeatures(_Convs(model), "conv3", ("conv1", "conv2"), f"encoder of an autoencoder of {people}")
+
+
+class _Convs(nn.Module):
+    """The first convs of an autoencoder's encoder: `conv1` to `conv3`."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.input_px, self.convs = model.input_px, nn.ModuleList(list(model.encoder)[:3])
+        self.requires_grad_(False)
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        x = pictures if pictures.shape[-1] == self.input_px else resized(pictures, self.input_px)
+        found = {}
+        for at, conv in enumerate(self.convs, start=1):
+            x = conv(x)
+            found[f"conv{at}"] = x
+        return found

@@ -1,0 +1,106 @@
+"""How good swaps are while a model learns: whose face it is, and whether the expression stayed.
+
+dlib's embedding takes 0.14 s a face on a CPU, so only a few faces of each identity are measured, always the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from facemill.nets import SwapModel
+from facemill.pictures import RGB
+from facemill.train.data import FaceSet
+from facemill.train.previews import spread
+
+if TYPE_CHECKING:
+    from facemill.identity import Embedder
+    from facemill.landmarks import Landmarks68
+
+MEASURED_PX = 256
+"""Faces are enlarged to this side for dlib, whose nets were trained on faces of 150 px."""
+
+
+class SwapMeasures:
+    """`identity_distance/A-as-B` and `landmark_error/A-as-B` (%) for faces of A drawn as B."""
+
+    def __init__(self, references: Mapping[str, list[list[float]]], faces: int) -> None:
+        """`references`: embeddings that define each identity. `faces`: so many of each; 0 measures nothing."""
+        self._references = {name: np.asarray(rows, np.float32) for name, rows in references.items()}
+        self._faces = faces
+
+    def __call__(self, model: SwapModel, sets: Mapping[str, FaceSet]) -> dict[str, float]:
+        """Means over the measured faces.
+
+        The distance is that of the swap's embedding to the nearest reference of who it should be (the same person lies
+        within 0.6). The error is how far dlib's 68 points move from face to swap, in % of the distance of the outer
+        corners of the eyes, as in the report.
+        """
+        if self._faces == 0:
+            return {}
+        was_training, device = model.training, next(model.parameters(), torch.empty(0)).device
+        model.eval()
+        measured: dict[str, float] = {}
+        for name, faces in sets.items():
+            some = spread(faces, min(self._faces, len(faces))).to(device)
+            views = some.view(model.input_px)
+            boxes = _boxes(some, model.input_px)
+            before = self._points(_pictures(views), boxes)
+            for other in (each for each in sets if each != name):
+                with torch.inference_mode():
+                    pictures = _pictures(model(views, other))
+                after = self._points(pictures, boxes)
+                measured[f"identity_distance/{name}-as-{other}"] = self._distance(pictures, after, other)
+                measured[f"landmark_error/{name}-as-{other}"] = landmark_error(before, after)
+        model.train(was_training)
+        return measured
+
+    def _points(self, pictures: list[RGB], boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        found = [self._landmarks.predict(p, box[None], "landmarks") for p, box in zip(pictures, boxes, strict=True)]
+        return np.concatenate(found)
+
+    def _distance(self, pictures: list[RGB], points: npt.NDArray[np.float32], identity: str) -> float:
+        embedded = [self._embedder.embed(p, each[None])[0] for p, each in zip(pictures, points, strict=True)]
+        apart = np.linalg.norm(np.stack(embedded)[:, None] - self._references[identity][None], axis=2)
+        return float(apart.min(axis=1).mean())
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        from facemill.identity import Embedder
+
+        return Embedder()
+
+    @cached_property
+    def _landmarks(self) -> Landmarks68:
+        from facemill.landmarks import Landmarks68
+
+        return Landmarks68()
+
+
+def landmark_error(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> float:
+    """Mean distance of (N, 68, 2) points in % of the distance of the eyes' outer corners, averaged over N faces."""
+    eyes = np.linalg.norm(before[:, 36] - before[:, 45], axis=1)
+    moved = np.linalg.norm(after - before, axis=2).mean(axis=1)
+    return float(100 * (moved / np.maximum(eyes, 1.0)).mean())
+
+
+def _pictures(views: Tensor) -> list[RGB]:
+    """(N, 3, P, P) in 0…1 → enlarged pictures."""
+    pixels = views.float().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    side = (MEASURED_PX, MEASURED_PX)
+    return [np.asarray(cv2.resize(each, side, interpolation=cv2.INTER_CUBIC), np.uint8) for each in pixels]
+
+
+def _boxes(faces: FaceSet, input_px: int) -> npt.NDArray[np.float32]:
+    """(N, 4): the boxes around the true points of the plain views, in the enlarged pictures."""
+    stored_px = faces.faces.shape[-1]
+    centred = (faces.landmarks.cpu().numpy() + 0.5) / stored_px - 0.5
+    points = (centred * faces.field + 0.5) * MEASURED_PX - 0.5
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).astype(np.float32)
