@@ -91,6 +91,8 @@ def train_model(
     )  # fmt: skip
     watcher = _Watcher(model, shown, scratch, train, meta["references"])
     with watcher if ranks.first else ExitStack():
+        for remark in objective.remarks if ranks.first else ():
+            watcher.say(remark)
         outcome = fit(
             objective, feed, plan_of(params, objective.published), scratch / "checkpoints", settings,
             evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say, ranks=ranks,

@@ -73,6 +73,10 @@ class Objective(Protocol):
     def published(self) -> Published:
         """How the model wants to be trained."""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What a person should know before the training begins, such as a loss that is left out and why."""
+
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
         """Called once before training, with all training faces by identity, wherever they lie: on host or device."""
 
@@ -105,6 +109,7 @@ class ObjectiveBase:
 
     turns: Sequence[str]
     published: Published = Published()
+    remarks: Sequence[str] = ()
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
