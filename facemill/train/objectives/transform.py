@@ -11,9 +11,9 @@ The functions and their formulas stand in `facemill.train.style`, the feature ne
 
 The paper weighs the losses by constants (style 80 to 120, light 1e22, variation 0.3) that belong to its normalisation
 of features. Ours are found before the first step: each loss gets the weight at which its gradient, at a picture midway
-between a stranger's face and the person's nearest one, has the share that `SHARES` states; and there content is 1. They
-are kept in the buffer `loss_weights`, so that a training that goes on keeps them, and `describe` tells them to the
-model's description. The rates are the paper's: Adam, 1e-3 falling to 1e-4.
+between a stranger's face and the person's nearest one, has the share that `SHARES` states; and there content is 1. The
+buffer `loss_weights` keeps them, so that a training that goes on has the same, and `describe` tells them to the model's
+description. The rates are the paper's: Adam, 1e-3 falling to 1e-4.
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ from facemill.train.style import (
 
 TURN = "transform"
 SHARES = {"content": 1.0, "style": 2.0, "light": 0.5, "variation": 0.1}
-"""Norm of each weighted gradient at the start, over that of content: ours, chosen on the sample people."""
+"""Norm of each weighted gradient at the start, over that of content: ours; docs/transform.md has what others give."""
 STYLE_PICTURES = 60
 """Of a person, as in the paper; mirrored ones come on top."""
 BALANCED_FACES = 16
 """Strangers' faces on which the weights are found."""
+NO_LIGHT = (
+    "no light network, so the light loss is left out: train.options.light names the file that "
+    "`python -m facemill.train.light` makes"
+)
 _CHUNK = 10  # pictures whose features are computed together
 
 
@@ -67,8 +71,8 @@ class StyleSet:
 class TransformObjective(ObjectiveBase):
     """Trains a `Transform`; `prepare` must have been called.
 
-    features: of pictures. light: the light network, or None. shares: see `SHARES`. Both networks stay out of `module`,
-    since they never change, and follow it to its device in `prepare`.
+    features: of pictures. light: the light network; None leaves its loss out, `remarks` tells. shares: see `SHARES`.
+    Both networks stay out of `module`, since they never change, and follow it to its device in `prepare`.
     """
 
     turns = (TURN,)
@@ -86,6 +90,7 @@ class TransformObjective(ObjectiveBase):
         self.model, self._features, self._light = model, features, light
         self._shares = {name: share for name, share in shares.items() if share > 0 and (light or name != "light")}
         self._style_pictures = style_pictures
+        self.remarks = () if light else (NO_LIGHT,)
         self._styles: dict[str, StyleSet] = {}
         self._stride = 1
         module = nn.ModuleDict({"model": model})

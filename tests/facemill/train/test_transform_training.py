@@ -77,6 +77,8 @@ def test_without_a_light_network_there_is_no_light_loss(sets: dict[str, FaceSet]
     trained.prepare(sets)
     assert not any("light" in name for name in trained.losses("transform", drawn_batch(sets)))
     assert trained.describe()["light"] is False
+    assert "light loss is left out: train.options.light" in trained.remarks[0]
+    assert objective(light=True).remarks == ()
 
 
 def test_a_person_is_drawn_from_faces_of_others_only(sets: dict[str, FaceSet]) -> None:
