@@ -66,11 +66,13 @@ def check(root: Root = _HERE) -> None:
     from tasks.collect import plan_units
     from tasks.names import check_names
     from tasks.params import check_groups, load_params
+    from tasks.weight_files import weight_files
 
     params = load_params(root)
     check_groups(root)
     check_names(params)
     plan_units(params, root.resolve())
+    weight_files(params.train, root.resolve())
     for name, identity in params.identities.items():
         kinds = ", ".join(source.kind for source in identity.sources)
         print(f"{name}: {identity.rights.basis} ({identity.rights.evidence}); sources: {kinds}")

@@ -1,8 +1,9 @@
 """Stage `inventory`: what lies in the sources, the references and the archive, by content.
 
-Out: `data/inventory.json`. It runs each time (`always_changed` in dvc.yaml) and is written the same while the files are
-the same, so that what follows is redone only if something else lies there. A file is read again only when its size or
-its time has changed: the hashes are kept in `.work/inventory.json`, which no other stage looks at.
+Out: `data/inventory.json`, and `data/weights.json` for the files that `train` is given. It runs each time
+(`always_changed` in dvc.yaml) and both are written the same while the files are the same, so that what follows is redone
+only if something else lies there. A file is read again only when its size or its time has changed: the hashes are kept in
+`.work/inventory.json`, which no other stage looks at.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tasks.names import check_names
 from tasks.params import Params, SampleArchive
 from tasks.progress import track
 from tasks.shards import WORK_FOLDER, Totals
+from tasks.weight_files import weight_files
 
 FORMAT = 1
 UNREADABLE = "unreadable"
@@ -42,6 +44,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
     written = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(units)}
     write_json(root / "data" / "inventory.json", written)
+    write_json(root / "data" / "weights.json", weight_files(params.train, root))
     rows = len(entries) + len(archive)
     return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
 

@@ -159,6 +159,8 @@ class AugmentParams(_Group):
 class TrainParams(_Group):
     model: Name = "autoencoder"
     preset: Name = "small"
+    start: Path | None = None
+    """Folder of a trained model of the same name to go on from: it may know other people, or be a smaller transform."""
     options: dict[Name, Any] = {}
     """Of the model's objective, see `build` in facemill/train/objectives/MODEL.py."""
     coverage: Annotated[float, Field(ge=0.5, le=4.0)] = 1.2

@@ -31,6 +31,7 @@ from tasks import shards
 from tasks.params import Params
 from tasks.shards import Totals, Work
 from tasks.training import ERROR_FILE, OUTCOME_FILE, train_model
+from tasks.weight_files import weight_files
 
 CODE = (
     "facemill/align.py",
@@ -45,6 +46,7 @@ CODE = (
     "tasks/swap_measures.py",
     "tasks/train.py",
     "tasks/training.py",
+    "tasks/weight_files.py",
 )
 """What decides the weights and what is measured of them; dvc.yaml has the same list."""
 GRACE_S = 120.0
@@ -93,7 +95,8 @@ def _open_work(root: Path, params: Params, dataset: str) -> Work:
     """The scratch folder of this training. Other code than its own does not count: a new report costs no model."""
     key = shards.fingerprint(
         code=shards.code_version(*CODE),
-        train=params.train.model_dump(),
+        train=params.train.model_dump(mode="json"),
+        weights=weight_files(params.train, root),
         seed=params.seed,
         coverage=params.extract.coverage,
         dataset=dataset,

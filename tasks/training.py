@@ -22,7 +22,7 @@ from facemill.files import read_json, write_json
 from facemill.nets import SwapModel, build_model
 from facemill.train.augment import Augmentation
 from facemill.train.card import Person, model_card
-from facemill.train.checkpoint import save_model, saved_step
+from facemill.train.checkpoint import load_model, save_model, saved_step
 from facemill.train.data import FaceSet, Feed, place_sets
 from facemill.train.dataset import View, load_faces
 from facemill.train.device import choose_device, settings_for
@@ -35,6 +35,7 @@ from tasks.curves import open_curves
 from tasks.params import Params, TrainParams, load_params
 from tasks.progress import track
 from tasks.swap_measures import SwapMeasures
+from tasks.weight_files import placed_options, start_folder
 
 OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"
 MIN_FACES = 2
@@ -72,7 +73,8 @@ def train_model(
     view = View(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=train.coverage)
     trained, held_out = (load_faces(root / "data" / "dataset", split, view) for split in ("train", "val"))
     check_faces(trained, model.identities)
-    objective = build_objective(train.model, model, **train.options)
+    remarks = _start(model, start_folder(train, root))
+    objective = build_objective(train.model, model, **placed_options(train, root))
     settings = settings_for(
         device,
         sum(p.numel() for p in objective.module.parameters()),
@@ -91,7 +93,7 @@ def train_model(
     )  # fmt: skip
     watcher = _Watcher(model, shown, scratch, train, meta["references"])
     with watcher if ranks.first else ExitStack():
-        for remark in objective.remarks if ranks.first else ():
+        for remark in (*remarks, *objective.remarks) if ranks.first else ():
             watcher.say(remark)
         outcome = fit(
             objective, feed, plan_of(params, objective.published), scratch / "checkpoints", settings,
@@ -102,10 +104,20 @@ def train_model(
     ended = _ended(outcome) | {"faces": sum(map(sum, faces.values()))}
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics = watcher.measure()
-        whole = {**meta, "input_px": model.input_px, "steps": outcome.step}
+        whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": objective.describe()}
         save_model(root / "data" / "model", model, whole, _card(params, model, whole, faces, metrics))
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
     return ended
+
+
+def _start(model: SwapModel, folder: Path | None) -> list[str]:
+    """Puts in what a trained model knows; what a person should know of that."""
+    if folder is None:
+        return []
+    trained, meta = load_model(folder)
+    fresh = model.start_from(trained)
+    new = f"; {', '.join(fresh)} new to it" if fresh else ""
+    return [f"starts from {meta['name']} {meta['preset']} of {', '.join(trained.identities)}{new}"]
 
 
 def plan_of(params: Params, published: Published) -> Plan:
@@ -224,7 +236,7 @@ def _card(
         Person(name, params.identities[name].rights.basis, params.identities[name].rights.evidence, *faces[name])
         for name in model.identities
     ]
-    settings = {**params.train.model_dump(), "seed": params.seed}
+    settings = {**params.train.model_dump(mode="json"), "seed": params.seed}
     return model_card(meta, sum(p.numel() for p in model.parameters()), people, settings, metrics)
 
 

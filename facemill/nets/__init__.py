@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from facemill.errors import FacemillError
 from facemill.registry import Registry
 
-__all__ = ["SwapModel", "build_model", "model_names", "register"]
+__all__ = ["SwapModel", "build_model", "model_names", "register", "state_key"]
 
 
 def build_model(name: str, preset: str, identities: Sequence[str]) -> SwapModel:
@@ -54,6 +55,34 @@ class SwapModel(nn.Module):
         """
         drawn = self(face, identity)
         return drawn, torch.ones_like(drawn[:, :1])
+
+    def start_from(self, trained: SwapModel) -> tuple[str, ...]:
+        """Takes over what a trained model knows: all that is shared, and what belongs to people whom both draw.
+
+        Returns:
+            The identities that the trained one does not draw; their parts keep their random weights.
+
+        Raises:
+            FacemillError: weights of another model or preset.
+        """
+        own, known = self.state_dict(), trained.state_dict()
+        fresh = tuple(identity for identity in self.identities if identity not in trained.identities)
+        new = {state_key(identity) for identity in fresh}
+        for name, tensor in own.items():
+            if new & set(name.split(".")):
+                continue
+            if name not in known or known[name].shape != tensor.shape:
+                raise FacemillError(
+                    f"{type(self).__name__} cannot start from this {type(trained).__name__}: {name} is missing or has "
+                    "another shape; take a model of the same name and preset"
+                )
+        self.load_state_dict({name: known.get(name, tensor) for name, tensor in own.items()})
+        return fresh
+
+
+def state_key(identity: str) -> str:
+    """An identity's name as a module name, which must hold no dot and hide no method of ModuleDict."""
+    return "to_" + identity.replace(".", "%2E")
 
 
 Builder = Callable[[str, Sequence[str]], SwapModel]

@@ -27,7 +27,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register
+from facemill.nets import SwapModel, register, state_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Autoencoder(SwapModel):
         self.identities = tuple(identities)
         self.input_px = config.input_px
         self.encoder = _encoder(config)
-        self.decoders = nn.ModuleDict({_state_key(identity): _decoder(config) for identity in identities})
+        self.decoders = nn.ModuleDict({state_key(identity): _decoder(config) for identity in identities})
         self.apply(partial(_initialise, slope=config.slope))
 
     def forward(self, face: Tensor, identity: str) -> Tensor:
@@ -98,7 +98,7 @@ class Autoencoder(SwapModel):
             raise FacemillError(
                 f"this model knows no identity {identity!r}; it was trained on {', '.join(self.identities)}"
             )
-        face: Tensor = self.decoders[_state_key(identity)](code)
+        face: Tensor = self.decoders[state_key(identity)](code)
         return face
 
 
@@ -157,11 +157,6 @@ def _initialise(module: nn.Module, slope: float) -> None:
             nn.init.kaiming_normal_(module.weight, a=slope)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _state_key(identity: str) -> str:
-    """The identity's name as a module name, which must hold no dot and hide no method of ModuleDict."""
-    return "to_" + identity.replace(".", "%2E")
 
 
 def _check_config(identities: Sequence[str], config: AutoencoderConfig) -> None:

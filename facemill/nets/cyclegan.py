@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register
+from facemill.nets import SwapModel, register, state_key
 
 SLOPE = 0.2  # of the discriminator's LeakyReLU
 START_DEVIATION = 0.02
@@ -58,7 +58,7 @@ class CycleGan(SwapModel):
         config = config or CycleGanConfig()
         _check(identities, config)
         self.identities, self.input_px, self.config = tuple(identities), config.input_px, config
-        self.generators = nn.ModuleDict({_state_key(identity): _generator(config) for identity in identities})
+        self.generators = nn.ModuleDict({state_key(identity): _generator(config) for identity in identities})
         self.apply(start)
 
     def forward(self, face: Tensor, identity: str) -> Tensor:
@@ -71,7 +71,7 @@ class CycleGan(SwapModel):
             raise FacemillError(
                 f"this model knows no identity {identity!r}; it was trained on {', '.join(self.identities)}"
             )
-        drawn: Tensor = self.generators[_state_key(identity)](face).float().tanh()
+        drawn: Tensor = self.generators[state_key(identity)](face).float().tanh()
         return drawn
 
 
@@ -138,11 +138,6 @@ def _up(channels_in: int, channels_out: int) -> list[nn.Module]:
     """The paper's "fractional-strided" conv: doubles both sides; norm, ReLU."""
     conv = nn.ConvTranspose2d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)
     return [conv, nn.InstanceNorm2d(channels_out), nn.ReLU()]
-
-
-def _state_key(identity: str) -> str:
-    """The identity's name as a module name, which must hold no dot and hide no method of ModuleDict."""
-    return "to_" + identity.replace(".", "%2E")
 
 
 def _check(identities: Sequence[str], config: CycleGanConfig) -> None:

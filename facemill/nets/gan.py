@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register
+from facemill.nets import SwapModel, register, state_key
 from facemill.nets._blocks import (
     NearestUpscale,
     ResidualBlock,
@@ -115,7 +115,7 @@ class Gan(SwapModel):
         _check(identities, config)
         self.identities, self.input_px, self.config = tuple(identities), config.input_px, config
         self.encoder = _encoder(config)
-        self.decoders = nn.ModuleDict({_state_key(identity): Decoder(config) for identity in identities})
+        self.decoders = nn.ModuleDict({state_key(identity): Decoder(config) for identity in identities})
 
     def forward(self, face: Tensor, identity: str) -> Tensor:
         """`face` (N, 3, P, P) RGB in 0…1 → the same pose and light as `identity`: α·G + (1 − α)·face, in 0…1."""
@@ -143,7 +143,7 @@ class Gan(SwapModel):
             raise FacemillError(
                 f"this model knows no identity {identity!r}; it was trained on {', '.join(self.identities)}"
             )
-        decoder = self.decoders[_state_key(identity)]
+        decoder = self.decoders[state_key(identity)]
         assert isinstance(decoder, Decoder)
         return decoder
 
@@ -260,11 +260,6 @@ def _glorot_attention(layers: nn.Sequential) -> None:
         if isinstance(layer, SelfAttention):
             for conv in (layer.query, layer.key, layer.value):
                 _glorot(conv)
-
-
-def _state_key(identity: str) -> str:
-    """The identity's name as a module name, which must hold no dot and hide no method of ModuleDict."""
-    return "to_" + identity.replace(".", "%2E")
 
 
 def _check(identities: Sequence[str], config: GanConfig) -> None:

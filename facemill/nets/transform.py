@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register
+from facemill.nets import SwapModel, register, state_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Transform(SwapModel):
         self.identities = tuple(identities)
         self.input_px = config.input_px
         self.config = config
-        self.nets = nn.ModuleDict({_state_key(identity): TransformNet(config) for identity in identities})
+        self.nets = nn.ModuleDict({state_key(identity): TransformNet(config) for identity in identities})
 
     def forward(self, face: Tensor, identity: str) -> Tensor:
         """`face` (N, 3, P, P) RGB in 0…1, anybody's → the same pose and light as `identity`, same shape and range."""
@@ -78,9 +78,15 @@ class Transform(SwapModel):
         drawn: Tensor = self.net(identity)(face)
         return drawn
 
+    def start_from(self, trained: SwapModel) -> tuple[str, ...]:
+        """See `SwapModel.start_from`; a smaller `Transform` is grown to this one's size first."""
+        while isinstance(trained, Transform) and trained.input_px < self.input_px:
+            trained = grow(trained)
+        return super().start_from(trained)
+
     def net(self, identity: str) -> TransformNet:
         """The network of one person."""
-        return cast(TransformNet, self.nets[_state_key(identity)])
+        return cast(TransformNet, self.nets[state_key(identity)])
 
 
 class TransformNet(nn.Module):
@@ -157,11 +163,6 @@ def _continue(grown: TransformNet, trained: TransformNet) -> None:
     grown.to_rgb.weight[:, :old_channels] = trained.to_rgb.weight
     if grown.to_rgb.bias is not None:
         grown.to_rgb.bias.copy_(weights["to_rgb.bias"])
-
-
-def _state_key(identity: str) -> str:
-    """The identity's name as a module name, which must hold no dot and hide no method of ModuleDict."""
-    return "to_" + identity.replace(".", "%2E")
 
 
 def _check_config(identities: Sequence[str], config: TransformConfig) -> None:

@@ -30,7 +30,8 @@ from facemill.train.checkpoint import load_model
 
 CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
 RANDOM_WIDTH, RANDOM_SEED = 0.25, 19
-_ENCODER = "autoencoder:"
+ENCODER = "autoencoder:"
+"""Before the folder of a trained model, where that is to give the features."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ def build_features(wanted: str | None, sha256: str | None = None) -> FaceFeature
     if wanted is None:
         raise FacemillError(
             "transform compares faces by a feature network: set train.options.features to a file with VGG19's weights "
-            f"({DOWNLOADS[19]}), to `download`, to `{_ENCODER}FOLDER` of a trained autoencoder, or to `random`, which "
+            f"({DOWNLOADS[19]}), to `download`, to `{ENCODER}FOLDER` of a trained autoencoder, or to `random`, which "
             "is worth much less (facemill/train/features.py says what each is worth)"
         )
     if wanted == "random":
         return random_features()
-    if wanted.startswith(_ENCODER):
-        return encoder_features(Path(wanted.removeprefix(_ENCODER)))
+    if wanted.startswith(ENCODER):
+        return encoder_features(Path(wanted.removeprefix(ENCODER)))
     network = VggFeatures(19, (*STYLE, CONTENT))
     network.load(None if wanted == "download" else Path(wanted), sha256=sha256)
     return FaceFeatures(network.eval(), CONTENT, STYLE, "VGG19")

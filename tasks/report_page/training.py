@@ -20,7 +20,14 @@ from tasks.report_page.thumbnails import Album
 PREVIEW_PX, EARLIER_PX = 1100, 420
 EARLIER_PREVIEWS = 4
 PREVIEW_SUFFIXES = (".jpg", ".jpeg", ".png")
-_FAMILIES = {"train_loss": "Training loss", "val_loss": "Validation loss"}
+_FAMILIES = {
+    "train_loss": "Training loss",
+    "val_loss": "Validation loss",
+    "val_ssim": "SSIM of held-out faces drawn as themselves",
+    "val_psnr": "PSNR of held-out faces drawn as themselves, dB",
+    "val_identity_distance": "Distance of swaps to the person they should be",
+    "val_landmark_error": "How far swaps move the landmarks, % of the eyes' distance",
+}
 _REFERENCES = "references"
 
 

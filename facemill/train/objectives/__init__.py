@@ -80,6 +80,9 @@ class Objective(Protocol):
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
         """Called once before training, with all training faces by identity, wherever they lie: on host or device."""
 
+    def describe(self) -> dict[str, Any]:
+        """What the model's description should say of its losses, as plain values, once training is over."""
+
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """What moves in that turn; every turn has an optimizer of its own."""
 
@@ -116,6 +119,10 @@ class ObjectiveBase:
 
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
         """Nothing to prepare."""
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing to say."""
+        return {}
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """Everything."""

@@ -15,6 +15,7 @@ and once for B, one update serves all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from torch.nn import functional
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 from facemill.nets.gan import Discriminator, Drawing, Gan
+from facemill.nets.vgg import VggFeatures
 from facemill.train.adversarial import (
     KINDS,
     Features,
@@ -39,6 +41,7 @@ from facemill.train.adversarial import (
     weight_decay,
 )
 from facemill.train.augment import Batch
+from facemill.train.data import FaceSet
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
 from facemill.train.schedule import Schedule, named_schedule
 
@@ -110,6 +113,11 @@ class GanObjective(ObjectiveBase):
         super().__init__(module.to(next(model.parameters()).device))
         if sum(parameter.numel() for parameter in model.parameters()) < NARROW:
             self.published = replace(self.published, learning_rate=NARROW_RATE)
+
+    def prepare(self, sets: Mapping[str, FaceSet]) -> None:
+        """The feature network, which never changes and so is no part of `module`, follows it to its device."""
+        if isinstance(self._features, nn.Module):
+            self._features.to(self.module.get_buffer("swaps").device)
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """The discriminators, or encoder and decoders."""
@@ -225,22 +233,26 @@ def build(
         kind=adversarial,
         cycle=cycle,
         schedule=named_schedule(schedule),
-        features=None if features is None else vgg_features(features, features_sha256, next(model.parameters()).device),
+        features=None if features is None else vgg_features(features, features_sha256),
     )
 
 
-def vgg_features(file: str, sha256: str | None, device: torch.device) -> Features:
+def vgg_features(file: str, sha256: str | None) -> nn.Module:
     """VGG16's features at four scales, from a file or, for `download`, by torch's download; errors as `read_vgg`."""
-    from facemill.nets.vgg import VggFeatures
-
     network = VggFeatures(VGG_DEPTH, VGG_LAYERS)
     network.load(None if file == "download" else Path(file), sha256=sha256)
-    network = network.eval().to(device)
+    return _Maps(network).eval()
 
-    def features(pictures: Tensor) -> list[Tensor]:
-        return list(network(pictures).values())
 
-    return features
+class _Maps(nn.Module):
+    """Features as a list, large maps first."""
+
+    def __init__(self, network: VggFeatures) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        return list(self._network(pictures).values())
 
 
 def _blend(drawing: Drawing, given: Tensor) -> Tensor:

@@ -158,3 +158,12 @@ def test_unknown_models_and_presets_name_the_known_ones() -> None:
         build_model("autoencodr", "small", ["a", "b"])
     with pytest.raises(FacemillError, match="no preset 'big'; there are classic, classic128, small"):
         build_model("autoencoder", "big", ["a", "b"])
+
+
+def test_it_starts_from_a_trained_one_with_what_both_know() -> None:
+    trained, fresh = (Autoencoder(people, TINY) for people in (["anna", "bert"], ["bert", "cleo"]))
+    cleo = fresh.state_dict()["decoders.to_cleo.0.0.weight"].clone()
+    assert fresh.start_from(trained) == ("cleo",)
+    face = torch.rand(2, 3, fresh.input_px, fresh.input_px)
+    assert torch.equal(fresh(face, "bert"), trained(face, "bert"))
+    assert torch.equal(fresh.state_dict()["decoders.to_cleo.0.0.weight"], cleo)

@@ -131,3 +131,16 @@ def test_what_cannot_be_built_is_refused(identities: list[str], config: Transfor
 def test_an_unknown_preset_names_the_known_ones() -> None:
     with pytest.raises(FacemillError, match="no preset 'big'; there are classic, classic256, classic512, small"):
         build_model("transform", "big", ["anna", "bert"])
+
+
+def test_a_larger_net_starts_from_a_smaller_one_s_picture(tiny: Transform) -> None:
+    larger = Transform(["bert", "cleo"], replace(TINY, input_px=64))
+    assert larger.start_from(tiny) == ("cleo",)
+    face = torch.rand(1, 3, 64, 64)
+    halved = functional.avg_pool2d(face, 4)
+    assert torch.allclose(functional.avg_pool2d(larger(face, "bert"), 4), tiny(halved, "bert"), atol=1e-5)
+
+
+def test_a_net_of_another_width_cannot_be_started_from(tiny: Transform) -> None:
+    with pytest.raises(FacemillError, match=r"cannot start from this Transform: .* another shape"):
+        Transform(["anna"], replace(TINY, channels=8)).start_from(tiny)

@@ -133,7 +133,7 @@ def test_features_come_from_a_file_of_vgg16_at_four_scales(tmp_path: Path) -> No
     """Random weights under torchvision's names; at 224 px the maps have the 112, 56, 28 and 7 px of the original."""
     weights = {f"features.{name}": tensor for name, tensor in VggFeatures(16, ["pool5"]).features.state_dict().items()}
     save_file(weights, tmp_path / "vgg16.safetensors")
-    features = vgg_features(str(tmp_path / "vgg16.safetensors"), None, torch.device("cpu"))
+    features = vgg_features(str(tmp_path / "vgg16.safetensors"), None)
     face = torch.rand(1, 3, 32, 32, requires_grad=True)
     maps = features(face)
     assert [found.shape[-1] for found in maps] == [16, 8, 4, 1]
