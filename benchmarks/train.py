@@ -65,7 +65,7 @@ def _plain_step(model: SwapModel, batch: int, device: torch.device) -> Callable[
     def step() -> None:
         optimizer.zero_grad()
         loss = torch.stack([(model(face, who) - face).abs().mean() for who, face in faces.items()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
     return step

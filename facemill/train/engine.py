@@ -196,7 +196,7 @@ def _train_step(
         with settings.autocast():
             losses = objective.losses(turn, batch)
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        torch.stack(list(losses.values())).sum().backward()
         _guard(losses, optimizer, clip_norm, step, feed)
         optimizer.step()
         numbers |= {name: float(loss.detach()) for name, loss in losses.items()}

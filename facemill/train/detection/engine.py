@@ -71,7 +71,7 @@ class DetectionObjective:
         if from_scratch:
             first = model.backbone[0].weight
             assert isinstance(first, Tensor)
-            first.register_hook(lambda gradient: gradient / _INPUT_DEVIATION**2)  # type: ignore[no-untyped-call]
+            first.register_hook(lambda gradient: gradient / _INPUT_DEVIATION**2)
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """All weights."""

@@ -32,7 +32,7 @@ def ramps() -> torch.Tensor:
     return torch.stack([torch.stack([red, green, torch.full((40, 40), 20 * at)]) for at in range(1, 9)]).byte()
 
 
-def plain(faces: torch.Tensor, settings: Augmentation, seed: int = 0):  # type: ignore[no-untyped-def]
+def plain(faces: torch.Tensor, settings: Augmentation, seed: int = 0):
     return augment(faces, torch.full_like(faces[:, :1], 255), 32, 1.25, settings, generator(seed))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,13 +46,7 @@ TINY = Recipe(
 FACES = 8
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small are slower with two, which wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +77,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_loss_falls_and_average_precision_rises_on_eight_pictures(portraits: Path, tmp_path: Path) -> None:
     entries = read_annotations(portraits)
     torch.manual_seed(0)
-    model = Dsfd(DsfdConfig(width=0.06)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Dsfd(DsfdConfig(width=0.06)).to(memory_format=torch.channels_last)
     feed = DetectionFeed(entries, 128, 4, replace(PLAIN, flip=0.5))
     level_weights(model, feed.draw().pictures)
     losses: list[float] = []
@@ -176,7 +169,7 @@ def test_a_loss_that_is_not_finite_goes_back_at_half_the_rate(portraits: Path, t
             return {"nan": torch.stack([t.sum() for t in batch.targets]).sum() * 0, **super().losses(turn, batch)}
 
     class WatchedPlan(DetectionPlan):
-        def optimizer(self, parameters, fused):  # type: ignore[no-untyped-def]
+        def optimizer(self, parameters, fused):
             made = super().optimizer(parameters, fused)
             made.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
             return made
