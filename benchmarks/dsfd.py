@@ -90,7 +90,7 @@ def _row_group(precision: str, arguments: argparse.Namespace, device: torch.devi
     dtype = DTYPES[precision]
     flops_per_s, bytes_per_s = _matrix_product_rate(device, dtype), _copy_rate(device)
     layout = torch.channels_last  # as the detector: contiguous takes 1.2 to 2 times as long on a CPU
-    model = Dsfd(DsfdConfig(width=arguments.width)).eval().to(device, dtype).to(memory_format=layout)  # type: ignore[call-overload]
+    model = Dsfd(DsfdConfig(width=arguments.width)).eval().to(device, dtype).to(memory_format=layout)
     for batch in arguments.batches:
         pictures = torch.rand(batch, 3, arguments.side, arguments.side, device=device).to(memory_format=layout)
         forward_s = statistics.median(_seconds(partial(model, pictures), device, arguments.repeats))

@@ -25,8 +25,8 @@ import numpy.typing as npt
 import torch
 
 from facemill.align import resized
+from facemill.boxes import iou
 from facemill.detect import Detector, build_detector
-from facemill.detect._boxes import iou
 from facemill.detect.annotations import read_annotations
 from facemill.detect.conventions import HOG_FROM, to_hog_boxes
 from facemill.landmarks import Landmarks68, landmark_box

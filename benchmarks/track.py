@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from facemill.boxes import iou
 from facemill.detect import Detector, Faces, build_detector
-from facemill.detect._boxes import iou
 from facemill.track import tracker
 from facemill.track.match import match
 from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings

@@ -140,7 +140,7 @@ def _plain_step(objective: Objective, batch: Mapping[str, Batch]) -> Callable[[]
     def step() -> None:
         for turn, optimizer in optimizers.items():
             optimizer.zero_grad()
-            torch.stack(list(objective.losses(turn, batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+            torch.stack(list(objective.losses(turn, batch).values())).sum().backward()
             optimizer.step()
 
     return step

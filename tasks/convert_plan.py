@@ -31,6 +31,7 @@ STATE_FOLDER = ".facemill"
 # What decides about a converted video's bytes: a change here converts again.
 CODE = (
     "facemill/align.py",
+    "facemill/boxes.py",
     "facemill/detect",
     "facemill/dlib_models.py",
     "facemill/identity.py",

@@ -145,7 +145,7 @@ def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
     copies = [_copy_for_search(picture, tools.params.max_side_px) for picture in pictures]
     try:
         found: list[Faces | Exception] = [*tools.detector.detect(copies)]
-    except Exception:
+    except Exception:  # of one picture, whichever: asked alone below, that one gets it as its row's reason
         found = [_find_alone(copy, tools.detector) for copy in copies]
     return [
         faces if isinstance(faces, Exception) else _in_pixels_of(picture, copy, faces)

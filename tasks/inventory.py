@@ -1,9 +1,9 @@
 """Stage `inventory`: what lies in the sources, the references and the archive, by content.
 
 Out: `data/inventory.json`, and `data/weights.json` for the files that `train` is given. It runs each time
-(`always_changed` in dvc.yaml) and both are written the same while the files are the same, so that what follows is redone
-only if something else lies there. A file is read again only when its size or its time has changed: the hashes are kept in
-`.work/inventory.json`, which no other stage looks at.
+(`always_changed` in dvc.yaml) and both are written the same while the files are the same, so that what follows is
+redone only if something else lies there. A file is read again only when its size or its time has changed: the hashes
+are kept in `.work/inventory.json`, which no other stage looks at.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def _bring_back(root: Path, version: Version) -> None:
         dvc.fetch(root, locks.refresh_stages(lock), locks.cached_hashes(lock))
         replacing = True
         dvc.checkout(root, locks.refresh_stages(lock))
-    except BaseException:
+    except BaseException:  # Ctrl-C too: it goes on below, once the old version lies there again
         _put(root, before)
         if replacing:  # else the old data still lies there, with what was changed in it by hand
             _check_out_again(root, present)

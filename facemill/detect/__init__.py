@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import shorter_sides
 from facemill.errors import FacemillError
 from facemill.registry import Registry
 
@@ -106,8 +107,7 @@ class Faces:
     @property
     def size_px(self) -> npt.NDArray[np.float32]:
         """(N,) the shorter side of each box in pixels."""
-        size_wh = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
-        return size_wh.min(axis=1) if len(self) else np.zeros(0, np.float32)
+        return shorter_sides(self.boxes_xyxy)
 
 
 def require_rgb(picture: npt.NDArray[np.uint8]) -> None:

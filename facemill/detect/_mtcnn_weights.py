@@ -34,7 +34,7 @@ def load_nets(folder: Path, *, early_pools: tuple[bool, bool] = (False, False)) 
         if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
             raise FacemillError(f"{path} holds NaN or infinity. Install its package again.")
         net.eval().requires_grad_(False)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no format alone
     return nets
 
 

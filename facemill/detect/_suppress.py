@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from facemill.detect._boxes import nms
+from facemill.boxes import nms
 
 BLOCK = 1024
 """Boxes of a picture that are compared with each other at a time."""

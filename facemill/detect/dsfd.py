@@ -26,8 +26,8 @@ import numpy.typing as npt
 import torch
 
 from facemill.align import resized
+from facemill.boxes import iou, nms
 from facemill.detect import Detector, Faces, register, require_rgb
-from facemill.detect._boxes import iou, nms
 from facemill.detect._dsfd_files import load_detector, save_detector
 from facemill.detect.priors import decode, priors
 from facemill.errors import FacemillError
@@ -138,7 +138,7 @@ class DsfdDetector:
             raise FacemillError(f"max_pixels must be at least {PAD_PX**2}, got {max_pixels}")
         self.device = torch.device(device)
         self.dtype = choose_precision(precision, self.device)
-        model.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no format alone
         self.model = model.eval()
         self.threshold, self.max_pixels, self.looks = threshold, max_pixels, LOOKS[looks]
         self.shrink = min(1.0, _COMFORTABLE_PX / min_face_px)

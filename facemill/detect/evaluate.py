@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import iou as overlaps
 from facemill.detect import Detector, Faces
-from facemill.detect._boxes import iou as overlaps
 from facemill.detect.annotations import Annotated
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import decode

@@ -26,10 +26,10 @@ but for this: boxes and points are not cut to whole pixels, boxes may reach past
 single candidate keeps its own offset (the wheel reads it from the mirrored place).
 
 Time on one core with the wheel's thresholds, face_mask_voc from 20 px (0.11 Mpx; a picture has 79,000 pyramid pixels,
-114 R-Net and 17 O-Net crops): expected at least 10.6 ms (0.53 G multiply-adds at the 50 G/s of a matrix product),
-found 24: nets 18 (what lies between convolutions waits for memory), shrinking 2, crops 2, suppression 1.2; with the
-default's thresholds 21. The wheel takes 46, the first version of this took 38, most of it in torch's pooling, page
-faults and ten-channel PReLU. `benchmarks/mtcnn.py` measures all this.
+114 R-Net and 17 O-Net crops): expected at least 10.6 ms (0.53 G multiply-adds at the 50 G/s of a matrix product), found
+24 to 29: 72 % in the nets (what lies between convolutions waits for memory), 8 % shrinking, 7 % crops, 5 % suppression;
+the default's threshold takes 15 % less. The wheel takes 46 to 51, the first version of this took 38, most of it in
+torch's pooling, page faults and ten-channel PReLU. `benchmarks/mtcnn.py` measures all this.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import iou, shorter_sides
 from facemill.errors import InputError
 from facemill.track.cuts import CutDetector
-from facemill.track.match import JUMP_IOU, best_match, iou, sides
+from facemill.track.match import JUMP_IOU, best_match
 from facemill.track.view import View, landmark_view
 from facemill.video import Frame
 
@@ -182,7 +183,7 @@ class Finder:
         """The whole frame: who is new is embedded, who was somebody else before is not."""
         boxes = self._all_boxes(frame)
         fresh = boxes[[not self._is_other(box) for box in boxes]] if len(boxes) else boxes
-        for box in fresh[np.argsort(-sides(fresh), kind="stable")]:  # the largest first
+        for box in fresh[np.argsort(-shorter_sides(fresh), kind="stable")]:  # the largest first
             landmarks = self._landmarks(frame, box)
             distance = self._distance(frame, landmarks)
             if distance <= self._settings.identity_distance:
@@ -202,7 +203,7 @@ class Finder:
             return self._coast(frame, track)
         track.frames_coasted = 0
         landmarks = self._landmarks(frame, box)
-        jumped = iou(box, track.face.box) < JUMP_IOU
+        jumped = _overlap(box, track.face.box) < JUMP_IOU
         distance = track.face.distance
         if jumped or track.frames_since_check >= self._settings.verify_every:
             distance = self._distance(frame, landmarks)
@@ -221,7 +222,7 @@ class Finder:
             for box in boxes:
                 self._is_other(box)  # those remembered move along
         else:
-            view = View.of(frame, last, ROI_REACH, ROI_FACE_PX / float(sides(last[None])[0]))
+            view = View.of(frame, last, ROI_REACH, ROI_FACE_PX / float(shorter_sides(last[None])[0]))
             boxes = view.to_frame(self._tools.near(view.rgb)) if view.rgb.size else np.zeros((0, 4))
         best = best_match(last, boxes)
         return None if best is None else boxes[best]
@@ -231,7 +232,7 @@ class Finder:
         self._since_search = 0
         view = View.whole(frame, self._settings.max_side_px)
         boxes = view.to_frame(self._tools.search(view.rgb, self._settings.min_face_px * float(view.scale.min())))
-        return boxes[sides(boxes) >= self._settings.min_face_px]
+        return boxes[shorter_sides(boxes) >= self._settings.min_face_px]
 
     def _coast(self, frame: Frame, track: _Track) -> Face | None:
         """The detector does not see the face: go on from its landmarks while the embedding still agrees."""
@@ -244,7 +245,7 @@ class Finder:
         distance = track.face.distance
         if track.frames_coasted % 4 == 1:
             distance = self._distance(frame, landmarks)
-        if distance > self._settings.identity_distance or iou(box, track.face.box) < JUMP_IOU:
+        if distance > self._settings.identity_distance or _overlap(box, track.face.box) < JUMP_IOU:
             self._track = None
             return None
         return self._moved(track, box, landmarks, distance, smooth=True)
@@ -276,7 +277,7 @@ class Finder:
     def _is_other(self, box: Array) -> bool:
         """Whether a face at this place was somebody else a short while ago."""
         for other in reversed(self._others):
-            if iou(box, other.box) >= JUMP_IOU:
+            if _overlap(box, other.box) >= JUMP_IOU:
                 other.box = box
                 return self._index < other.until
         return False
@@ -285,8 +286,13 @@ class Finder:
         """For a while only: the wanted face, turned or blurred, can be misjudged too."""
         clearly = distance > self._settings.identity_distance + 0.15
         until = self._index + self._settings.verify_every * (4 if clearly else 1) // (1 if clearly else 2)
-        others = [other for other in self._others if iou(box, other.box) < JUMP_IOU]
+        others = [other for other in self._others if _overlap(box, other.box) < JUMP_IOU]
         self._others = [*others[1 - OTHERS_REMEMBERED :], _Other(box, until)]
+
+
+def _overlap(first: Array, second: Array) -> float:
+    """Intersection over union of two boxes (4,), 0…1."""
+    return float(iou(first[None], second[None])[0, 0])
 
 
 def smoothed(before: Array, now: Array, smoothing: float) -> Array:

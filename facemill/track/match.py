@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.detect._boxes import iou as iou_table
+from facemill.boxes import iou
 
 Array = npt.NDArray[Any]
 
@@ -17,20 +17,11 @@ JUMP_IOU = 0.5
 """Below this the same face has moved further than faces do from one frame to the next."""
 
 
-def iou(first: Array, second: Array) -> float:
-    """Intersection over union of two boxes (4,) xyxy, 0…1."""
-    w = min(first[2], second[2]) - max(first[0], second[0])
-    h = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(0.0, w) * max(0.0, h)
-    both = (first[2] - first[0]) * (first[3] - first[1]) + (second[2] - second[0]) * (second[3] - second[1])
-    return float(shared / (both - shared)) if both > shared else 0.0
-
-
 def best_match(box: Array, candidates: Array, least_iou: float = SAME_FACE_IOU) -> int | None:
     """Row of the candidate (N, 4) that overlaps the box (4,) most, None where none overlaps by `least_iou`."""
     if len(candidates) == 0:
         return None
-    overlaps = iou_table(box[None], candidates)[0]
+    overlaps = iou(box[None], candidates)[0]
     best = int(np.argmax(overlaps))
     return best if overlaps[best] >= least_iou else None
 
@@ -42,15 +33,10 @@ def match(first: Array, second: Array, least_iou: float = SAME_FACE_IOU) -> list
     """
     if len(first) == 0 or len(second) == 0:
         return []
-    overlaps = np.nan_to_num(iou_table(first, second))
+    overlaps = np.nan_to_num(iou(first, second))
     pairs = []
     while overlaps.max() >= least_iou:
         row, column = (int(index) for index in np.unravel_index(np.argmax(overlaps), overlaps.shape))
         pairs.append((row, column))
         overlaps[row], overlaps[:, column] = -1.0, -1.0
     return pairs
-
-
-def sides(boxes: Array) -> Array:
-    """(N,) the shorter side of each box (N, 4)."""
-    return np.asarray(np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]))

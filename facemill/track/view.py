@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.track.match import sides
+from facemill.boxes import shorter_sides
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +37,7 @@ def landmark_view(picture: Viewable, box: Array) -> View:
 
     dlib rounds its points to whole pixels: small faces are enlarged first, by four at most.
     """
-    scale = min(LARGEST_ZOOM, max(1.0, LANDMARK_FACE_PX / float(sides(box[None])[0])))
+    scale = min(LARGEST_ZOOM, max(1.0, LANDMARK_FACE_PX / float(shorter_sides(box[None])[0])))
     return View.of(picture, box, LANDMARK_REACH, scale)
 
 

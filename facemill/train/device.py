@@ -45,7 +45,7 @@ class DeviceSettings:
     def place(self, module: nn.Module) -> None:
         """Moves a module to the device in the chosen layout, in place."""
         module.to(device=self.device)
-        module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        module.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch types no format alone
 
     @contextmanager
     def applied(self) -> Iterator[None]:

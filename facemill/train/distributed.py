@@ -41,7 +41,7 @@ class Ranks:
         wanted = {id(parameter) for parameter in parameters}
         ignored = [name for name, parameter in module.named_parameters() if id(parameter) not in wanted]
         # torch's own way to say it, underscore and all: there is no other
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ignored)  # type: ignore[no-untyped-call]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
         return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
     def quiet(self, module: nn.Module, quiet: bool) -> AbstractContextManager[None]:

@@ -67,7 +67,7 @@ def train_light(
         pictures, lights = _draw(data, groups, plan, generator)
         loss = contrastive(net(pictures), lights, plan.margin)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         log(step, float(loss.detach()))

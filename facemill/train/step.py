@@ -137,7 +137,7 @@ class Stepper:
             with self._ranks.quiet(module, first + micro_batch < count):
                 with self._settings.autocast():
                     losses: dict[str, Tensor] = module(piece)
-                (share * torch.stack(list(losses.values())).sum()).backward()  # type: ignore[no-untyped-call]
+                (share * torch.stack(list(losses.values())).sum()).backward()
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + share * loss.detach()
         return sums
@@ -160,7 +160,7 @@ class Stepper:
             return Losses(step, names, numbers, None, describe)
         buffer = torch.empty(numbers.shape, pin_memory=True)
         buffer.copy_(numbers, non_blocking=True)
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived = torch.cuda.Event()
         arrived.record()
         return Losses(step, names, buffer, arrived, describe)
 

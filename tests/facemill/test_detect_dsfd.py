@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from facemill.boxes import nms
 from facemill.detect import build_detector
-from facemill.detect._boxes import nms
 from facemill.detect.dsfd import (
     LOOKS,
     TOP_BOXES,
@@ -29,13 +29,7 @@ from facemill.nets.dsfd import PUBLIC_VARIANT, Dsfd, DsfdConfig, DsfdOutput, Sho
 NARROW = DsfdConfig(width=0.125)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On tiny maps a second thread costs more than it brings, above all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def untrained(seed=0, face_logit=0.0):

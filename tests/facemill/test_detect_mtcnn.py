@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facemill.boxes import iou, nms
 from facemill.detect import build_detector, mtcnn
 from facemill.detect._area import DevicePixels
-from facemill.detect._boxes import iou, nms, squared
 from facemill.detect._onnx import read_initializers
 from facemill.detect._suppress import nms_dense, nms_groups
 from facemill.detect.mtcnn import Batches, load_nets, pyramid_scales, wheel_folder
@@ -23,13 +23,7 @@ box = st.tuples(*[st.integers(0, 40)] * 2, *[st.integers(1, 30)] * 2).map(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The nets are small: with more threads, and other work on the cores, they wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +58,6 @@ def test_suppression_by_the_smaller_box_removes_a_box_inside_another():
     assert nms(boxes, scores, 0.7, mode="min").tolist() == [0]
 
 
-def test_a_squared_box_keeps_its_centre():
-    np.testing.assert_allclose(squared(np.array([[0, 0, 10, 20]])), [[-5, 0, 15, 20]])
-
-
 @given(st.lists(st.tuples(box, st.integers(0, 3)), max_size=40), st.floats(0.05, 0.95), st.integers(0, 9))
 def test_groups_are_suppressed_each_for_itself_with_and_without_a_loop(rows, threshold, seed):
     boxes = torch.tensor([row[0] for row in rows], dtype=torch.float64).reshape(-1, 4)
@@ -89,7 +79,7 @@ def test_suppression_in_blocks_keeps_what_suppression_at_once_keeps(monkeypatch)
     corners = random.uniform(0, 60, (300, 2))
     boxes, scores = np.hstack([corners, corners + random.uniform(5, 30, (300, 2))]), random.random(300)
     whole = nms(boxes, scores, 0.3)
-    monkeypatch.setattr("facemill.detect._boxes._BLOCK", 37)
+    monkeypatch.setattr("facemill.boxes._BLOCK", 37)
     monkeypatch.setattr("facemill.detect._suppress.BLOCK", 41)
     assert nms(boxes, scores, 0.3).tolist() == whole.tolist()
     dense = nms_dense(torch.zeros(300, dtype=torch.int64), torch.tensor(boxes), torch.tensor(scores), 0.3)

@@ -151,7 +151,7 @@ class Bright:
 
     name, box_convention = "bright", "hog"
 
-    def detect(self, pictures):  # type: ignore[no-untyped-def]
+    def detect(self, pictures):
         return [self._one(picture[:, :, 0] > 128) for picture in pictures]
 
     def _one(self, lit: np.ndarray) -> Faces:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from facemill.align import head_pose
+from facemill.boxes import iou
 from facemill.detect import build_detector
-from facemill.detect._boxes import iou
 from facemill.detect.annotations import read_annotations
 from facemill.detect.conventions import HOG_FROM, to_hog_boxes
 from facemill.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Landmarks68, jittered, landmark_box

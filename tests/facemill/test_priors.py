@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemill.detect import _boxes
+from facemill import boxes
 from facemill.detect.priors import (
     BACKGROUND,
     CACHED_SIZES,
@@ -138,4 +138,4 @@ def test_a_wild_offset_decodes_to_a_finite_box():
 @given(st.lists(box, min_size=1, max_size=6), st.lists(box, min_size=1, max_size=6))
 def test_overlaps_are_those_of_the_other_detectors(first, second):
     ours = iou_matrix(torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64))
-    np.testing.assert_allclose(ours, _boxes.iou(np.array(first), np.array(second)), atol=1e-9)
+    np.testing.assert_allclose(ours, boxes.iou(np.array(first), np.array(second)), atol=1e-9)

@@ -71,7 +71,7 @@ def test_landmarks_move_with_the_face(recorder: Recorder, talk: Path) -> None:
     points = [np.array(frame.faces[0].landmarks) for frame in frames[:16]]
     drift = [float((after - points[0]).mean(axis=0)[0]) for after in points]
     assert drift == pytest.approx([2 * index for index in range(16)], abs=2.5)
-    assert abs(frames[0].faces[0].pose["yaw"]) < 30  # type: ignore[index]
+    assert abs(frames[0].faces[0].pose["yaw"]) < 30
 
 
 def test_a_close_up_of_each_face_is_written(recorder: Recorder, talk: Path) -> None:
@@ -155,4 +155,4 @@ def test_close_ups_that_cannot_be_written_stop_the_work(tmp_path: Path, hopper: 
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"crop_format": "gif"}, {"crop_px": 4}, {"coverage": 9.0}])
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(FacemillError, match="got"):
-        RecordSettings(**wrong)  # type: ignore[arg-type]
+        RecordSettings(**wrong)

@@ -24,7 +24,7 @@ VFR_PTS = [0, 512, 1500, 1600, 3700, 3800, 9000, 9512, 11111, 11200, 12000, 2000
 
 
 def transcode(source: Path, target: Path, **settings: object) -> VideoWriter:
-    with VideoWriter(target, probe(source), EncoderSettings(**settings), sound_from=source) as writer:  # type: ignore[arg-type]
+    with VideoWriter(target, probe(source), EncoderSettings(**settings), sound_from=source) as writer:
         with VideoReader(source, pix_fmt=writer.pix_fmt) as reader:
             for frame in reader:
                 writer.write(frame)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
@@ -24,12 +22,7 @@ SMALL = DetectorTraining(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +65,7 @@ def test_a_training_that_is_told_to_end_saves_and_goes_on(
 
     drawn = DetectionFeed.draw
 
-    def tell_then_draw(self: DetectionFeed):  # type: ignore[no-untyped-def]
+    def tell_then_draw(self: DetectionFeed):
         if self.place == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return drawn(self)

@@ -44,7 +44,7 @@ def people(hopper: np.ndarray, collins: np.ndarray) -> dict[str, tuple[FaceSet, 
     return {"hopper": stored("hopper", hopper), "collins": stored("collins", collins)}
 
 
-def test_a_perfect_swap_is_the_same_person_and_a_failed_one_is_not(people) -> None:  # type: ignore[no-untyped-def]
+def test_a_perfect_swap_is_the_same_person_and_a_failed_one_is_not(people) -> None:
     sets = {name: faces for name, (faces, _) in people.items()}
     references = {name: rows for name, (_, rows) in people.items()}
     views = {name: faces.view(PX) for name, faces in sets.items()}
@@ -55,7 +55,7 @@ def test_a_perfect_swap_is_the_same_person_and_a_failed_one_is_not(people) -> No
     assert swapped["landmark_error/hopper-as-collins"] > 1
 
 
-def test_nothing_is_measured_where_nothing_is_asked_for(people) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_is_measured_where_nothing_is_asked_for(people) -> None:
     assert SwapMeasures({}, 0)(Portraits({}), {name: faces for name, (faces, _) in people.items()}) == {}
 
 

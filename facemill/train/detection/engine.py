@@ -67,7 +67,7 @@ class DetectionObjective(ObjectiveBase):
         if from_scratch:
             first = model.backbone[0].weight
             assert isinstance(first, Tensor)
-            first.register_hook(lambda gradient: gradient / _INPUT_DEVIATION**2)  # type: ignore[no-untyped-call]
+            first.register_hook(lambda gradient: gradient / _INPUT_DEVIATION**2)
 
     def losses(self, turn: str, batch: DetectionBatch) -> dict[str, Tensor]:
         """Confidence and location of both shots; the loss itself runs in float32 in any precision of the net."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -12,16 +10,9 @@ from facemill.errors import FacemillError
 from facemill.nets import build_model
 from facemill.nets.cyclegan import PRESETS, CycleGan, CycleGanConfig, patch_discriminator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = CycleGanConfig(input_px=32, width=4, blocks=1, critic_width=4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These nets are too small to share: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def count(module: nn.Module) -> int:

@@ -22,13 +22,7 @@ from facemill.nets.dsfd import (
 NARROW = DsfdConfig(width=0.125)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On tiny maps a second thread costs more than it brings, above all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

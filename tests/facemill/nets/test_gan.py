@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,8 @@ from facemill.nets import build_model
 from facemill.nets._blocks import NearestUpscale, SampleNorm, SelfAttention, ShuffleUpscale
 from facemill.nets.gan import PRESETS, Discriminator, Gan, GanConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = GanConfig(
     encoder_channels=(4, 8, 8, 8, 8),
     latent=8,
@@ -22,15 +23,6 @@ TINY = GanConfig(
     attention_px=16,
     critic_channels=(4, 8, 8),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These nets are too small to share: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def count(module: nn.Module) -> int:

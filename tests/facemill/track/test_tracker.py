@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from patches import BLUE, GREEN, RED, HueDetector, Place, frames, picture
 
+from facemill.boxes import iou
 from facemill.detect import Detector, build_detector
-from facemill.track.match import iou
 from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings
 from facemill.video import Frame, read_frames
 
 
 def track(given: list[Frame], detector: Detector | None = None, **settings: float) -> list[TrackedFrame]:
     options = {"every": 8, "every_s": 10.0} | settings
-    return list(FaceTracker(detector or HueDetector(), TrackSettings(**options)).follow(given))  # type: ignore[arg-type]
+    return list(FaceTracker(detector or HueDetector(), TrackSettings(**options)).follow(given))
 
 
 def ids(followed: list[TrackedFrame]) -> list[set[int]]:
@@ -33,14 +33,8 @@ def test_two_faces_that_move_apart_keep_their_boxes_and_ids() -> None:
     assert ids(followed) == [{0, 1}] * 33
     assert sum(detector.calls) == 5  # 0, 8, 16, 24, 32
     exact = [detector.detect([picture(faces)])[0].boxes_xyxy for faces in truth]
-    assert (
-        min(
-            iou(face.box_xyxy, box)
-            for f, e in zip(followed, exact, strict=True)
-            for face, box in zip(f.faces, e, strict=True)
-        )
-        > 0.9
-    )
+    for frame, boxes in zip(followed, exact, strict=True):
+        assert iou(np.stack([face.box_xyxy for face in frame.faces]), boxes).diagonal().min() > 0.9
 
 
 def test_every_frame_comes_back_once_in_order_and_few_are_held() -> None:
@@ -148,7 +142,8 @@ def test_a_real_face_is_followed_as_detection_would_find_it(shared: Path) -> Non
     detector = build_detector("mtcnn", min_face_px=80)
     followed = track(clip, detector, every=10)
     exact = detector.detect([frame.rgb for frame in clip[5:30:5]])
-    overlaps = [iou(followed[5 + 5 * i].faces[0].box_xyxy, faces.boxes_xyxy[0]) for i, faces in enumerate(exact)]
+    boxes = np.stack([followed[5 + 5 * at].faces[0].box_xyxy for at in range(len(exact))])
+    overlaps = iou(boxes, np.stack([faces.boxes_xyxy[0] for faces in exact])).diagonal()
     assert min(overlaps) > 0.85
     assert np.median(overlaps) > 0.9
     assert all(face.points5 is not None for frame in followed for face in frame.faces)

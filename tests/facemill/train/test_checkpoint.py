@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_of_a_later_step_goes_with_the_next_save(tmp_path: 
 def test_an_optimizer_goes_on_to_the_same_bits_in_any_memory_layout(layout: torch.memory_format) -> None:
     def conv() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(1)
-        module = torch.nn.Conv2d(3, 4, 3).to(memory_format=layout)  # type: ignore[call-overload]
+        module = torch.nn.Conv2d(3, 4, 3).to(memory_format=layout)
         return module, torch.optim.Adam(module.parameters(), fused=True)
 
     def step(module: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,10 @@ from facemill.train.evaluate import validation_losses
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.cyclegan import CycleGanObjective, PicturePool
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = CycleGanConfig(input_px=32, width=8, blocks=1, critic_width=8)
 STILL = Augmentation(colour_match=0, brightness=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These nets are too small to share: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from facemill.train.detection.run import Curve, Recipe, train_detector
 from facemill.train.device import DeviceSettings
 from facemill.train.engine import StopReason, fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = DeviceSettings(torch.device("cpu"), None, torch.channels_last)
 TINY = Recipe(
     steps=4,
@@ -45,15 +46,6 @@ TINY = Recipe(
     device="cpu",
 )
 FACES = 8
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small are slower with two, which wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +76,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_loss_falls_and_average_precision_rises_on_eight_pictures(portraits: Path, tmp_path: Path) -> None:
     entries = read_annotations(portraits)
     torch.manual_seed(0)
-    model = Dsfd(DsfdConfig(width=0.06)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Dsfd(DsfdConfig(width=0.06)).to(memory_format=torch.channels_last)
     feed = DetectionFeed(entries, 128, 4, replace(PLAIN, flip=0.5))
     level_weights(model, feed.draw().pictures)
     losses: list[float] = []

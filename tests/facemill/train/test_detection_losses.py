@@ -9,14 +9,7 @@ from facemill.detect.priors import PriorConfig, encode, match, priors
 from facemill.nets.dsfd import Dsfd, DsfdConfig, DsfdOutput, Shot
 from facemill.train.detection.losses import progressive_anchor_loss, shot_loss
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On tiny maps a second thread costs more than it brings, above all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 ONE_CELL = PriorConfig(strides=(8,), sizes_px=(8,), aspect=1.0)  # an 8 px picture has one prior a cell of 8 px

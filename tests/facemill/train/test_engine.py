@@ -66,7 +66,7 @@ class Interrupting(ToyFeed):
         super().__init__()
         self._at = at
 
-    def draw(self):  # type: ignore[no-untyped-def]
+    def draw(self):
         if self.place["drawn"] == self._at:
             raise KeyError("killed")
         return super().draw()
@@ -76,7 +76,7 @@ def test_the_order_is_evaluate_save_stop_step_log(tmp_path: Path) -> None:
     seen: list[str] = []
 
     class Watched(ToyObjective):
-        def losses(self, turn, batch):  # type: ignore[no-untyped-def]
+        def losses(self, turn, batch):
             seen.append("step")
             return super().losses(turn, batch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from facemill.train.objectives import build_objective
 from facemill.train.objectives.gan import GanObjective, vgg_features
 from facemill.train.schedule import Event, Schedule
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = GanConfig(
     encoder_channels=(8, 8, 16, 16, 16),
     latent=16,
@@ -33,15 +34,6 @@ TINY = GanConfig(
 )
 SWAPPING = Schedule(length=8, events=(Event(at=0), Event(at=4, swap=True)))
 STILL = Augmentation(colour_match=0, brightness=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These nets are too small to share: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def gan(*identities: str, **changed: Any) -> Gan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,16 +16,9 @@ from facemill.nets.light import INPUT_PX, LightNet, light_features, load_light_n
 from facemill.train.light import LightPlan, contrastive, main, train_light
 from facemill.train.lights import LightSet, pixels, read_yale, score, split_people
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LIGHTS = [(-60, 0), (-30, 30), (0, 0), (30, 30), (60, 0)]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The nets are too small to share: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def sphere(azimuth_deg: float, elevation_deg: float, paint: torch.Tensor, side_px: int = INPUT_PX) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,19 +21,12 @@ from facemill.train.ema import Ema
 from facemill.train.engine import Plan, StopReason, fit
 from facemill.train.objectives.autoencoder import AutoencoderObjective
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = AutoencoderConfig(
     input_px=16, encoder_channels=(8, 16), bottleneck=16, unfold_channels=8, code_channels=8, decoder_channels=(8,)
 )
 PLAN = Plan(steps=4, learning_rate=1e-2, warmup_steps=1, save_every=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Nets so small are slowed by a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Greedy(AutoencoderObjective):
@@ -47,7 +40,7 @@ class Greedy(AutoencoderObjective):
 
 def train(
     folder: Path, plan: Plan = PLAN, kind: type[AutoencoderObjective] = AutoencoderObjective, **options
-) -> Tensor:  # type: ignore[no-untyped-def]
+) -> Tensor:
     """The weights of a tiny autoencoder after a plan; everything else is equal each time."""
     torch.manual_seed(1)
     model = Autoencoder(["anna", "bert"], TINY)

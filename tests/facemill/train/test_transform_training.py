@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,10 @@ from facemill.train.features import build_features, encoder_features, random_fea
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.transform import SHARES, TransformObjective
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = TransformConfig(input_px=32, channels=8)
 STILL = Augmentation(rotation_deg=0, zoom=0, shift=0, flip=0, warp=0, colour_match=0, brightness=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These nets are too small to share: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def face_set(identity: str, red: int, green: int, count: int = 6) -> FaceSet:

@@ -1,4 +1,4 @@
-"""Small functions on boxes that detectors share; none edits its input."""
+"""What detectors and trackers ask of boxes (xyxy, pixels); nothing edits its input."""
 
 from __future__ import annotations
 
@@ -51,11 +51,9 @@ def iou(boxes_xyxy: npt.NDArray[Any], others_xyxy: npt.NDArray[Any]) -> npt.NDAr
     return shared / np.maximum(whole, 1e-12)
 
 
-def squared(boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The boxes widened along their shorter side to squares with the same centres."""
-    centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-    half = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).max(axis=1, keepdims=True) / 2
-    return np.hstack([centres - half, centres + half]).astype(np.float64)
+def shorter_sides(boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N, 4) -> (N,) the shorter side of each box."""
+    return np.asarray((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).min(axis=1))
 
 
 def _overlapping(
