@@ -35,13 +35,18 @@ from tasks.weight_files import weight_files
 
 CODE = (
     "facemill/align.py",
+    "facemill/boxes.py",
+    "facemill/detect",
+    "facemill/dlib_models.py",
     "facemill/identity.py",
     "facemill/landmarks.py",
+    "facemill/measures.py",
     "facemill/nets",
     "facemill/pictures.py",
     "facemill/registration.py",
     "facemill/schema.py",
     "facemill/train",
+    "facemill/weights.py",
     "tasks/curves.py",
     "tasks/swap_measures.py",
     "tasks/train.py",
