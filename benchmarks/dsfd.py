@@ -7,7 +7,7 @@ a batch, its time the median of the repeats after one that does not count.
 
 - FLOPs: counted by torch on one forward (a multiply-add is two). Rate: a large matrix product, timed here in the same
   precision. Bytes: every layer reads its input and weights and writes its output once. Bandwidth: a large copy. Both
-  rates are the best of eight tries, what the machine can do.
+  rates are the best of several tries, what the machine can do.
 - floor = the larger of FLOPs / rate and bytes / bandwidth. Convolutions by Winograd's scheme need fewer
   multiplications than are counted, so that a layer can undercut it.
 - after: decoding and suppression when 5,000 priors of each picture pass the threshold, the most there can be.
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import machine
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -52,8 +52,7 @@ def main() -> None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32  # the product as the convolutions
     cost = forward_cost(arguments.side, arguments.width)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{where}, torch {torch.__version__}, {arguments.side} px, width {arguments.width:g}")
+    print(f"{machine.describe(device)}, {arguments.side} px, width {arguments.width:g}")
     values_m, weights_m = cost.activation_values / 1e6, cost.weights / 1e6
     print(
         f"a picture: {cost.flops / 1e9:.0f} GFLOP, {values_m:.0f} M values read and written; {weights_m:.1f} M weights"
@@ -64,7 +63,7 @@ def main() -> None:
     )
     for precision in arguments.precisions:
         _row_group(precision, arguments, device, cost)
-    after_s = statistics.median(_seconds(_after(arguments.side), torch.device("cpu")))
+    after_s = statistics.median(machine.seconds_of(_after(arguments.side), torch.device("cpu")))
     print(f"after the net, one picture, {TOP_BOXES} boxes of 5000: {1000 * after_s:.1f} ms on the CPU")
 
 
@@ -88,12 +87,12 @@ def forward_cost(side_px: int, width: float) -> Cost:
 
 def _row_group(precision: str, arguments: argparse.Namespace, device: torch.device, cost: Cost) -> None:
     dtype = DTYPES[precision]
-    flops_per_s, bytes_per_s = _matrix_product_rate(device, dtype), _copy_rate(device)
+    flops_per_s, bytes_per_s = machine.matrix_product_rate(device, dtype), machine.copy_rate(device)
     layout = torch.channels_last  # as the detector: contiguous takes 1.2 to 2 times as long on a CPU
     model = Dsfd(DsfdConfig(width=arguments.width)).eval().to(device, dtype).to(memory_format=layout)
     for batch in arguments.batches:
         pictures = torch.rand(batch, 3, arguments.side, arguments.side, device=device).to(memory_format=layout)
-        forward_s = statistics.median(_seconds(partial(model, pictures), device, arguments.repeats))
+        forward_s = statistics.median(machine.seconds_of(partial(model, pictures), device, arguments.repeats))
         floor_s = cost.floor_s(batch, dtype, flops_per_s, bytes_per_s)
         print(
             f"{precision:10}{batch:6}{1000 * forward_s:9.1f}{batch / forward_s:12.2f}{1000 * floor_s:10.1f}"
@@ -101,18 +100,6 @@ def _row_group(precision: str, arguments: argparse.Namespace, device: torch.devi
             f"{bytes_per_s / 1e9:7.0f}",
             flush=True,
         )
-
-
-def _matrix_product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    side = 8192 if device.type == "cuda" else 2048
-    left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
-    return 2 * side**3 / min(_seconds(lambda: left @ right, device, 8))
-
-
-def _copy_rate(device: torch.device) -> float:
-    values = torch.rand(2**28 if device.type == "cuda" else 2**25, device=device)  # 1 GB; 128 MB, beyond any cache
-    target = torch.empty_like(values)
-    return 2 * values.nbytes / min(_seconds(lambda: target.copy_(values), device, 8))
 
 
 def _after(side_px: int) -> Callable[[], object]:
@@ -127,19 +114,6 @@ def _after(side_px: int) -> Callable[[], object]:
         return suppressed(boxes)
 
     return work
-
-
-@torch.inference_mode()
-def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> list[float]:
-    """The time of each repeat, after one that does not count."""
-    times = []
-    for _ in range(1 + repeats):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return times[1:]
 
 
 def _arguments() -> argparse.Namespace:

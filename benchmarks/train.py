@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import machine
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,13 +47,14 @@ HEADER = ("model", "Mparam", "GFLOP/step", "plain/s", "engine/s", "ratio", "wait
 def main() -> None:
     arguments = _arguments()
     device = choose_device(arguments.device)
-    machine = f"{_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(f"{machine}, batch {arguments.batch} of each identity")
+    print(f"{machine.describe(device)}, batch {arguments.batch} of each identity")
     dtype, rate = _engine_dtype(device), 0.0
     print(" ".join([f"{HEADER[0]:24}", *(f"{name:>10}" for name in HEADER[1:])]))
     for name in arguments.models or (ON_CPU if device.type == "cpu" else _all_presets()):
         found = measure(name, arguments.batch, arguments.seconds, device)
-        rate = max(rate, gemm_rate(device, dtype))  # the best seen so far: a busy machine shows less than it has
+        rate = max(
+            rate, machine.matrix_product_rate(device, dtype)
+        )  # the best seen so far: a busy machine shows less than it has
         floor_s = found.flops / rate
         row = (
             *(found.parameters / 1e6, found.flops / 1e9, found.plain_rate, found.engine_rate),
@@ -104,14 +106,6 @@ def measure(name: str, batch: int, seconds: float, device: torch.device) -> Meas
         statistics.median(outcome.waited_share for outcome in outcomes),
         torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
     )
-
-
-def gemm_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product, large enough to be held by arithmetic alone; best of twelve."""
-    side = 8192 if device.type == "cuda" else 1536
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    a @ b
-    return 2 * side**3 / min(_seconds(lambda: a @ b, device) for _ in range(12))
 
 
 def _objective(name: str) -> Objective:
@@ -179,22 +173,8 @@ def _rate(step: Callable[[], None], seconds: float, device: torch.device) -> flo
     return steps / (time.perf_counter() - start)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def _all_presets() -> list[str]:
     return [f"{name}/{preset}" for name in model_names() for preset in import_module(f"facemill.nets.{name}").PRESETS]
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from facemill.measures import landmark_error, nearest
 from facemill.nets import SwapModel
 from facemill.pictures import RGB
 from facemill.train.data import FaceSet
@@ -58,7 +60,7 @@ class SwapMeasures:
                     pictures = _pictures(model(views, other))
                 after = self._points(pictures, boxes)
                 measured[f"identity_distance/{name}-as-{other}"] = self._distance(pictures, after, other)
-                measured[f"landmark_error/{name}-as-{other}"] = landmark_error(before, after)
+                measured[f"landmark_error/{name}-as-{other}"] = fmean(map(landmark_error, before, after))
         model.train(was_training)
         return measured
 
@@ -67,9 +69,9 @@ class SwapMeasures:
         return np.concatenate(found)
 
     def _distance(self, pictures: list[RGB], points: npt.NDArray[np.float32], identity: str) -> float:
-        embedded = [self._embedder.embed(p, each[None])[0] for p, each in zip(pictures, points, strict=True)]
-        apart = np.linalg.norm(np.stack(embedded)[:, None] - self._references[identity][None], axis=2)
-        return float(apart.min(axis=1).mean())
+        references = self._references[identity]
+        embedded = (self._embedder.embed(p, each[None])[0] for p, each in zip(pictures, points, strict=True))
+        return fmean(nearest(each, references) for each in embedded)
 
     @cached_property
     def _embedder(self) -> Embedder:
@@ -82,13 +84,6 @@ class SwapMeasures:
         from facemill.landmarks import Landmarks68
 
         return Landmarks68()
-
-
-def landmark_error(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> float:
-    """Mean distance of (N, 68, 2) points in % of the distance of the eyes' outer corners, averaged over N faces."""
-    eyes = np.linalg.norm(before[:, 36] - before[:, 45], axis=1)
-    moved = np.linalg.norm(after - before, axis=2).mean(axis=1)
-    return float(100 * (moved / np.maximum(eyes, 1.0)).mean())
 
 
 def _pictures(views: Tensor) -> list[RGB]:

@@ -12,7 +12,7 @@ from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68
 from facemill.nets import SwapModel
 from facemill.train.data import FaceSet
-from tasks.swap_measures import SwapMeasures, landmark_error
+from tasks.swap_measures import SwapMeasures
 
 PX = 160
 
@@ -57,9 +57,3 @@ def test_a_perfect_swap_is_the_same_person_and_a_failed_one_is_not(people) -> No
 
 def test_nothing_is_measured_where_nothing_is_asked_for(people) -> None:
     assert SwapMeasures({}, 0)(Portraits({}), {name: faces for name, (faces, _) in people.items()}) == {}
-
-
-def test_the_error_is_in_percent_of_the_distance_of_the_eyes() -> None:
-    before = np.zeros((1, 68, 2), np.float32)
-    before[0, 45] = (50, 0)
-    assert landmark_error(before, before + np.float32([3, 4])) == pytest.approx(10)
