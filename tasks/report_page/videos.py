@@ -18,7 +18,8 @@ from facemill import schema, tables
 from facemill.detect import build_detector
 from facemill.errors import InputError
 from facemill.files import read_json
-from facemill.measures import MeasuredFrame, Summary, SwapMeter, measure_video, spread, summarize
+from facemill.measures import spread
+from facemill.meter import MeasuredFrame, Summary, SwapMeter, measure_video, summarize
 from facemill.pictures import RGB
 from facemill.reasons import State
 from facemill.sheets import around, to_height

@@ -1,0 +1,176 @@
+"""Every model on the same two people: trained, then measured on seconds of the clip that it never saw.
+
+    python benchmarks/models.py WORK vasa3.mp4 vasa5.mp4                # the first one's face becomes the second's
+    python benchmarks/models.py WORK vasa3.mp4 vasa5.mp4 --models autoencoder/small transform/small
+
+The first four fifths of each clip are the footage to train on, the last fifth of the first clip is what is converted.
+All of it goes through the stages of the pipeline, in the project folder WORK, with the steps, batches and rates of
+`RUNS`, which take some minutes each on two cores. A second call goes on where the first one ended: remove WORK/models
+to begin again.
+
+A row is a model: minutes of training, then medians over frames of the held-out seconds: distance of the embedding to
+the target and to the source before and after (one person: under 0.6), landmark error, flicker, PSNR outside the mask
+(`facemill.measures`). WORK/models.jpg shows the same frames of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import yaml
+
+from facemill.detect import build_detector
+from facemill.files import read_json, write_bytes
+from facemill.measures import spread
+from facemill.meter import MeasuredFrame, SwapMeter, measure_video, summarize
+from facemill.pictures import RGB, encode_jpeg
+from facemill.sheets import around, contact_sheet
+from facemill.train.checkpoint import load_model
+from facemill.video import VideoReader
+from tasks.convert import convert_folder
+from tasks.params import parse_params
+from tasks.stages import run_stage
+
+RUNS: dict[str, dict[str, Any]] = {
+    "autoencoder/small": {"steps": 3000, "batch": 8, "learning_rate": 1.5e-3},
+    "gan/small": {"steps": 4000, "batch": 4},
+    "cyclegan/small": {"steps": 1500, "batch": 4},
+    "transform/small": {"steps": 1200, "batch": 8, "options": {"features": "autoencoder:models/autoencoder-small"}},
+}
+"""`train` of params.yaml. The transform net compares by the trained autoencoder's encoder, which comes before it."""
+HELD_OUT = 0.2
+MEASURED_FRAMES, SHOWN_FRAMES, SHOWN_PX = 16, 6, 160
+RIGHTS = {"basis": "synthetic", "evidence": "whoever runs this benchmark states that these people do not exist"}
+HEADER = ("model", "Mparam", "min", "to target", "to source", "landmarks", "flicker", "PSNR", "nearer to target")
+
+
+def main() -> None:
+    arguments = _arguments()
+    work, clips = arguments.work.resolve(), {clip.stem: clip.resolve() for clip in (arguments.source, arguments.target)}
+    if not (work / "data" / "dataset").is_dir():
+        for name, clip in clips.items():
+            archived = work / "archive" / clip.name if clip.stem == arguments.source.stem else None
+            split_clip(clip, work / "footage" / name, archived)
+        _write_params(work, clips, {"model": "autoencoder"})
+        for stage in ("inventory", "collect", "dedup", "extract", "curate"):
+            run_stage(stage, work)
+    print("{:20}{:>8}{:>6}{:>14}{:>14}{:>11}{:>9}{:>7}{:>18}".format(*HEADER))
+    shown: list[list[RGB]] = []
+    for name in arguments.models:
+        frames = measured(work, clips, name)
+        print(_row(work, name, frames), flush=True)
+        faces = spread([frame for frame in frames if frame.measures], SHOWN_FRAMES)
+        shown += [[_face(one, one.before) for one in faces]] if not shown else []
+        shown.append([_face(one, one.after) for one in faces])
+    columns = len(shown[0])
+    write_bytes(
+        work / "models.jpg",
+        encode_jpeg(contact_sheet([face for row in shown for face in row], columns=columns, cell_px=SHOWN_PX)),
+    )
+
+
+def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFrame]:
+    """Trains (if it was not done before), converts the held-out seconds, and looks at some frames."""
+    source, target = clips
+    kind, _, preset = name.partition("/")
+    model = work / "models" / name.replace("/", "-")
+    settings = {"model": kind, "preset": preset, "save_every": 500, "preview_every": 500, **RUNS.get(name, {})}
+    params = _write_params(work, clips, settings)
+    if not model.is_dir():
+        run_stage("inventory", work)
+        run_stage("train", work)
+        shutil.copytree(work / "data" / "model", model)
+        shutil.copy(work / "data" / "metrics" / "train.json", model)
+    converted = work / "converted" / model.name
+    convert_folder(parse_params(params), work / "archive", converted, model)
+    references = read_json(model / "model.json")["references"]
+    meter = SwapMeter(
+        build_detector("hog", min_face_px=100),
+        np.asarray(references[source], np.float32),
+        np.asarray(references[target], np.float32),
+        coverage=1.2,
+    )
+    original = work / "archive" / clips[source].name
+    return measure_video(meter, original, next(converted.glob("*.mp4")), MEASURED_FRAMES)
+
+
+def split_clip(clip: Path, footage: Path, archive: Path | None) -> None:
+    """Every second frame of the first part as a JPEG, and the last part as a video that looks the same."""
+    with VideoReader(clip) as reader:
+        frames = [frame.rgb for frame in reader]
+        rate = reader.info.fps or Fraction(25)
+    end = round((1 - HELD_OUT) * len(frames))
+    for at in range(0, end, 2):
+        write_bytes(footage / f"{at:05d}.jpg", encode_jpeg(frames[at], quality=95))
+    if archive:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(archive), "w") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for picture in frames[end:]:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+
+
+def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> dict[str, Any]:
+    source, target = clips
+    identities = {
+        name: {
+            "rights": RIGHTS,
+            "references": [f"footage/{name}/{at:05d}.jpg" for at in (0, 50, 100)],
+            "sources": [{"kind": "folder", "path": f"footage/{name}"}],
+        }
+        for name in clips
+    }
+    params = {
+        "seed": 7,
+        "identities": identities,
+        "archive": {"kind": "folder", "path": "archive"},
+        "dedup": {"hash_distance": 0, "confirm_distance": 0},
+        "extract": {"detector": "hog", "min_face_px": 100},
+        "train": train,
+        "convert": {"source": source, "target": target, "identity_distance": 0.5, "min_face_px": 100},
+    }
+    write_bytes(work / "params.yaml", yaml.safe_dump(params).encode())
+    return params
+
+
+def _row(work: Path, name: str, frames: list[MeasuredFrame]) -> str:
+    folder = work / "models" / name.replace("/", "-")
+    model, _ = load_model(folder)
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    minutes = read_json(folder / "train.json")["seconds"] / 60
+    summary = summarize(frames)
+    by = summary.medians
+    return (
+        f"{name:20}{millions:8.2f}{minutes:6.1f}"
+        f"{by['target_before']:7.2f} → {by['target_after']:.2f}{by['source_before']:7.2f} → {by['source_after']:.2f}"
+        f"{by['landmark_error']:9.1f} %{by['flicker']:9.2f}{by['psnr_outside_db']:7.1f}"
+        f"{summary.closer_to_target:12} of {summary.frames}"
+    )
+
+
+def _face(frame: MeasuredFrame, picture: RGB) -> RGB:
+    assert frame.box_xyxy is not None
+    left, top, right, bottom = around(picture.shape, frame.box_xyxy, margin=0.35)
+    return np.ascontiguousarray(picture[top:bottom, left:right])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("work", type=Path, help="project folder that is made, or gone on with")
+    parser.add_argument("source", type=Path, help="clip whose face is replaced")
+    parser.add_argument("target", type=Path, help="clip of the face that is put there")
+    parser.add_argument("--models", nargs="+", default=list(RUNS), help="MODEL/PRESET")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
