@@ -38,7 +38,7 @@ def model_card(
         metrics: on held-out faces, by name.
     """
     title = " and ".join(person.name for person in people)
-    drawn = {name: value for name, value in settings.items() if value not in (None, {}, [])}
+    drawn = {name: kept for name, value in settings.items() if (kept := _stated(value)) not in (None, {}, [])}
     return "\n".join(
         [
             f"# Face-swap model: {title}",
@@ -85,6 +85,11 @@ def model_card(
             "",
         ]
     )
+
+
+def _stated(value: Any) -> Any:
+    """A setting without the parts of it that were left to their defaults."""
+    return {name: part for name, part in value.items() if part is not None} if isinstance(value, Mapping) else value
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -19,6 +19,8 @@ from tasks.report_page.thumbnails import Album
 
 PREVIEW_PX, EARLIER_PX = 1100, 420
 EARLIER_PREVIEWS = 4
+MOST_SERIES = 8
+"""In one chart, which has as many colours."""
 PREVIEW_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FAMILIES = {
     "train_loss": "Training loss",
@@ -106,15 +108,31 @@ def _read_series(path: Path) -> Series:
 
 
 def _curves(history: Sequence[Series]) -> list[Curve]:
-    """A chart for each family of series: `train_loss/…` together, `val_loss/…` together."""
+    """A chart for each family of series: `train_loss/…` together, `val_loss/…` together; a family of many losses, such
+    as a GAN's, has one for each loss."""
     families: dict[str, list[Series]] = {}
     for one in history:
-        family, _, name = one.name.partition("/")
-        families.setdefault(family, []).append(Series(_words(name or family), one.x, one.y))
-    return [
-        Curve(_FAMILIES.get(family, _words(family)), line_chart(series, label=_words(family)), _last(series))
-        for family, series in families.items()
-    ]
+        families.setdefault(one.name.partition("/")[0], []).append(one)
+    curves = []
+    for family, members in families.items():
+        heading = _FAMILIES.get(family, _words(family))
+        parts = {"": members} if len(members) <= MOST_SERIES else _by_loss(members)
+        for loss, series in parts.items():
+            named = [
+                Series(_words(one.name.removeprefix(f"{family}/").removeprefix(loss)), one.x, one.y) for one in series
+            ]
+            title = f"{heading}: {_words(loss.strip('/'))}" if loss else heading
+            curves.append(Curve(title, line_chart(named, label=title), _last(named)))
+    return curves
+
+
+def _by_loss(members: Sequence[Series]) -> dict[str, list[Series]]:
+    """`train_loss/edge/anna` and `train_loss/edge/bert` under `edge/`; a loss of one series stands under its name."""
+    parts: dict[str, list[Series]] = {}
+    for one in members:
+        loss, slash, _ = one.name.partition("/")[2].partition("/")
+        parts.setdefault(loss + slash if slash else "", []).append(one)
+    return parts
 
 
 def _last(series: Sequence[Series]) -> list[tuple[str, float]]:

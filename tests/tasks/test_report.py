@@ -273,3 +273,14 @@ def test_curves_of_a_family_share_a_chart(tmp_path: Path) -> None:
     assert page.count("<polyline") == 3
     assert [page.count(f"<h3>{heading} ") for heading in ("Training loss", "Validation loss")] == [1, 1]
     assert metrics["training"]["final"]["val_loss/mae/hopper"] == 0.25
+
+
+def test_a_family_of_many_losses_has_a_chart_for_each(tmp_path: Path) -> None:
+    for name in [f"{loss}/{who}" for loss in ("edge", "eyes", "mask") for who in ("anna", "bert", "cleo")] + ["decay"]:
+        path = tmp_path / "data" / "train" / "curves" / "plots" / "metrics" / "train_loss" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"step\t{path.stem}\n1\t0.5\n2\t0.25\n")
+    report.run(params(), tmp_path)
+    page, _ = written(tmp_path)
+    assert [page.count(f"<h3>Training loss{loss} ") for loss in (": edge", ": eyes", ": mask", "")] == [1, 1, 1, 1]
+    assert page.count("<polyline") == 10
