@@ -20,12 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import machine
+import numpy as np
 import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from facemill.nets import SwapModel, build_model
-from facemill.train.device import choose_device
+from facemill.train.device import choose_device, settings_for
 from facemill.train.export import export_onnx
 
 IDENTITIES = ("anna", "bert")
@@ -43,9 +44,10 @@ def main() -> None:
     print(f"{'model':24}{'px':>5}{'GFLOP':>8}{'floor':>9}{'batch':>7}" + "".join(f"{way + ' ms':>13}" for way in WAYS))
     for name in arguments.models:
         kind, _, preset = name.partition("/")
-        model = build_model(kind, preset, IDENTITIES).to(device).eval()
-        flops = flops_of_a_face(model, device)
+        model = build_model(kind, preset, IDENTITIES).eval()
+        flops = flops_of_a_face(model.to(device), device)
         for batch in arguments.batches:
+            torch.compiler.reset()  # or the eighth graph of one function would run eager
             found = milliseconds(model, batch, arguments.seconds, device)
             row = f"{name:24}{model.input_px:5}{flops / 1e9:8.2f}{1000 * flops / rate:9.2f}{batch:7}"
             print(row + "".join(f"{ms:13.2f}" for ms in found), flush=True)
@@ -55,16 +57,17 @@ def main() -> None:
 @torch.inference_mode()
 def milliseconds(model: SwapModel, batch: int, seconds: float, device: torch.device) -> list[float]:
     """Of one face, by way: medians of alternating rounds after a warm-up of each."""
-    faces = torch.rand(batch, 3, model.input_px, model.input_px, device=device)
+    settings = settings_for(device, sum(p.numel() for p in model.parameters()), precision="fp32")
+    faces = torch.rand(batch, model.input_px, model.input_px, 3, device=device).permute(0, 3, 1, 2)  # as crops come
     compiled = torch.compile(lambda faces: model(faces, IDENTITIES[0]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(model.cpu(), IDENTITIES[0], path)
-        model.to(device)
+        settings.place(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    given = {"face": faces.cpu().numpy()}
+    given = {"face": np.ascontiguousarray(faces.cpu().numpy())}
     ways: list[Draw] = [
         lambda: model(faces, IDENTITIES[0]),
         lambda: compiled(faces),

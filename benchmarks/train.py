@@ -1,6 +1,6 @@
 """Training: the engine's own settings beside a plain loop, and both beside what the machine could do.
 
-    python benchmarks/train.py [--models autoencoder/small gan/lite] [--batch 16] [--seconds 4]
+    python benchmarks/train.py [--models autoencoder/small gan/lite64] [--batch 16] [--seconds 4]
 
 For each model and preset:
 
@@ -40,7 +40,9 @@ from facemill.train.objectives import Objective, build_objective
 IDENTITIES = ("anna", "bert")
 ROUNDS = 3
 FACES = 64  # of each identity
-ON_CPU = ("autoencoder/small", "gan/small", "cyclegan/small")
+ON_CPU = ("autoencoder/small", "gan/small", "cyclegan/small", "transform/small")
+OPTIONS = {"transform": {"features": "random"}}
+"""Of objectives: a feature network that needs no file, of a quarter of VGG19's width."""
 HEADER = ("model", "Mparam", "GFLOP/step", "plain/s", "engine/s", "ratio", "wait %", "floor ms", "MFU %", "GiB")
 
 
@@ -110,7 +112,7 @@ def measure(name: str, batch: int, seconds: float, device: torch.device) -> Meas
 
 def _objective(name: str) -> Objective:
     model, _, preset = name.partition("/")
-    return build_objective(model, build_model(model, preset, IDENTITIES))
+    return build_objective(model, build_model(model, preset, IDENTITIES), **OPTIONS.get(model, {}))
 
 
 def _model_of(objective: Objective) -> SwapModel:

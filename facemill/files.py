@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_full(error):
             raise FacemillError(
                 f"no space left to write {path.name} in {path.parent}: free some and run the same command again; "
                 "what was finished is kept"
@@ -43,6 +43,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, a quota or the file system's largest file was reached."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

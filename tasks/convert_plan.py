@@ -41,6 +41,7 @@ CODE = (
     "facemill/swap",
     "facemill/track",
     "facemill/train/checkpoint.py",
+    "facemill/train/device.py",
     "facemill/video",
 )
 

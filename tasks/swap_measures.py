@@ -6,7 +6,7 @@ dlib's embedding takes 0.14 s a face on a CPU, so only a few faces of each ident
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from facemill.measures import landmark_error, nearest
 from facemill.nets import SwapModel
 from facemill.pictures import RGB
 from facemill.train.data import FaceSet
+from facemill.train.evaluate import in_parts
 from facemill.train.previews import spread
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class SwapMeasures:
             before = self._points(_pictures(views), boxes)
             for other in (each for each in sets if each != name):
                 with torch.inference_mode():
-                    pictures = _pictures(model(views, other))
+                    pictures = _pictures(in_parts(partial(model, identity=other), views))
                 after = self._points(pictures, boxes)
                 measured[f"identity_distance/{name}-as-{other}"] = self._distance(pictures, after, other)
                 measured[f"landmark_error/{name}-as-{other}"] = fmean(map(landmark_error, before, after))

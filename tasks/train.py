@@ -10,7 +10,9 @@ Every identity of the dataset must be named in params.yaml, and an identity ther
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -133,10 +135,18 @@ def _identities(params: Params, dataset: Path, references: Mapping[str, Any]) ->
 
 
 def _processes(params: Params) -> int:
-    if params.train.processes != "auto":
-        return params.train.processes
-    device = choose_device(params.train.device)
-    return max(1, torch.cuda.device_count()) if device.type == "cuda" else 1
+    """As many as params.yaml says; `auto`: one for each GPU, as far as they can share the batch evenly.
+
+    Raises:
+        FacemillError: more processes than GPUs.
+    """
+    wanted, on_gpu = params.train.processes, choose_device(params.train.device).type == "cuda"
+    gpus = torch.cuda.device_count() if on_gpu else 0
+    if wanted == "auto":
+        return max(count for count in range(1, max(gpus, 1) + 1) if params.train.batch % count == 0)
+    if on_gpu and wanted > gpus:
+        raise FacemillError(f"train.processes is {wanted}, this machine has {gpus} GPU(s): take auto, or fewer")
+    return wanted
 
 
 def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,8 +160,10 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
         (scratch / name).unlink(missing_ok=True)
     write_json(scratch / "meta.json", dict(meta))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    command = [sys.executable, *launcher, "-m", "tasks.training", str(root), str(scratch)]
-    running = subprocess.Popen(command, cwd=shards.PROJECT)
+    command = [sys.executable, *launcher, "-m", "tasks.training", str(root), str(scratch), str(os.getpid())]
+    # a group of its own: whoever ends this stage signals its whole group, and torchrun takes a second signal for an
+    # order to let the saving be
+    running = subprocess.Popen(command, cwd=shards.PROJECT, process_group=0)
     try:
         code = running.wait()
     except KeyboardInterrupt:
@@ -159,7 +171,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
         try:
             running.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            running.kill()
+            os.killpg(running.pid, signal.SIGKILL)
         print("train: told to end; the same command goes on from the last checkpoint", flush=True)
         raise
     if (scratch / ERROR_FILE).exists():

@@ -3,14 +3,18 @@
 Where there are several processes, `tasks.train` starts this module under torchrun; each of them does all of this, and
 the first one alone evaluates, writes and speaks.
 
-    python -m torch.distributed.run --nproc-per-node 2 -m tasks.training PROJECT SCRATCH
+    python -m torch.distributed.run --nproc-per-node 2 -m tasks.training PROJECT SCRATCH PID_OF_THE_STAGE
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,7 @@ from facemill.train.card import Person, model_card
 from facemill.train.checkpoint import load_model, save_model, saved_step
 from facemill.train.data import FaceSet, Feed, place_sets
 from facemill.train.dataset import View, load_faces
-from facemill.train.device import choose_device, settings_for
+from facemill.train.device import choose_device, compile_problem, settings_for
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
 from facemill.train.engine import Outcome, Plan, StopReason, fit
 from facemill.train.evaluate import validation_losses, validation_value
@@ -38,6 +42,7 @@ from tasks.swap_measures import SwapMeasures
 from tasks.weight_files import placed_options, start_folder
 
 OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"
+WATCH_S = 5.0
 MIN_FACES = 2
 """Of each identity: with a single one there is nothing to learn but that picture."""
 
@@ -85,21 +90,23 @@ def train_model(
     )
     settings.place(objective.module)
     sets = place_sets(trained, device)
-    objective.prepare(sets)
+    with settings.applied():
+        objective.prepare(sets)
     shown = {identity: held_out.get(identity, trained[identity]) for identity in trained}
     feed = Feed(
         sets, model.input_px, train.batch, _augmentation(train), params.seed,
         device=device, share=(ranks.number, ranks.processes),
     )  # fmt: skip
-    watcher = _Watcher(model, shown, scratch, train, meta["references"])
-    with watcher if ranks.first else ExitStack():
+    watcher = _Watcher(model, shown, scratch, train, meta["references"], objective.published.judged_by)
+    if train.compile == "auto" and device.type == "cuda" and (problem := compile_problem(device)):
+        remarks.append(f"torch.compile does not work here, so it is left out ({problem})")
+    with closing(feed), watcher if ranks.first else ExitStack():
         for remark in (*remarks, *objective.remarks) if ranks.first else ():
             watcher.say(remark)
         outcome = fit(
             objective, feed, plan_of(params, objective.published), scratch / "checkpoints", settings,
             evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say, ranks=ranks,
         )  # fmt: skip
-    feed.close()
     faces = {identity: (len(trained[identity]), len(held_out.get(identity, ()))) for identity in trained}
     ended = _ended(outcome) | {"faces": sum(map(sum, faces.values()))}
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
@@ -166,7 +173,9 @@ class _Watcher:
         scratch: Path,
         train: TrainParams,
         references: Mapping[str, list[list[float]]],
+        judged_by: str,
     ) -> None:
+        self._judged_by = judged_by
         self._model, self._shown, self._train = model, shown, train
         self._curves_folder, self._previews = scratch / "curves", scratch / "previews"
         self._begun = saved_step(scratch / "checkpoints")
@@ -189,7 +198,7 @@ class _Watcher:
         losses = self.measure()
         self._curves.log(step, {curve(name): value for name, value in losses.items()})
         write_preview(self._previews / f"step-{step:06d}.jpg", preview_grid(self._model, self._shown))
-        return validation_value(losses)
+        return validation_value(losses, self._judged_by)
 
     def measure(self) -> dict[str, float]:
         """Drawn as themselves, and swapped."""
@@ -240,9 +249,10 @@ def _card(
     return model_card(meta, sum(p.numel() for p in model.parameters()), people, settings, metrics)
 
 
-def main(root: Path, scratch: Path) -> None:
+def main(root: Path, scratch: Path, stage: int) -> None:
     """One of several processes. The first to fail leaves its message for the one that started them all."""
     params = load_params(root)
+    threading.Thread(target=_end_with, args=(stage,), daemon=True).start()
     try:
         with ranks_of_torchrun(choose_device(params.train.device)) as (ranks, device):
             ended = train_model(params, root, scratch, read_json(scratch / "meta.json"), ranks, device)
@@ -253,5 +263,16 @@ def main(root: Path, scratch: Path) -> None:
         write_json(scratch / OUTCOME_FILE, ended)
 
 
+def _end_with(stage: int) -> None:
+    """Saves and ends when the stage is gone, killed too suddenly to pass a signal on: GPUs are not left busy."""
+    while True:
+        time.sleep(WATCH_S)
+        try:
+            os.kill(stage, 0)
+        except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -56,6 +56,11 @@ class SwapModel(nn.Module):
         drawn = self(face, identity)
         return drawn, torch.ones_like(drawn[:, :1])
 
+    def require(self, identity: str) -> None:
+        """Raises FacemillError for an identity that the model does not draw; the message names those that it does."""
+        if identity not in self.identities:
+            raise FacemillError(f"this model knows no identity {identity!r}; it draws {', '.join(self.identities)}")
+
     def start_from(self, trained: SwapModel) -> tuple[str, ...]:
         """Takes over what a trained model knows: all that is shared, and what belongs to people whom both draw.
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
@@ -94,12 +95,9 @@ class Autoencoder(SwapModel):
 
     def decode(self, code: Tensor, identity: str) -> Tensor:
         """Code → face of `identity` (N, 3, P, P) in 0…1. Raises FacemillError that names the known identities."""
-        if identity not in self.identities:
-            raise FacemillError(
-                f"this model knows no identity {identity!r}; it was trained on {', '.join(self.identities)}"
-            )
-        face: Tensor = self.decoders[state_key(identity)](code)
-        return face
+        self.require(identity)
+        drawn: Tensor = self.decoders[state_key(identity)](code)
+        return torch.sigmoid(drawn.float())  # bf16 has but 256 steps below 1
 
 
 @register("autoencoder")
@@ -124,12 +122,11 @@ def _encoder(config: AutoencoderConfig) -> nn.Sequential:
 
 
 def _decoder(config: AutoencoderConfig) -> nn.Sequential:
-    """Upscales back to the picture; the last conv gives RGB through a sigmoid."""
+    """Upscales back to the picture; the last conv gives RGB before the sigmoid."""
     widths = (config.code_channels, *config.decoder_channels)
     return nn.Sequential(
         *(_upscale(a, b, config) for a, b in pairwise(widths)),
         nn.Conv2d(widths[-1], 3, config.kernel_px, padding=config.kernel_px // 2),
-        nn.Sigmoid(),
     )
 
 

@@ -67,10 +67,7 @@ class CycleGan(SwapModel):
 
     def redraw(self, face: Tensor, identity: str) -> Tensor:
         """(N, 3, P, P) in −1…1 → the same in float32, as `identity`. Raises FacemillError that names the known ones."""
-        if identity not in self.identities:
-            raise FacemillError(
-                f"this model knows no identity {identity!r}; it was trained on {', '.join(self.identities)}"
-            )
+        self.require(identity)
         drawn: Tensor = self.generators[state_key(identity)](face).float().tanh()
         return drawn
 

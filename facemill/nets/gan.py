@@ -139,17 +139,17 @@ class Gan(SwapModel):
 
     def decoder(self, identity: str) -> Decoder:
         """The decoder of `identity`. Raises FacemillError that names the known identities."""
-        if identity not in self.identities:
-            raise FacemillError(
-                f"this model knows no identity {identity!r}; it was trained on {', '.join(self.identities)}"
-            )
+        self.require(identity)
         decoder = self.decoders[state_key(identity)]
         assert isinstance(decoder, Decoder)
         return decoder
 
     @torch.no_grad()
     def rotate_decoders(self) -> None:
-        """Hands each decoder's weights to the next identity, the last one's to the first: with two, they swap."""
+        """Hands each decoder's weights to the next identity, the last one's to the first: with two, they swap.
+
+        An optimizer's moments stay where they are, as they do in v2.2, which swaps the files of the weights.
+        """
         decoders = [self.decoder(identity) for identity in self.identities]
         before = [{name: value.clone() for name, value in decoder.state_dict().items()} for decoder in decoders]
         for decoder, weights in zip(decoders, [before[-1], *before[:-1]], strict=True):

@@ -65,7 +65,8 @@ def luminance(faces: Tensor) -> Tensor:
     kept_px = round(side_px * MIDDLE / 2) * 2
     first = (side_px - kept_px) // 2
     middle = faces[:, :, first : first + kept_px, first : first + kept_px]
-    grey = (middle * torch.tensor(LUMINANCE).to(middle).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = (weight * middle[:, at : at + 1] for at, weight in enumerate(LUMINANCE))
+    grey = red + green + blue
     return resized(grey, INPUT_PX)
 
 

@@ -73,8 +73,7 @@ class Transform(SwapModel):
 
     def forward(self, face: Tensor, identity: str) -> Tensor:
         """`face` (N, 3, P, P) RGB in 0…1, anybody's → the same pose and light as `identity`, same shape and range."""
-        if identity not in self.identities:
-            raise FacemillError(f"this model knows no identity {identity!r}; it draws {', '.join(self.identities)}")
+        self.require(identity)
         drawn: Tensor = self.net(identity)(face)
         return drawn
 
@@ -110,7 +109,7 @@ class TransformNet(nn.Module):
         x = coarsest
         for branch, join in zip(finer, self.joins, strict=True):
             x = join(torch.cat([functional.interpolate(x, scale_factor=2, mode="nearest"), branch], 1))
-        return torch.sigmoid(self.to_rgb(x))
+        return torch.sigmoid(self.to_rgb(x).float())
 
 
 def grow(model: Transform) -> Transform:

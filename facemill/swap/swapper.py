@@ -15,6 +15,7 @@ from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.nets import SwapModel
 from facemill.train.checkpoint import load_model
+from facemill.train.device import settings_for
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def load_swapper(model_dir: Path, source: str, target: str, device: str = "auto"
     """
     device = pick_device(device)
     model, meta = load_model(model_dir, device)
+    settings_for(torch.device(device), sum(p.numel() for p in model.parameters()), precision="fp32").place(model)
     for identity in (source, target):
         if identity not in model.identities:
             known = ", ".join(model.identities)

@@ -43,7 +43,7 @@ def judge_loss(critic: nn.Module, real: Tensor, drawn: Sequence[Tensor], given: 
     """
     drawn = [picture.detach() for picture in drawn]
     if kind == "mixup":
-        share = draw_share().to(real)
+        share = draw_share()
         mixed = [torch.lerp(picture, real, share) for picture in drawn]
         return torch.stack([least_squares(said, share) for said in _judge(critic, mixed, given)]).sum()
     said_real, *said_drawn = _judge(critic, [real, *drawn], given)
@@ -58,10 +58,9 @@ def fool_loss(critic: nn.Module, real: Tensor, drawn: Sequence[Tensor], given: T
     return torch.stack([_relativistic(said, said_real) for said in said_drawn]).sum()
 
 
-def draw_share() -> Tensor:
-    """λ ~ Beta(0.2, 0.2), a scalar on the CPU, from torch's global generator, which a checkpoint keeps."""
-    share: Tensor = torch.distributions.Beta(torch.tensor(MIXUP), torch.tensor(MIXUP)).sample()
-    return share
+def draw_share() -> float:
+    """λ ~ Beta(0.2, 0.2), from torch's global generator, which the engine seeds anew for each turn."""
+    return float(torch.distributions.Beta(torch.tensor(MIXUP), torch.tensor(MIXUP)).sample())
 
 
 def edge_maps(pictures: Tensor) -> tuple[Tensor, Tensor]:

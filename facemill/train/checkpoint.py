@@ -9,6 +9,7 @@ folder is `weights.safetensors` with `model.json` beside it, all that conversion
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.files import TEMPORARY_PREFIX, read_json, write_bytes, write_json
+from facemill.files import TEMPORARY_PREFIX, is_full, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
 
 WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
@@ -129,7 +130,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Ma
         if key.startswith(f"{prefix}/"):
             _, at, name = key.rsplit("/", 2)
             parameter = parameters[int(at)]
-            kept = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor.clone()
+            shaped = tensor.shape == parameter.shape
+            kept = torch.empty_like(parameter).copy_(tensor) if shaped else tensor.to(parameter.device, copy=True)
             optimizer.state[parameter][name] = kept.detach()
 
 
@@ -171,10 +173,9 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file(plain, path)
     except SafetensorError as error:
-        if "os error 28" in str(error):  # safetensors wraps ENOSPC in an error of its own
-            raise FacemillError(
-                f"no space left to write {path.parent.name}: free some and run the same command again"
-            ) from error
+        # safetensors wraps the system's errors in one of its own
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), str(error)) from error
         raise
 
 
@@ -240,11 +241,10 @@ def _checkpoints(folder: Path) -> list[Path]:
 @contextmanager
 def _atomic_folder(target: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `target` that takes its place after the block, flushed, or leaves no trace."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
     retired = temporary.with_name(f"{temporary.name}-old")
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary
         for path in (*temporary.iterdir(), temporary):
             _flush(path)
@@ -252,6 +252,12 @@ def _atomic_folder(target: Path) -> Iterator[Path]:
             target.rename(retired)
         temporary.rename(target)
         _flush(target.parent)
+    except OSError as error:
+        if is_full(error):
+            raise FacemillError(
+                f"no space left to write {target.name}: free some and run the same command again"
+            ) from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)

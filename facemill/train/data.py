@@ -67,7 +67,7 @@ class FaceSet:
 
     def take(self, rows: Tensor) -> FaceSet:
         """Some of the faces, (M,) int64 on the CPU; a row may come twice."""
-        there = rows.to(self.faces.device)
+        there = rows.to(self.faces.device, non_blocking=True)
         ids = tuple(self.face_ids[row] for row in rows.tolist())
         return self._with({name: tensor[there] for name, tensor in self.tensors.items()}, ids)
 
@@ -134,13 +134,11 @@ class Feed:
         self._pool = None if self._host == self._device else ThreadPoolExecutor(2, "gather")
         self._gathered: deque[Future[tuple[Sources, Recipe]]] = deque()
         self.waited_s = 0.0
-        """Seconds spent in waiting for faces, so far."""
+        """Seconds spent in waiting for faces that were still being gathered, so far."""
 
     def draw(self) -> dict[str, Batch]:
         """The next batch of every identity; colours are matched across identities (S18)."""
-        start = time.perf_counter()
         sources, recipe = self._next()
-        self.waited_s += time.perf_counter() - start
         self._drawn += 1
         whole = augment(
             sources.to(self._device), recipe.to(self._device), self._input_px, self._field, self._augmentation
@@ -174,7 +172,10 @@ class Feed:
             return self._gather(self._drawn)
         while len(self._gathered) < AHEAD:
             self._gathered.append(self._pool.submit(self._gather, self._drawn + len(self._gathered)))
-        return self._gathered.popleft().result()
+        start = time.perf_counter()
+        gathered = self._gathered.popleft().result()
+        self.waited_s += time.perf_counter() - start
+        return gathered
 
     def _gather(self, draw: int) -> tuple[Sources, Recipe]:
         """The stored faces of this process's share of a draw, and their recipe. A pure function of the draw."""
@@ -182,12 +183,16 @@ class Feed:
         recipe = draw_recipe(self._batch * len(self._sets), self._seed, draw)
         mine = torch.cat([torch.arange(self._batch)[self._share] + at * self._batch for at in range(len(self._sets))])
         pieces = [self._sets[who].take(rows[who][self._share]) for who in self._sets]
-        colours = torch.cat([self._sets[who].colours[rows[who].to(self._host)] for who in self._sets])
+        colours = torch.cat([self._sets[who].colours[self._there(rows[who])] for who in self._sets])
         part = recipe.take(mine)
         joined = {name: torch.cat([piece.tensors[name] for piece in pieces]) for name in pieces[0].tensors}
-        own, lent = colours[mine.to(self._host)], colours[part.partner.to(self._host)]
+        own, lent = colours[self._there(mine)], colours[self._there(part.partner)]
         gathered = Sources(**joined, colours=own, partners=lent)
         return (gathered if self._pool is None else _pinned(gathered)), part
+
+    def _there(self, rows: Tensor) -> Tensor:
+        """Beside the faces, without waiting for what a GPU has still to do."""
+        return rows.to(self._host, non_blocking=True)
 
     def _rows(self, draw: int) -> dict[str, Tensor]:
         return {who: order.take(draw * self._batch, self._batch) for who, order in self._orders.items()}

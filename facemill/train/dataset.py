@@ -142,8 +142,14 @@ def _face(row: dict[str, Any], view: View) -> _Face:
         raise FacemillError(
             f"face {row['face_id']} of the dataset has no usable crop ({error}): extract it again"
         ) from error
-    landmarks = np.asarray(row["landmarks"], np.float64).reshape(68, 2)
-    if not np.isfinite(landmarks).all():
+    try:
+        landmarks = np.asarray(row["landmarks"], np.float64).reshape(68, 2)
+        in_crop = transform(landmarks, np.asarray(row["affine"], np.float64).reshape(2, 3))
+    except (TypeError, ValueError) as error:
+        raise FacemillError(
+            f"face {row['face_id']} of the dataset lacks landmarks or its place ({error}): extract it again"
+        ) from error
+    if not np.isfinite(in_crop).all():
         raise FacemillError(
             f"face {row['face_id']} of the dataset has landmarks that are not numbers: extract it again"
         )
@@ -154,7 +160,6 @@ def _face(row: dict[str, Any], view: View) -> _Face:
     width_px = round(view.input_px * field * OVERSAMPLING)
     centre_px = crop[first : first + kept_px, first : first + kept_px]
     small = np.asarray(cv2.resize(centre_px, (width_px, width_px), interpolation=cv2.INTER_AREA), np.uint8)
-    in_crop = transform(landmarks, np.asarray(row["affine"], np.float64).reshape(2, 3))
     kept = (in_crop - first + 0.5) * width_px / kept_px - 0.5
     return _Face(small, face_weights(kept, width_px), face_eyes(kept, width_px), kept.astype(np.float32), field)
 

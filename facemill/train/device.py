@@ -1,19 +1,18 @@
-"""Precision, memory layout and compilation by device, each setting chosen by measurement (`benchmarks/train.py`).
+"""Precision, memory layout and compilation by device.
 
 CUDA: bf16 autocast, channels last, torch.compile where it can compile, a guard that looks one step late. CPU: fp32 and
-eager, since bf16 autocast makes a step 2.5 times slower and compilation 1.7 times; channels last pays for narrow layers
-only. Adam is fused on both: six times faster than the plain one on a CPU.
+eager, since bf16 autocast made a step of the autoencoder 2.5 times slower and compilation 1.7 times; channels last pays
+for narrow layers only. Adam is fused on both: six times faster than the plain one on a CPU.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -87,7 +86,7 @@ def settings_for(
     if layout == "auto":
         layout = "channels_last" if on_gpu or parameters < NARROW else "contiguous"
     if compiled == "auto":
-        compiled = on_gpu and can_compile()
+        compiled = on_gpu and compile_problem(device) is None
     return DeviceSettings(
         device,
         torch.bfloat16 if precision == "bf16" else None,
@@ -98,12 +97,18 @@ def settings_for(
     )
 
 
-def can_compile() -> bool:
-    """Whether torch.compile has what it needs for a GPU: Triton, and a C compiler for its launchers."""
-    return find_spec("triton") is not None and any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang")))
+@cache
+def compile_problem(device: torch.device) -> str | None:
+    """Why torch.compile does not work here; None where it does. Found by trying: besides Triton it wants a C compiler,
+    Python's headers and a GPU that is young enough."""
+    try:
+        torch.compile(lambda x: 2 * x + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever is missing shows in its own way
+        return (str(error).strip() or repr(error)).splitlines()[0]
+    return None
 
 
-def compile_parts(module: nn.Module) -> None:
+def compile_parts(module: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
     """Compiles the parts of an objective's module in place: names of weights stay, calls become faster.
 
     Containers and models that only pass on to their parts are not compiled themselves, so that a name given as an
@@ -111,6 +116,12 @@ def compile_parts(module: nn.Module) -> None:
     """
     for child in module.children():
         if isinstance(child, SwapModel | nn.ModuleDict | nn.ModuleList):
-            compile_parts(child)
+            compile_parts(child, backend)
         else:
-            child.compile()
+            # not child.compile(), which compiles nothing of an nn.Sequential: its forward lies in torch's own files
+            child.forward = torch.compile(child.forward, backend=backend)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short, on a GPU or (where the system says so at all) on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)

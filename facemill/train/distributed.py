@@ -57,22 +57,22 @@ class Ranks:
             numbers = numbers / self.processes
         return numbers
 
-    def largest(self, number: int, device: torch.device) -> int:
-        """The largest of the processes' numbers, so that all decide alike."""
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers, so that all decide alike. Goes by the hosts: no GPU is waited for."""
         if self.processes == 1:
             return number
-        shared = torch.tensor(number, device=device)
+        shared = torch.tensor(number)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
         return int(shared)
 
-    def on_first(self, work: Callable[[], float | None], device: torch.device) -> float | None:
-        """Lets process 0 do something while the others wait; what it returned, everywhere (NaN for None)."""
+    def on_first(self, work: Callable[[], float | None]) -> float | None:
+        """Lets process 0 do something while the others wait; what it returned, everywhere."""
         value = work() if self.first else None
         if self.processes == 1:
             return value
-        shared = torch.tensor(torch.nan if value is None else value, dtype=torch.float64, device=device)
+        shared = torch.tensor([value is not None, value or 0.0], dtype=torch.float64)
         dist.broadcast(shared, 0)
-        return None if shared.isnan() else float(shared)
+        return float(shared[1]) if shared[0] else None
 
 
 ALONE = Ranks(0, 1)
@@ -80,7 +80,7 @@ ALONE = Ranks(0, 1)
 
 @contextmanager
 def ranks_of_torchrun(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
-    """This process's place and device under torchrun (NCCL on GPUs, gloo on CPUs); `ALONE` elsewhere."""
+    """This process's place and device under torchrun (NCCL between GPUs, gloo between hosts); `ALONE` elsewhere."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         yield ALONE, device
@@ -88,7 +88,7 @@ def ranks_of_torchrun(device: torch.device) -> Iterator[tuple[Ranks, torch.devic
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), processes), device
     finally:

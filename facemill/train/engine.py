@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import torch
+
 from facemill.errors import FacemillError
 from facemill.train.checkpoint import (
     Checkpoint,
@@ -236,13 +238,13 @@ class _Run:
     def evaluate(self, step: int, evaluate: Evaluate) -> float | None:
         """The caller's value, with the averaged weights in place."""
         with self._ema.applied() if self._ema else nullcontext():
-            return self._ranks.on_first(lambda: evaluate(step), self._settings.device)
+            return self._ranks.on_first(lambda: evaluate(step))
 
     def agreed(self, reason: StopReason | None, state: State) -> StopReason | None:
         """The same answer in all processes: the last in the order of `StopReason` wins. Before an end, all losses of
         `state` are looked at. Raises NotFiniteError."""
         order = [None, *StopReason]
-        answer: StopReason | None = order[self._ranks.largest(order.index(reason), self._settings.device)]
+        answer: StopReason | None = order[self._ranks.largest(order.index(reason))]
         if answer:
             self._resolve(state, 0)
         return answer
@@ -265,13 +267,13 @@ class _Run:
 
     def save_first(self, state: State) -> None:
         """A checkpoint at step 0, so that there always is one to go back to. All processes have loaded before it."""
-        fresh = self._ranks.largest(int(not any(self._folder.glob("step-*"))), self._settings.device)
+        fresh = self._ranks.largest(int(not any(self._folder.glob("step-*"))))
         if fresh and self._plan.rollbacks:
             self.save(state)
 
     def save(self, state: State) -> None:
         """The first process writes; the others wait, so that all can go back to it."""
-        self._ranks.on_first(lambda: self._write(state), self._settings.device)
+        self._ranks.on_first(lambda: self._write(state))
 
     def _write(self, state: State) -> None:
         tensors = {f"weights/{name}": tensor for name, tensor in self._objective.module.state_dict().items()}
@@ -284,7 +286,8 @@ class _Run:
 
     def load(self) -> State:
         """Puts everything back as it was; a fresh state where there is no checkpoint."""
-        checkpoint = load_checkpoint(self._folder, self._settings.device, self._say)
+        # by way of the host: a GPU that training fills has no room for everything twice
+        checkpoint = load_checkpoint(self._folder, torch.device("cpu"), self._say)
         if checkpoint is None:
             return State()
         if (found := checkpoint.values.get("version")) != VERSION:
@@ -298,8 +301,13 @@ class _Run:
             restore_optimizer(optimizer, f"optimizer/{turn}", checkpoint.tensors)
         if self._ema:
             self._ema.restore("ema", checkpoint.tensors)
-        self._feed.place = checkpoint.values["place"]
-        return State(**checkpoint.values["state"])
+        try:
+            self._feed.place = checkpoint.values["place"]
+            return State(**checkpoint.values["state"])
+        except (KeyError, TypeError) as error:
+            raise FacemillError(
+                f"the newest checkpoint in {self._folder} does not say where it stands: delete it"
+            ) from error
 
 
 def _stop_reason(state: State, plan: Plan, told: list[int]) -> StopReason | None:

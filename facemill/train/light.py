@@ -55,14 +55,14 @@ def train_light(
     Raises:
         FacemillError: fewer than two people or lights: there are no pairs to learn from.
     """
-    if len(set(data.people)) < 2 or len({tuple(light) for light in data.lights.tolist()}) < 2:
-        raise FacemillError("the light network needs pictures of two people at least, in two lights at least")
+    groups = _by_person(data)
+    if len(set(data.people)) < 2 or not groups:
+        raise FacemillError("the light network needs pictures of two people at least, of one in two lights at least")
     torch.manual_seed(plan.seed)
     generator = torch.Generator().manual_seed(plan.seed)
     net = LightNet()
     optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.steps)
-    groups = _by_person(data)
     for step in range(1, plan.steps + 1):
         pictures, lights = _draw(data, groups, plan, generator)
         loss = contrastive(net(pictures), lights, plan.margin)

@@ -7,6 +7,7 @@ that the model was not trained on, if there are any.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from facemill.files import write_bytes
 from facemill.nets import SwapModel
 from facemill.pictures import RGB, encode_jpeg, encode_png
 from facemill.train.data import FaceSet
+from facemill.train.evaluate import in_parts
 
 TILE_PX = 128
 _HEADER_PX = 22
@@ -45,7 +47,7 @@ def preview_grid(model: SwapModel, sets: Mapping[str, FaceSet], rows: int = 6) -
             views = spread(faces, rows).to(device).view(model.input_px)
             columns[identity] = views
             for other in (identity, *(name for name in sets if name != identity)):
-                columns[f"{identity} > {other}"] = model(views, other)
+                columns[f"{identity} > {other}"] = in_parts(partial(model, identity=other), views)
     model.train(was_training)
     return np.vstack([_header(list(columns)), np.hstack([_strip(tiles) for tiles in columns.values()])])
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.train.device import DeviceSettings
+from facemill.train.device import DeviceSettings, is_out_of_memory
 from facemill.train.distributed import Ranks
 from facemill.train.objectives import Objective, OptimizerSettings
 
@@ -116,22 +116,34 @@ class Stepper:
     def _gradients(self, turn: str, batch: Any, step: int) -> dict[str, Tensor]:
         """Gradients of the whole batch in the parameters; the losses. Smaller micro-batches where memory is short."""
         count = len(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
+        buffers = list(self._objective.module.buffers())
         while True:
             short = None
-            # what an objective draws itself is a function of the step: nothing to remember, and the same once more
-            torch.manual_seed(_mixed(self._seed, step, list(self._modules).index(turn), self._ranks.number))
+            before = [buffer.clone() for buffer in buffers]  # an objective may have changed some when memory runs out
             self.optimizers[turn].zero_grad(set_to_none=True)
             micro_batch = min(self._micro_batch or count, count)
+            seed = _mixed(self._seed, step, list(self._modules).index(turn))
             try:
-                return self._accumulated(turn, batch, count, micro_batch)
-            except torch.OutOfMemoryError as error:
+                return self._accumulated(turn, batch, count, micro_batch, seed)
+            except RuntimeError as error:
+                if "deterministic implementation" in str(error):
+                    raise FacemillError(
+                        f"train.deterministic cannot be had with this model on a GPU: {error}"
+                    ) from error
+                if not is_out_of_memory(error):
+                    raise
                 short = str(error).splitlines()[0]
             # outside the handler, which holds on to the tensors of the frames that failed
+            for buffer, kept in zip(buffers, before, strict=True):
+                buffer.copy_(kept)
             self._shrink(micro_batch, short)
 
-    def _accumulated(self, turn: str, batch: Any, count: int, micro_batch: int) -> dict[str, Tensor]:
+    def _accumulated(self, turn: str, batch: Any, count: int, micro_batch: int, seed: int) -> dict[str, Tensor]:
         module, sums = self._modules[turn], dict[str, Tensor]()
         for first in range(0, count, micro_batch):
+            # what an objective draws itself is a function of the step: nothing to remember, the same once more, and
+            # the same in every micro-batch and process, as it would be for the whole batch
+            torch.manual_seed(seed)
             piece = _rows(batch, slice(first, first + micro_batch))
             share = min(micro_batch, count - first) / count
             with self._ranks.quiet(module, first + micro_batch < count):
@@ -149,8 +161,9 @@ class Stepper:
         self._micro_batch = micro_batch // 2
         if self._settings.device.type == "cuda":
             torch.cuda.empty_cache()
+        result = "the same result" if self._objective.exact_in_parts else "a similar result (its losses compare faces)"
         self._say(
-            f"out of memory with a micro-batch of {micro_batch}: goes on with {self._micro_batch}, to the same result; "
+            f"out of memory with a micro-batch of {micro_batch}: goes on with {self._micro_batch}, to {result}; "
             f"train.micro_batch: {self._micro_batch} says so from the start"
         )
 

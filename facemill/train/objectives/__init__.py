@@ -10,10 +10,10 @@ An objective is one module of this package whose file name is the model's name; 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from types import NoneType
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 from torch import Tensor, nn
 
@@ -57,6 +57,9 @@ class Published:
     warmup_steps: int = 50
     final_rate: float = 0.02  # of the learning rate, where the cosine ends; 1 for a constant one
     ema_decay: float | None = None  # of the averaged weights; None for no average
+    judged_by: Literal["reconstruction", "identity_distance"] = "reconstruction"
+    """What must fall for the training to be getting anywhere (`train.plateau`): how faces are drawn as themselves, or,
+    for a model that never learns to do that, how near swaps come to the person they should be."""
 
 
 class Objective(Protocol):
@@ -72,6 +75,10 @@ class Objective(Protocol):
     @property
     def published(self) -> Published:
         """How the model wants to be trained."""
+
+    @property
+    def exact_in_parts(self) -> bool:
+        """Whether the mean of the losses over micro-batches, or over processes, is that of the whole batch."""
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -102,8 +109,8 @@ class Objective(Protocol):
 
         batch: what the feed draws, or a micro-batch of it; `Batches` where faces are swapped.
 
-        A loss is a mean over faces of something that each face has alone, where that can be: then the mean over
-        micro-batches, or over processes, is the loss of the whole batch.
+        A loss is a mean over faces of something that each face has alone, where that can be: see `exact_in_parts`.
+        Random numbers come from torch's global generator, which begins anew with each call.
         """
 
 
@@ -112,6 +119,7 @@ class ObjectiveBase:
 
     turns: Sequence[str]
     published: Published = Published()
+    exact_in_parts: bool = True
     remarks: Sequence[str] = ()
 
     def __init__(self, module: nn.Module) -> None:
@@ -150,14 +158,20 @@ def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
         options: those of its builder; the defaults are the published ones.
 
     Raises:
-        FacemillError: no such objective or option; the message names those that there are.
+        FacemillError: no such objective or option, or a value of another type; the message names what there is.
     """
     builder = _OBJECTIVES[name]
-    known = [parameter for at, parameter in enumerate(inspect.signature(builder).parameters) if at]
-    if unknown := sorted(set(options) - set(known)):
+    hints = {option: hint for option, hint in get_type_hints(builder).items() if option not in ("model", "return")}
+    if unknown := sorted(set(options) - set(hints)):
         raise FacemillError(
-            f"train.options: {name} has no option {', '.join(unknown)}; there are {', '.join(known) or 'none'}"
+            f"train.options: {name} has no option {', '.join(unknown)}; there are {', '.join(hints) or 'none'}"
         )
+    for option, value in options.items():
+        kinds = get_args(hints[option]) or (hints[option],)
+        taken = (*kinds, int) if float in kinds else kinds  # 2 is as good as 2.0
+        if not isinstance(value, taken) or (isinstance(value, bool) and bool not in kinds):
+            named = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise FacemillError(f"train.options.{option} of {name} must be {named}, got {value!r}")
     return builder(model, **options)
 
 

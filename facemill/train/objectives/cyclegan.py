@@ -32,8 +32,13 @@ class CycleGanObjective(ObjectiveBase):
 
     turns = (DRAW, JUDGE)
     published = Published(
-        learning_rate=2e-4, optimizer=OptimizerSettings(betas=(0.5, 0.999)), warmup_steps=1, final_rate=1.0
+        learning_rate=2e-4,
+        optimizer=OptimizerSettings(betas=(0.5, 0.999)),
+        warmup_steps=1,
+        final_rate=1.0,
+        judged_by="identity_distance",
     )
+    exact_in_parts = False  # what the pools show depends on who came before
 
     def __init__(self, model: CycleGan, *, pool: int = POOL) -> None:
         self.model = model
@@ -84,6 +89,7 @@ class PicturePool(nn.Module):
 
     Every picture that comes goes in while there is room; later, by the toss of a coin, it is either shown itself or
     takes the place of a random one, which is shown instead. Coins come from torch's global generator on the CPU.
+    Of several processes each has a pool of its own; one that goes on after a kill begins with the first one's.
     Pictures are kept as 16-bit integers: half the memory, no weights to be averaged, and steps of 1/32767, which no
     discriminator can see.
     """

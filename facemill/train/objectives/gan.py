@@ -105,6 +105,7 @@ class GanObjective(ObjectiveBase):
         self._schedule, self._weights = schedule or named_schedule("published"), weights or GanWeights()
         self._phase = self._schedule.at(0, self._schedule.length)
         self.remarks = () if features else (NO_FEATURES,)
+        self.exact_in_parts = kind != "relativistic"  # which compares with the mean over the other pictures
         count = 1 if shared else len(model.identities)
         self._critics = nn.ModuleList(Discriminator(model.config) for _ in range(count))
         self._critic_of = {name: self._critics[at % count] for at, name in enumerate(model.identities)}
@@ -177,7 +178,7 @@ class GanObjective(ObjectiveBase):
             "variation": weights.variation * variation_loss(drawing.alpha),
         }
         if self._features is not None and self._phase.perceptual:
-            mixed = torch.lerp(blended, drawing.raw, draw_share().to(real))  # one pass of the features for both
+            mixed = torch.lerp(blended, drawing.raw, draw_share())  # one pass of the features for both
             losses["perceptual"] = perceptual_loss(self._features, mixed, real)
         if self._cycle:
             losses["cycle"] = self._there_and_back(identity, real)

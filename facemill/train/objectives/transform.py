@@ -76,7 +76,7 @@ class TransformObjective(ObjectiveBase):
     """
 
     turns = (TURN,)
-    published = Published(learning_rate=1e-3, final_rate=0.1)
+    published = Published(learning_rate=1e-3, final_rate=0.1, judged_by="identity_distance")
 
     def __init__(
         self,

@@ -17,10 +17,13 @@ from facemill.nets.gan import Gan, GanConfig
 from facemill.nets.vgg import VggFeatures
 from facemill.train.augment import Augmentation, Batch
 from facemill.train.data import FaceSet, Feed
+from facemill.train.distributed import ALONE
 from facemill.train.engine import Plan, fit
+from facemill.train.evaluate import validation_losses
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.gan import GanObjective, vgg_features
 from facemill.train.schedule import Event, Schedule
+from facemill.train.step import Stepper
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,6 +100,30 @@ def test_only_the_turn_s_own_weights_get_gradients() -> None:
         moved = [p.grad is not None for p in objective.parameters(turn)]
         assert all(moved)
         assert all(p.grad is None for p in objective.parameters(other))
+
+
+@pytest.mark.parametrize("turn", ["discriminator", "generator"])
+def test_micro_batches_have_the_gradient_of_the_whole_batch(tmp_path: Path, turn: str) -> None:
+    """λ of mixup is the same in all of them."""
+    faces, gradients = batch(px=64), []
+    for micro_batch in (None, 1):
+        objective = build_objective("gan", gan())
+        stepper = Stepper(
+            objective, objective.published.optimizer, CPU, ALONE,
+            micro_batch=micro_batch, clip_norm=None, seed=5, say=print,
+        )  # fmt: skip
+        stepper._gradients(turn, faces, step=3)
+        gradients.append(torch.cat([p.grad.flatten() for p in objective.parameters(turn)]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
+
+
+def test_a_mask_that_lets_everything_through_does_not_pass_for_a_good_picture(sets: dict[str, FaceSet]) -> None:
+    model = gan()
+    for identity in model.identities:
+        nn.init.constant_(model.decoder(identity).alpha.bias, -100.0)  # α = 0: the face comes back as it is
+    losses = validation_losses(model, sets)
+    assert losses["mae/anna"] > 0.2
+    assert losses["psnr/anna"] < 20
 
 
 @pytest.mark.parametrize(("choice", "critics"), [("each", 3), ("shared", 1)])

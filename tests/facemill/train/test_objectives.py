@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,22 @@ def test_a_model_without_objective_names_those_that_there_are() -> None:
 def test_an_option_that_an_objective_does_not_have_is_named(model: Autoencoder) -> None:
     with pytest.raises(FacemillError, match=r"autoencoder has no option gamma; there are none"):
         build_objective("autoencoder", model, gamma=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("gan", {"cycle": "no"}, "cycle of gan must be bool, got 'no'"),
+        ("gan", {"features": 5}, "features of gan must be str or null, got 5"),
+        ("cyclegan", {"pool": "many"}, "pool of cyclegan must be int, got 'many'"),
+        ("cyclegan", {"pool": True}, "pool of cyclegan must be int, got True"),
+        ("transform", {"style_share": "two"}, "style_share of transform must be float, got 'two'"),
+        ("transform", {"style_pictures": 2.5}, "style_pictures of transform must be int, got 2.5"),
+    ],
+)
+def test_an_option_of_another_type_is_named(name: str, options: dict[str, object], problem: str) -> None:
+    with pytest.raises(FacemillError, match=re.escape(f"train.options.{problem}")):
+        build_objective(name, SwapModel(), **options)
 
 
 def test_a_loss_is_the_mean_of_what_its_halves_have(model: Autoencoder) -> None:
@@ -107,12 +125,20 @@ def test_what_a_person_sets_is_taken_on_any_device() -> None:
     assert told.deterministic
 
 
-def test_compiling_keeps_the_names_of_weights_and_passes_models_by(model: Autoencoder) -> None:
-    before = list(model.state_dict())
-    compile_parts(nn.ModuleDict({"model": model, "judge": nn.Linear(2, 2)}))
+def test_compiling_keeps_the_names_of_weights_and_takes_each_part_whole(model: Autoencoder) -> None:
+    graphs: list[list[str]] = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[object]) -> Callable[..., object]:
+        graphs.append([node.op for node in graph.graph.nodes])
+        return graph.forward
+
+    before, face = list(model.state_dict()), torch.rand(2, 3, 16, 16)
+    plain = {who: model(face, who) for who in model.identities}
+    compile_parts(nn.ModuleDict({"model": model, "judge": nn.Linear(2, 2)}), counting)
     assert list(model.state_dict()) == before
-    compiled = [name for name, part in model.named_modules() if part._compiled_call_impl is not None]
-    assert compiled == ["encoder", "decoders.to_anna", "decoders.to_bert"]
+    assert all(torch.allclose(model(face, who), plain[who], atol=1e-6) for who in model.identities)
+    assert len(graphs) == 2  # the encoder, and one for all decoders: weights are its inputs
+    assert all(len(graph) > 5 for graph in graphs)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU says")

@@ -39,14 +39,18 @@ class Greedy(AutoencoderObjective):
 
 
 def train(
-    folder: Path, plan: Plan = PLAN, kind: type[AutoencoderObjective] = AutoencoderObjective, **options
+    folder: Path,
+    plan: Plan = PLAN,
+    kind: type[AutoencoderObjective] = AutoencoderObjective,
+    settings: DeviceSettings = CPU,
+    **options,
 ) -> Tensor:
     """The weights of a tiny autoencoder after a plan; everything else is equal each time."""
     torch.manual_seed(1)
     model = Autoencoder(["anna", "bert"], TINY)
     pictures = torch.randint(0, 256, (2, 7, 3, 24, 24), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     sets = {who: plain_set(who, faces) for who, faces in zip(model.identities, pictures, strict=True)}
-    fit(kind(model), Feed(sets, 16, 6, Augmentation(), seed=3), plan, folder, CPU, **options)
+    fit(kind(model), Feed(sets, 16, 6, Augmentation(), seed=3), plan, folder, settings, **options)
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
@@ -67,6 +71,27 @@ def test_short_memory_takes_smaller_micro_batches_to_the_same_bits_and_says_so(t
     assert said[0].startswith("out of memory with a micro-batch of 6: goes on with 3")
 
 
+def test_what_changed_before_memory_ran_out_is_put_back(tmp_path: Path) -> None:
+    class Remembering(Greedy):
+        """Counts the faces that it saw in a buffer, before it asks for memory."""
+
+        exact_in_parts = False
+
+        def __init__(self, model: Autoencoder) -> None:
+            super().__init__(model)
+            self.module.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+            seen.append(self.module.get_buffer("seen"))
+
+        def losses(self, turn: str, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
+            self.module.get_buffer("seen").add_(len(batch["anna"]))
+            return super().losses(turn, batch)
+
+    seen, said = list[Tensor](), list[str]()
+    train(tmp_path, replace(PLAN, steps=2), kind=Remembering, say=said.append)
+    assert seen[0].item() == 2 * 6
+    assert "to a similar result (its losses compare faces)" in said[0]
+
+
 def test_memory_that_is_short_for_one_face_is_an_error(tmp_path: Path) -> None:
     class Insatiable(AutoencoderObjective):
         def losses(self, turn: str, batch: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -77,9 +102,9 @@ def test_memory_that_is_short_for_one_face_is_an_error(tmp_path: Path) -> None:
 
 
 def test_deterministic_runs_end_with_the_same_bits_and_leave_torch_as_it_was(tmp_path: Path) -> None:
-    first, second = (train(tmp_path / name, PLAN) for name in "ab")
+    settings = replace(CPU, deterministic=True)
+    first, second = (train(tmp_path / name, PLAN, settings=settings) for name in "ab")
     assert torch.equal(first, second)
-    settings = DeviceSettings(torch.device("cpu"), None, torch.contiguous_format, deterministic=True)
     with settings.applied():
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
