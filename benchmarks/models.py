@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 
 from facemill.detect import build_detector
-from facemill.files import read_json, write_bytes
+from facemill.files import TEMPORARY_PREFIX, read_json, write_bytes
 from facemill.measures import spread
 from facemill.meter import MeasuredFrame, SwapMeter, measure_video, summarize
 from facemill.pictures import RGB, encode_jpeg
@@ -52,6 +52,8 @@ HEADER = ("model", "Mparam", "min", "to target", "to source", "landmarks", "flic
 
 def main() -> None:
     arguments = _arguments()
+    if arguments.source.stem == arguments.target.stem:
+        raise SystemExit("the two clips need names of their own, which are those of the people")
     work, clips = arguments.work.resolve(), {clip.stem: clip.resolve() for clip in (arguments.source, arguments.target)}
     if not (work / "data" / "dataset").is_dir():
         for name, clip in clips.items():
@@ -85,8 +87,10 @@ def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFram
     if not model.is_dir():
         run_stage("inventory", work)
         run_stage("train", work)
-        shutil.copytree(work / "data" / "model", model)
-        shutil.copy(work / "data" / "metrics" / "train.json", model)
+        kept = model.with_name(f"{TEMPORARY_PREFIX}{model.name}")
+        shutil.copytree(work / "data" / "model", kept, dirs_exist_ok=True)
+        shutil.copy(work / "data" / "metrics" / "train.json", kept)
+        kept.rename(model)
     converted = work / "converted" / model.name
     convert_folder(parse_params(params), work / "archive", converted, model)
     references = read_json(model / "model.json")["references"]
@@ -124,7 +128,7 @@ def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> 
     identities = {
         name: {
             "rights": RIGHTS,
-            "references": [f"footage/{name}/{at:05d}.jpg" for at in (0, 50, 100)],
+            "references": [f"footage/{name}/{path.name}" for path in spread(_footage(work, name), 3)],
             "sources": [{"kind": "folder", "path": f"footage/{name}"}],
         }
         for name in clips
@@ -140,6 +144,10 @@ def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> 
     }
     write_bytes(work / "params.yaml", yaml.safe_dump(params).encode())
     return params
+
+
+def _footage(work: Path, name: str) -> list[Path]:
+    return sorted((work / "footage" / name).glob("*.jpg"))
 
 
 def _row(work: Path, name: str, frames: list[MeasuredFrame]) -> str:

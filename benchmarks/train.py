@@ -9,8 +9,11 @@ For each model and preset:
 - *engine*: all that training needs (random warps and colours, fused Adam, the guard, logging), with the settings that
   `facemill.train.device` chooses here. A ratio above 1 says that its settings win more than its work costs.
 - *wait*: share of the engine's time spent in waiting for faces.
-- *floor*: seconds that the step's multiplications alone would take at the rate of a large matrix product, measured here
-  in the engine's precision; *MFU* is that over the time of a step. FLOPs are counted by torch, forward and backward.
+- *floor*: milliseconds that a step's multiplications alone would take at the rate of a large matrix product, measured
+  here in the engine's precision; *MFU* is that over the time of a step. FLOPs are counted by torch, both ways.
+- *bytes*: milliseconds that Adam's traffic alone takes (each weight, gradient and two moments in fp32, read and
+  written: 28 bytes a weight) at the rate of a large copy. No step is faster than the larger of the two.
+- *GiB* at the most on a GPU, and *least*: weights, gradients and moments, 16 bytes a weight, without any activation.
 
 Rounds of both alternate, so that a busy machine slows both; shown are medians.
 """
@@ -43,14 +46,27 @@ FACES = 64  # of each identity
 ON_CPU = ("autoencoder/small", "gan/small", "cyclegan/small", "transform/small")
 OPTIONS = {"transform": {"features": "random"}}
 """Of objectives: a feature network that needs no file, of a quarter of VGG19's width."""
-HEADER = ("model", "Mparam", "GFLOP/step", "plain/s", "engine/s", "ratio", "wait %", "floor ms", "MFU %", "GiB")
+HEADER = (
+    "model",
+    "Mparam",
+    "GFLOP/step",
+    "plain/s",
+    "engine/s",
+    "ratio",
+    "wait %",
+    "floor ms",
+    "bytes ms",
+    "MFU %",
+    "GiB",
+    "least",
+)
 
 
 def main() -> None:
     arguments = _arguments()
     device = choose_device(arguments.device)
     print(f"{machine.describe(device)}, batch {arguments.batch} of each identity")
-    dtype, rate = _engine_dtype(device), 0.0
+    dtype, rate, copy_rate = _engine_dtype(device), 0.0, machine.copy_rate(device)
     print(" ".join([f"{HEADER[0]:24}", *(f"{name:>10}" for name in HEADER[1:])]))
     for name in arguments.models or (ON_CPU if device.type == "cpu" else _all_presets()):
         found = measure(name, arguments.batch, arguments.seconds, device)
@@ -61,7 +77,8 @@ def main() -> None:
         row = (
             *(found.parameters / 1e6, found.flops / 1e9, found.plain_rate, found.engine_rate),
             *(found.engine_rate / found.plain_rate, 100 * found.waited_share),
-            *(1000 * floor_s, 100 * floor_s * found.engine_rate, found.peak_bytes / 2**30),
+            *(1000 * floor_s, 1000 * 28 * found.trained / copy_rate, 100 * floor_s * found.engine_rate),
+            *(found.peak_bytes / 2**30, 16 * found.trained / 2**30),
         )
         print(" ".join([f"{name:24}", *(f"{value:10.2f}" for value in row)]), flush=True)
     print(f"matrix product, {str(dtype).removeprefix('torch.')}: {rate / 1e12:.2f} TFLOP/s")
@@ -72,6 +89,7 @@ class Measured:
     """Of one model and preset."""
 
     parameters: int  # of the network alone
+    trained: int  # discriminators included
     flops: int  # of a step, all turns
     plain_rate: float  # steps a second
     engine_rate: float
@@ -102,6 +120,7 @@ def measure(name: str, batch: int, seconds: float, device: torch.device) -> Meas
         outcomes.append(_engine(objective, feed, settings, seconds))
     return Measured(
         sum(p.numel() for p in model.parameters()),
+        sum(p.numel() for turn in objective.turns for p in objective.parameters(turn)),
         counter.get_total_flops(),
         statistics.median(plain_rates),
         statistics.median(outcome.step / outcome.seconds for outcome in outcomes),
