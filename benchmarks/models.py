@@ -137,10 +137,13 @@ def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> 
         "seed": 7,
         "identities": identities,
         "archive": {"kind": "folder", "path": "archive"},
+        "collect": {},
         "dedup": {"hash_distance": 0, "confirm_distance": 0},
         "extract": {"detector": "hog", "min_face_px": 100},
+        "curate": {},
         "train": train,
         "convert": {"source": source, "target": target, "identity_distance": 0.5, "min_face_px": 100},
+        "report": {},
     }
     write_bytes(work / "params.yaml", yaml.safe_dump(params).encode())
     return params

@@ -7,35 +7,49 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
-from two_processes import main
+from two_processes import KINDS, main
 
 from facemill.train.checkpoint import saved_step
 
 
-def torchrun(folder: Path, steps: int) -> None:
+def torchrun(kind: str, folder: Path, steps: int) -> None:
     """`two_processes.py` in two processes on this machine's loopback."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = Path(__file__).with_name("two_processes.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(script), str(folder), str(steps)]
+    command = [sys.executable, *launcher, str(script), kind, str(folder), str(steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder in (one, two):
-        folder.mkdir()
-    threads = torch.get_num_threads()
-    main(one, 6)
-    torch.set_num_threads(threads)
-    torchrun(two, 6)
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "one", tmp_path / "two"
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one_with_the_double_batch(folders: tuple[Path, Path], kind: str) -> None:
+    one, two = folders
+    main(kind, one, 6)
+    torchrun(kind, two, 6)
     alone, together = (load_file(folder / "weights.safetensors") for folder in (one, two))
-    assert all((alone[name] - together[name]).abs().max() < 2e-3 for name in alone)
-    assert sum((alone[name] - together[name]).abs().sum() for name in alone) < 2e-5 * sum(
-        tensor.numel() for tensor in alone.values()
-    )
+    apart = torch.cat([(alone[name] - together[name]).abs().flatten().float() for name in alone])
+    assert apart.max() < 1e-4  # Adam turns the last bits of tiny gradients into whole steps of 1e-4
+    assert apart.mean() < 1e-7
     assert saved_step(two / "checkpoints") == 6
     assert sorted(path.name for path in two.glob("evaluated-*")) == ["evaluated-4-by-0", "evaluated-6-by-0"]
+
+
+def test_two_processes_go_on_to_the_same_bits(folders: tuple[Path, Path]) -> None:
+    whole, parts = folders
+    torchrun("autoencoder", whole, 5)
+    for steps in (2, 5):
+        torchrun("autoencoder", parts, steps)
+    files = [load_file(folder / "checkpoints" / "step-00000005" / "tensors.safetensors") for folder in folders]
+    assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])

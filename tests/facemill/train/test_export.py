@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from facemill.errors import FacemillError
+from facemill.nets import build_model, model_names
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.train import export
 
@@ -33,6 +34,15 @@ def test_the_file_draws_what_torch_draws(model: Autoencoder, tmp_path: Path) -> 
     with torch.inference_mode():
         assert np.abs(drawn - model(faces, "bert").numpy()).max() < 1e-5
     assert [path.name for path in tmp_path.iterdir()] == ["bert.onnx"]
+
+
+@pytest.mark.parametrize("name", [name for name in model_names() if name != "autoencoder"])
+def test_every_model_is_exported(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    model = build_model(name, "small", ["anna", "bert"]).eval()
+    assert export.export_onnx(model, "anna", tmp_path / "anna.onnx") < 1e-4
 
 
 def test_a_file_that_differs_from_torch_is_not_left_behind(
