@@ -29,7 +29,7 @@ from facemill.train.card import Person, model_card
 from facemill.train.checkpoint import load_model, save_model, saved_step
 from facemill.train.data import FaceSet, Feed, place_sets
 from facemill.train.dataset import View, load_faces
-from facemill.train.device import choose_device, compile_problem, settings_for
+from facemill.train.device import DeviceSettings, choose_device, compile_problem, settings_for
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
 from facemill.train.engine import Outcome, Plan, StopReason, fit
 from facemill.train.evaluate import validation_losses, validation_value
@@ -97,6 +97,7 @@ def train_model(
         sets, model.input_px, train.batch, _augmentation(train), params.seed,
         device=device, share=(ranks.number, ranks.processes),
     )  # fmt: skip
+    plan = plan_of(params, objective.published)
     watcher = _Watcher(model, shown, scratch, train, meta["references"], objective.published.judged_by)
     if train.compile == "auto" and device.type == "cuda" and (problem := compile_problem(device)):
         remarks.append(f"torch.compile does not work here, so it is left out ({problem})")
@@ -104,7 +105,7 @@ def train_model(
         for remark in (*remarks, *objective.remarks) if ranks.first else ():
             watcher.say(remark)
         outcome = fit(
-            objective, feed, plan_of(params, objective.published), scratch / "checkpoints", settings,
+            objective, feed, plan, scratch / "checkpoints", settings,
             evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say, ranks=ranks,
         )  # fmt: skip
     faces = {identity: (len(trained[identity]), len(held_out.get(identity, ()))) for identity in trained}
@@ -112,7 +113,7 @@ def train_model(
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics = watcher.measure()
         whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": objective.describe()}
-        save_model(root / "data" / "model", model, whole, _card(params, model, whole, faces, metrics))
+        save_model(root / "data" / "model", model, whole, _card(params, model, whole, faces, metrics, plan, settings))
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
     return ended
 
@@ -240,12 +241,22 @@ def _card(
     meta: Mapping[str, Any],
     faces: Mapping[str, tuple[int, int]],
     metrics: Mapping[str, float],
+    plan: Plan,
+    used: DeviceSettings,
 ) -> str:
     people = [
         Person(name, params.identities[name].rights.basis, params.identities[name].rights.evidence, *faces[name])
         for name in model.identities
     ]
-    settings = {**params.train.model_dump(mode="json"), "seed": params.seed}
+    chosen = {
+        "learning_rate": plan.learning_rate,
+        "ema_decay": plan.ema_decay,
+        "device": used.device.type,
+        "precision": "fp32" if used.autocast_dtype is None else "bf16",
+        "layout": "channels_last" if used.memory_format == torch.channels_last else "contiguous",
+        "compile": used.compile,
+    }
+    settings = params.train.model_dump(mode="json") | chosen | {"seed": params.seed}
     return model_card(meta, sum(p.numel() for p in model.parameters()), people, settings, metrics)
 
 

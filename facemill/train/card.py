@@ -34,7 +34,7 @@ def model_card(
         meta: what `model.json` says.
         parameters: of the network.
         people: whom it draws, on what ground.
-        settings: how it was trained, as params.yaml has it.
+        settings: how it was trained, as params.yaml has it, with what `auto` turned out to be.
         metrics: on held-out faces, by name.
     """
     title = " and ".join(person.name for person in people)
@@ -71,6 +71,13 @@ def model_card(
             "",
             *_table(("setting", "value"), [(name, value) for name, value in sorted(drawn.items())]),
             "",
+            "## Licence",
+            "",
+            "facemill's code is under the Apache licence 2.0. These weights are bound by the rights above, and by the terms "
+            "of what they were made with:",
+            "",
+            *(f"- {terms}" for terms in _terms(meta.get("training", {}))),
+            "",
             "## Intended use",
             "",
             f"Swapping faces between {title} in pictures and videos, within the rights above, marked as synthetic.",
@@ -85,6 +92,21 @@ def model_card(
             "",
         ]
     )
+
+
+def _terms(training: Mapping[str, Any]) -> list[str]:
+    """What the networks that took part in a training ask of those who use what came of it."""
+    terms = [
+        "faces were aligned by dlib's 68-point model, trained on iBUG 300-W: **research only**; take another landmark "
+        "model, and train again, for anything else"
+    ]
+    if str(training.get("features") or "").startswith("VGG"):
+        terms.append(
+            f"pictures were compared by {training['features']}, trained on ImageNet, whose pictures are for research"
+        )
+    if training.get("light"):
+        terms.append("light was compared by a network trained on Extended Yale B: **research only**, with citation")
+    return terms
 
 
 def _stated(value: Any) -> Any:

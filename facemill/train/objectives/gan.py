@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,10 @@ class GanObjective(ObjectiveBase):
         """The feature network, which never changes and so is no part of `module`, follows it to its device."""
         if isinstance(self._features, nn.Module):
             self._features.to(self.module.get_buffer("swaps").device)
+
+    def describe(self) -> dict[str, Any]:
+        """The network of the perceptual loss, and the kind of the adversarial one."""
+        return {"features": None if self._features is None else f"VGG{VGG_DEPTH}", "adversarial": self._kind}
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """The discriminators, or encoder and decoders."""

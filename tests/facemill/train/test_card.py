@@ -33,3 +33,12 @@ def test_metrics_come_with_their_meaning_and_unset_settings_stay_out() -> None:
     assert "- `ssim`: structural similarity" in text
     assert "`dssim`" not in text
     assert "deadline_s" not in text
+
+
+def test_terms_of_networks_that_took_part_are_told() -> None:
+    assert "VGG" not in card()
+    assert "dlib's 68-point model, trained on iBUG 300-W: **research only**" in card()
+    taught = {**META, "training": {"features": "VGG19", "light": True}}
+    text = model_card(taught, 1, [ANNA], {}, {})
+    assert "compared by VGG19, trained on ImageNet" in text
+    assert "Extended Yale B: **research only**" in text

@@ -82,6 +82,9 @@ def test_weights_are_full_on_the_face_and_low_in_the_corners() -> None:
         ({"crop": None}, "anna-0 of the dataset has no usable crop"),
         ({"crop": {"bytes": b"GIF89a", "path": None}}, "anna-0 of the dataset has no usable crop"),
         ({"landmarks": [float("nan")] * 136}, "anna-0 of the dataset has landmarks that are not numbers"),
+        ({"affine": [float("nan")] * 6}, "anna-0 of the dataset has landmarks that are not numbers"),
+        ({"landmarks": None}, "anna-0 of the dataset lacks landmarks or its place"),
+        ({"affine": None}, "anna-0 of the dataset lacks landmarks or its place"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(write: Write, changed: dict[str, Any], says: str) -> None:
