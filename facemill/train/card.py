@@ -73,8 +73,8 @@ def model_card(
             "",
             "## Licence",
             "",
-            "facemill's code is under the Apache licence 2.0. These weights are bound by the rights above, and by the terms "
-            "of what they were made with:",
+            "facemill's code is under the Apache licence 2.0. These weights are bound by the rights above, and by the "
+            "terms of what they were made with:",
             "",
             *(f"- {terms}" for terms in _terms(meta.get("training", {}))),
             "",
