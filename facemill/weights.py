@@ -39,7 +39,7 @@ def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
         raise FacemillError(
             f"{path} has SHA-256 {found}, stated is {sha256}: it is damaged or another file; fetch it anew"
         )
-    if not data.startswith(_PICKLE_STARTS) or _is_safetensors(data):
+    if not is_pickle(data[:9], len(data)):
         return _from_safetensors(path, data)
     if sha256 is None:
         raise FacemillError(
@@ -94,6 +94,8 @@ def _from_pickle(path: Path, data: bytes) -> dict[str, Any]:
     return dict(content)
 
 
-def _is_safetensors(data: bytes) -> bool:
-    """Whether the bytes start with a header length within the file, then `{`: a length may begin like a pickle."""
-    return len(data) > 8 and int.from_bytes(data[:8], "little") < len(data) and data[8:9] == b"{"
+def is_pickle(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins with `head` (9 bytes) is one. A safetensors file, which begins with
+    the length of its header, then `{`, may begin like one."""
+    safetensors = len(head) > 8 and int.from_bytes(head[:8], "little") < size and head[8:9] == b"{"
+    return head.startswith(_PICKLE_STARTS) and not safetensors

@@ -43,6 +43,7 @@ CODE = (
     "facemill/train/checkpoint.py",
     "facemill/train/device.py",
     "facemill/video",
+    "facemill/weights.py",
 )
 
 

@@ -7,7 +7,8 @@ file. How a model is trained stands apart, under the same name, in `facemill.tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from facemill.errors import FacemillError
 from facemill.registry import Registry
 
-__all__ = ["SwapModel", "build_model", "model_names", "register", "state_key"]
+__all__ = ["SwapModel", "build_model", "model_names", "of_preset", "register", "state_key"]
+
+Config = TypeVar("Config")
 
 
 def build_model(name: str, preset: str, identities: Sequence[str]) -> SwapModel:
@@ -83,6 +86,13 @@ class SwapModel(nn.Module):
                 )
         self.load_state_dict({name: known.get(name, tensor) for name, tensor in own.items()})
         return fresh
+
+
+def of_preset(model: str, presets: Mapping[str, Config], preset: str) -> Config:
+    """A model's settings by the preset's name. Raises FacemillError that names the presets that there are."""
+    if preset not in presets:
+        raise FacemillError(f"model {model!r} has no preset {preset!r}; there are {', '.join(presets)}")
+    return presets[preset]
 
 
 def state_key(identity: str) -> str:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register, state_key
+from facemill.nets import SwapModel, of_preset, register, state_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +103,7 @@ class Autoencoder(SwapModel):
 @register("autoencoder")
 def build(preset: str, identities: Sequence[str]) -> Autoencoder:
     """The autoencoder of a preset. Raises FacemillError that names the presets for an unknown one."""
-    if preset not in PRESETS:
-        raise FacemillError(f"model 'autoencoder' has no preset {preset!r}; there are {', '.join(PRESETS)}")
-    return Autoencoder(identities, PRESETS[preset])
+    return Autoencoder(identities, of_preset("autoencoder", PRESETS, preset))
 
 
 def _encoder(config: AutoencoderConfig) -> nn.Sequential:

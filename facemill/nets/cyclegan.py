@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register, state_key
+from facemill.nets import SwapModel, of_preset, register, state_key
 
 SLOPE = 0.2  # of the discriminator's LeakyReLU
 START_DEVIATION = 0.02
@@ -106,9 +106,7 @@ def start(layer: nn.Module) -> None:
 @register("cyclegan")
 def build(preset: str, identities: Sequence[str]) -> CycleGan:
     """The CycleGAN of a preset. Raises FacemillError that names the presets for an unknown one."""
-    if preset not in PRESETS:
-        raise FacemillError(f"model 'cyclegan' has no preset {preset!r}; there are {', '.join(PRESETS)}")
-    return CycleGan(identities, PRESETS[preset])
+    return CycleGan(identities, of_preset("cyclegan", PRESETS, preset))
 
 
 def _generator(config: CycleGanConfig) -> nn.Sequential:

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register, state_key
+from facemill.nets import SwapModel, of_preset, register, state_key
 from facemill.nets._blocks import (
     NearestUpscale,
     ResidualBlock,
@@ -214,9 +214,7 @@ class Discriminator(nn.Sequential):
 @register("gan")
 def build(preset: str, identities: Sequence[str]) -> Gan:
     """The GAN of a preset. Raises FacemillError that names the presets for an unknown one."""
-    if preset not in PRESETS:
-        raise FacemillError(f"model 'gan' has no preset {preset!r}; there are {', '.join(PRESETS)}")
-    return Gan(identities, PRESETS[preset])
+    return Gan(identities, of_preset("gan", PRESETS, preset))
 
 
 def _encoder(config: GanConfig) -> nn.Sequential:

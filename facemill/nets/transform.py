@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facemill.errors import FacemillError
-from facemill.nets import SwapModel, register, state_key
+from facemill.nets import SwapModel, of_preset, register, state_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +129,7 @@ def grow(model: Transform) -> Transform:
 @register("transform")
 def build(preset: str, identities: Sequence[str]) -> Transform:
     """The networks of a preset. Raises FacemillError that names the presets for an unknown one."""
-    if preset not in PRESETS:
-        raise FacemillError(f"model 'transform' has no preset {preset!r}; there are {', '.join(PRESETS)}")
-    return Transform(identities, PRESETS[preset])
+    return Transform(identities, of_preset("transform", PRESETS, preset))
 
 
 def _block(channels_in: int, channels: int) -> nn.Sequential:

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from facemill.errors import FacemillError
 from facemill.files import TEMPORARY_PREFIX, is_full, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
+from facemill.weights import is_pickle
 
 WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
 TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
 MODEL_KEYS = ("name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "references")
-_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and up; the zip that torch.save makes
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _check_file(path: Path) -> None:
         )
         raise FacemillError(f"{path} is missing{hint}: train the model, or name the folder that holds it")
     with path.open("rb") as stream:
-        if stream.read(4).startswith(_PICKLE_STARTS) and not _plausible_header(path):
+        if is_pickle(stream.read(9), path.stat().st_size):
             raise FacemillError(f"{path} is a pickle under another name: pickles can run code and are never loaded")
     try:
         with safe_open(path, framework="pt"):
@@ -207,13 +207,6 @@ def _check_file(path: Path) -> None:
 
 def _damaged(path: Path, error: Exception) -> FacemillError:
     return FacemillError(f"{path} is damaged ({error}): delete its folder and train again")
-
-
-def _plausible_header(path: Path) -> bool:
-    """Whether the file starts as safetensors do: a header length within the file, then `{`."""
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    return len(start) == 9 and int.from_bytes(start[:8], "little") < path.stat().st_size and start[8:] == b"{"
 
 
 def _newest_whole(folder: Path) -> tuple[Path, list[str]] | None:

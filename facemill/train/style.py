@@ -73,7 +73,7 @@ def light_loss(drawn: Tensor, given: Tensor) -> Tensor:
     return functional.mse_loss(drawn.float(), given.float())
 
 
-def variation_loss(pictures: Tensor) -> Tensor:
+def squared_variation(pictures: Tensor) -> Tensor:
     """Squared differences of neighbours down and right, summed over a face and divided by its number of values."""
     pictures = pictures.float()
     down, right = pictures.diff(dim=2).square().sum(), pictures.diff(dim=3).square().sum()

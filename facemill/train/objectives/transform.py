@@ -40,9 +40,9 @@ from facemill.train.style import (
     content_loss,
     light_loss,
     nearest_styles,
+    squared_variation,
     style_loss,
     unit,
-    variation_loss,
 )
 
 TURN = "transform"
@@ -165,7 +165,7 @@ class TransformObjective(ObjectiveBase):
         losses = {
             "content": content_loss(found[self._features.content], content),
             "style": torch.stack(by_layer).sum(),
-            "variation": variation_loss(drawn),
+            "variation": squared_variation(drawn),
         }
         if self._light is not None:
             with torch.no_grad():

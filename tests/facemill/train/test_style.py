@@ -11,9 +11,9 @@ from facemill.train.style import (
     content_loss,
     light_loss,
     nearest_styles,
+    squared_variation,
     style_loss,
     unit,
-    variation_loss,
 )
 
 
@@ -81,13 +81,13 @@ def test_light_is_the_mean_squared_difference_of_features() -> None:
 def test_variation_counts_both_directions() -> None:
     """0 1 / 0 3: downwards 0 and 2, to the right 1 and 3, so (4 + 1 + 9) / 4."""
     picture = torch.tensor([[[[0.0, 1.0], [0.0, 3.0]]]])
-    assert variation_loss(picture).item() == pytest.approx(14 / 4)
-    assert variation_loss(torch.full((2, 3, 4, 4), 0.7)).item() == 0
+    assert squared_variation(picture).item() == pytest.approx(14 / 4)
+    assert squared_variation(torch.full((2, 3, 4, 4), 0.7)).item() == 0
 
 
 def test_balance_gives_each_gradient_its_stated_share() -> None:
     def losses(x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"content": 1e6 * x.square().mean(), "style": 1e-9 * x.pow(3).sum(), "variation": variation_loss(x)}
+        return {"content": 1e6 * x.square().mean(), "style": 1e-9 * x.pow(3).sum(), "variation": squared_variation(x)}
 
     shares = {"content": 2.0, "style": 5.0, "variation": 0.1}
     at = torch.rand(2, 3, 8, 8)
@@ -105,4 +105,4 @@ def test_balance_gives_each_gradient_its_stated_share() -> None:
 def test_a_loss_without_gradient_cannot_be_balanced() -> None:
     flat = torch.full((1, 3, 4, 4), 0.5)
     with pytest.raises(FacemillError, match="the variation loss has a gradient of norm 0"):
-        balanced_weights(lambda x: {"variation": variation_loss(x)}, flat, {"variation": 1.0})
+        balanced_weights(lambda x: {"variation": squared_variation(x)}, flat, {"variation": 1.0})
