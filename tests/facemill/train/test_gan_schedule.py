@@ -49,6 +49,11 @@ def test_the_long_schedule_goes_on_at_a_tenth_of_the_rate() -> None:
     assert long.at(79_999, 80_000) == long.at(40_000, 80_000) == PUBLISHED.at(39_999, 40_000)
 
 
+def test_the_open_schedule_presses_the_mask_open_from_the_first_step_to_the_last() -> None:
+    phases = [SCHEDULES["open"].at(step, 10) for step in range(10)]
+    assert {(phase.hinge, phase.rate, phase.perceptual, phase.swaps) for phase in phases} == {(0.95, 1.0, True, 0)}
+
+
 @pytest.mark.parametrize("total", [1, 3, 7])
 def test_runs_of_a_few_steps_have_a_phase_at_every_step(total: int) -> None:
     for schedule in SCHEDULES.values():
