@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -20,7 +21,7 @@ from facemill.errors import FacemillError
 from facemill.files import folder_sha256, read_json
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
-from facemill.train.checkpoint import load_model
+from facemill.train.checkpoint import load_model, saved_step
 from tasks import train
 from tasks.curves import cut
 from tasks.params import parse_params
@@ -167,6 +168,27 @@ def test_two_processes_that_are_told_to_end_save_and_go_on(tmp_path: Path) -> No
     output, _ = stage(root).communicate(timeout=300)
     assert re.search(r"goes on after step [1-9]", output)  # nothing but the end saved
     assert load_model(root / "data" / "model")[1]["steps"] == STEPS
+
+
+@pytest.mark.slow
+def test_processes_whose_stage_was_killed_save_and_end(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 4, "bert": 3})
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    endless = {"processes": 2, "measured_faces": 0, "steps": 10**6, "save_every": 10**6, "preview_every": 10**6}
+    params["train"] |= endless
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    first = stage(root)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "train: 25/" in line:
+            break
+    left = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    first.wait()
+    _, alive = psutil.wait_procs(left, timeout=60)
+    assert alive == []
+    [checkpoints] = root.glob(".work/train/*/checkpoints")
+    assert saved_step(checkpoints) >= 25
 
 
 @pytest.mark.slow
