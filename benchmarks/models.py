@@ -170,7 +170,7 @@ def _row(work: Path, name: str, frames: list[MeasuredFrame]) -> str:
 
 def _face(frame: MeasuredFrame, picture: RGB) -> RGB:
     assert frame.box_xyxy is not None
-    left, top, right, bottom = around(picture.shape, frame.box_xyxy, margin=0.35)
+    left, top, right, bottom = around(picture.shape, frame.box_xyxy, margin=1.4)
     return np.ascontiguousarray(picture[top:bottom, left:right])
 
 
