@@ -73,7 +73,7 @@ class ShuffleUpscale(nn.Sequential):
         conv = nn.Conv2d(channels_in, 4 * channels_out, 3, padding=1)
         super().__init__(conv, nn.LeakyReLU(SLOPE), SampleNorm(), nn.PixelShuffle(2))
         icnr_(conv.weight)
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        zero_bias(conv)
 
 
 class NearestUpscale(nn.Sequential):
@@ -83,7 +83,7 @@ class NearestUpscale(nn.Sequential):
         conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, padding_mode="reflect")
         super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), conv, SampleNorm())
         nn.init.kaiming_normal_(conv.weight)
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        zero_bias(conv)
 
 
 class ResidualBlock(nn.Module):
@@ -114,6 +114,12 @@ def critic_block(channels_in: int, channels_out: int, *, norm: bool = True) -> n
     conv = nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight)
     return nn.Sequential(conv, nn.LeakyReLU(SLOPE), *([SampleNorm()] if norm else []))
+
+
+def zero_bias(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
+    """Sets a layer's bias to 0, if it has one."""
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 @torch.no_grad()

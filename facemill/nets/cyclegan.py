@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel, of_preset, register, state_key
+from facemill.nets._blocks import zero_bias
 
 SLOPE = 0.2  # of the discriminator's LeakyReLU
 START_DEVIATION = 0.02
@@ -99,8 +100,7 @@ def start(layer: nn.Module) -> None:
     """The paper's initial weights: N(0, 0.02), biases 0."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(layer.weight, std=START_DEVIATION)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+        zero_bias(layer)
 
 
 @register("cyclegan")

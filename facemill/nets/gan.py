@@ -47,6 +47,7 @@ from facemill.nets._blocks import (
     Upscale,
     conv_block,
     critic_block,
+    zero_bias,
 )
 
 SMALLEST_PX = 4  # side of the encoder's last map
@@ -249,8 +250,7 @@ def _glorot(layer: nn.Module) -> None:
     """Glorot's uniform weights, zero biases: what layers without a ReLU behind them start from."""
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     nn.init.xavier_uniform_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+    zero_bias(layer)
 
 
 def _glorot_attention(layers: nn.Sequential) -> None:

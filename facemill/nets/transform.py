@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel, of_preset, register, state_key
+from facemill.nets._blocks import zero_bias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class TransformNet(nn.Module):
         self.joins = nn.ModuleList(_block(width * at, width * at) for at in range(2, count + 1))
         self.to_rgb = nn.Conv2d(width * count, 3, 1)
         nn.init.xavier_uniform_(self.to_rgb.weight)
-        nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
+        zero_bias(self.to_rgb)
 
     def forward(self, face: Tensor) -> Tensor:
         """(N, 3, P, P) in 0…1 → the same."""
@@ -141,7 +142,7 @@ def _block(channels_in: int, channels: int) -> nn.Sequential:
     ]
     for conv in convs:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        zero_bias(conv)
     return nn.Sequential(*(layer for conv in convs for layer in (conv, nn.ReLU())))
 
 

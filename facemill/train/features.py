@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
+from facemill.nets._blocks import zero_bias
 from facemill.nets.autoencoder import Autoencoder
 from facemill.nets.light import resized
 from facemill.nets.vgg import DOWNLOADS, VggFeatures
@@ -81,7 +82,7 @@ def random_features(width: float = RANDOM_WIDTH) -> FaceFeatures:
     for layer in network.features:
         if isinstance(layer, nn.Conv2d):
             nn.init.orthogonal_(layer.weight, gain=sqrt(2), generator=generator)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            zero_bias(layer)
     return FaceFeatures(network.eval(), CONTENT, STYLE, f"random VGG19 of width {width}, untrained")
 
 

@@ -109,6 +109,7 @@ class Stepper:
         if self._clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(moving, self._clip_norm, norm)
         numbers = self._ranks.mean(torch.stack([*losses.values(), norm]).float())
+        # fused optimizers skip an update by this attribute, which torch's types do not know
         optimizer.found_inf = (~numbers.sum().isfinite()).float()  # type: ignore[attr-defined]
         optimizer.step()
         return self._sent(step, tuple(losses), numbers, feed)

@@ -146,7 +146,7 @@ class ObjectiveBase:
 
     def losses(self, turn: str, batch: Any) -> dict[str, Tensor]:
         """See `Objective.losses`."""
-        raise NotImplementedError
+        raise NotImplementedError  # there are no plain losses: a subclass has its own
 
 
 def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
