@@ -217,7 +217,7 @@ class ConvertParams(_Group):
     feather: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Width of the soft edge over the size of the face."""
     sharpen: Annotated[float, Field(ge=0, le=3)] = 0.6
-    """How much edge the new face gets back; 0 for none."""
+    """How much edge the new face gets at most to have the old one's; a grainier one is softened. 0: as it was drawn."""
     batch: Annotated[int, Field(ge=1)] = 8
     encoder: str = "libx264"
     crf: Annotated[int, Field(ge=0, le=51)] = 20

@@ -28,7 +28,7 @@ from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
 from facemill.swap.finder import FaceTools, Finder, FinderSettings, Sighting
 from facemill.swap.mask import face_mask
-from facemill.swap.sharpen import sharpen
+from facemill.swap.sharpen import match_detail
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.threads import ahead, behind
 from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
@@ -48,7 +48,8 @@ class SwapSettings:
         colour: name of a colour method (`facemill.swap.colour`).
         blend: name of a blend method (`facemill.swap.blend`).
         feather: width of the soft edge over the height of the face.
-        sharpen: how much edge the new face gets back (`facemill.swap.sharpen`); 0 for none.
+        sharpen: how much more edge than the net drew the new face gets at most, to have the old one's; a face
+            with more than that is softened (`facemill.swap.sharpen`). 0 leaves it as it was drawn.
         batch: frames that go through the net together.
         encoder: how pictures are encoded.
         frame_failure_limit: the video fails when a larger share of its frames failed.
@@ -215,10 +216,10 @@ class FacePainter:
             return face or "not_finite"
         try:
             mask = face_mask(place.landmarks_in(MASK_PX), MASK_PX, self._feather)
-            small = cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA)
-            face = self._colour(face, place.crop.astype(np.float32) / 255.0, np.asarray(small, np.float32))
+            small = np.asarray(cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
+            old = place.crop.astype(np.float32) / 255.0
+            face = match_detail(self._colour(face, old, small), old, small, self._sharpen)
             size = (place.region.shape[1], place.region.shape[0])
-            face = sharpen(face, self._sharpen)
             weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
             weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
             # cubic: the crop is usually coarser than the frame, and linear would show its grid

@@ -1,4 +1,4 @@
-"""Gives back some of the edge that a net with few pixels loses."""
+"""Gives the new face as much fine detail as the old one had: a net with few pixels loses some, a GAN's has grain."""
 
 from __future__ import annotations
 
@@ -6,17 +6,31 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+Picture = npt.NDArray[np.float32]
+
 SIGMA_PX = 1.0  # of the crop: the scale just above the net's own pixels
+LEAST_DETAIL = 1e-4  # of 0…1; below it there is nothing to scale
 
 
-def sharpen(face: npt.NDArray[np.float32], amount: float) -> npt.NDArray[np.float32]:
-    """Unsharp masking: adds `amount` times what a Gaussian blur takes away.
+def match_detail(new: Picture, old: Picture, mask: Picture, most: float) -> Picture:
+    """Scales what a Gaussian blur takes away so that its spread inside the mask is that of the old face.
 
     Args:
-        face: RGB float32 H×W×3 in 0…1, in crop coordinates.
-        amount: 0 leaves the face as it is.
+        new: RGB float32 H×W×3 in 0…1, in crop coordinates.
+        old: as `new`, the face that is replaced.
+        mask: float32 H×W in 0…1, the face.
+        most: detail is multiplied by at most 1 + `most`; 0 leaves the face as it is, grain included.
     """
-    if amount <= 0:
-        return face
-    soft = cv2.GaussianBlur(face, (0, 0), SIGMA_PX)
-    return np.asarray(np.clip(face + amount * (face - soft), 0.0, 1.0), np.float32)
+    if most <= 0:
+        return new
+    soft = cv2.GaussianBlur(new, (0, 0), SIGMA_PX)
+    fine = new - soft
+    wanted, found = (_spread(detail, mask) for detail in (old - cv2.GaussianBlur(old, (0, 0), SIGMA_PX), fine))
+    if found < LEAST_DETAIL:
+        return new
+    return np.asarray(np.clip(soft + min(wanted / found, 1 + most) * fine, 0.0, 1.0), np.float32)
+
+
+def _spread(detail: Picture, mask: Picture) -> float:
+    """Root of the mean square over the mask."""
+    return float(np.sqrt((detail**2 * mask[..., None]).sum() / max(3 * mask.sum(), 1.0)))

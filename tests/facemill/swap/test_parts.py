@@ -7,14 +7,16 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from facemill.align import crop_points
 from facemill.errors import FacemillError
 from facemill.swap import blend, colour
 from facemill.swap.mask import face_mask
-from facemill.swap.sharpen import sharpen
+from facemill.swap.sharpen import SIGMA_PX, match_detail
 from facemill.swap.threads import ahead, behind
 
 SIDE = 128
@@ -152,9 +154,30 @@ def test_behind_raises_what_its_consumer_raised() -> None:
         put(1)
 
 
-def test_sharpening_keeps_flat_skin_and_widens_an_edge() -> None:
-    flat = np.full((32, 32, 3), 0.5, np.float32)
-    np.testing.assert_allclose(sharpen(flat, 0.6), flat, atol=1e-6)
+def spread_of_detail(face: npt.NDArray[np.float32], inside: npt.NDArray[np.float32]) -> float:
+    fine = face - cv2.GaussianBlur(face, (0, 0), SIGMA_PX)
+    return float(np.std(fine[inside == 1]))
+
+
+def test_a_face_gets_the_detail_of_the_one_that_it_replaces_and_of_nothing_around_it() -> None:
+    random, mask = np.random.default_rng(0), face_mask(crop_points(64, 1.1), 64, 0.12)
+    grain = random.normal(0, 1, (64, 64, 3)).astype(np.float32)
+    old = 0.5 + 0.02 * grain
+    old[mask == 0] = random.uniform(0, 1, (int((mask == 0).sum()), 3))  # hair and background do not count
+    wanted = spread_of_detail(0.5 + 0.02 * grain, mask)
+    for strength in (0.015, 0.04):  # somewhat soft, and grainy as a GAN's
+        new = match_detail(0.5 + strength * grain[::-1], old, mask, most=0.6)
+        assert spread_of_detail(new, mask) == pytest.approx(wanted, rel=0.3)
+        assert new.mean() == pytest.approx(0.5, abs=1e-2)
+    soft = 0.5 + 0.005 * grain
+    assert spread_of_detail(match_detail(soft, old, mask, most=0.6), mask) < 1.7 * spread_of_detail(soft, mask)
+
+
+def test_flat_skin_stays_flat_and_0_leaves_the_grain() -> None:
+    flat, mask = np.full((32, 32, 3), 0.5, np.float32), np.ones((32, 32), np.float32)
     edge = flat.copy()
     edge[:, 16:] = 0.6
-    assert np.ptp(sharpen(edge, 0.6)) > np.ptp(edge) == np.ptp(sharpen(edge, 0.0))
+    np.testing.assert_array_equal(match_detail(flat, edge, mask, most=0.6), flat)
+    assert np.ptp(match_detail(edge, flat, mask, most=0.6)[0, 14:18]) < np.ptp(edge)  # the old face was out of focus
+    np.testing.assert_array_equal(match_detail(edge, 2 * edge - 0.5, mask, most=0.0), edge)
+    np.testing.assert_array_equal(match_detail(edge, 2 * edge - 0.5, 0 * mask, most=0.6), edge)
