@@ -40,6 +40,7 @@ class CycleGanConfig:
     width: int = 64  # channels of the generator's first conv; doubled twice
     blocks: int = 6
     critic_width: int = 64  # channels of the discriminator's first conv; doubled three times
+    transposed: bool = True  # transposed convs, else nearest neighbour and a conv: no chequers
 
 
 PRESETS = {
@@ -47,7 +48,7 @@ PRESETS = {
     "paper128": CycleGanConfig(),
     "paper256": CycleGanConfig(input_px=256, blocks=9),
     # 4 % of the multiplications of paper64: for two CPU cores
-    "small": CycleGanConfig(input_px=64, width=16, blocks=3, critic_width=16),
+    "small": CycleGanConfig(input_px=64, width=16, blocks=3, critic_width=16, transposed=False),
 }
 
 
@@ -116,8 +117,8 @@ def _generator(config: CycleGanConfig) -> nn.Sequential:
         *_conv(width, 2 * width, 3, stride=2),
         *_conv(2 * width, 4 * width, 3, stride=2),
         *(ResidualBlock(4 * width) for _ in range(config.blocks)),
-        *_up(4 * width, 2 * width),
-        *_up(2 * width, width),
+        *_up(4 * width, 2 * width, transposed=config.transposed),
+        *_up(2 * width, width, transposed=config.transposed),
         nn.Conv2d(width, 3, 7, padding=3, padding_mode="reflect"),
     )
 
@@ -129,8 +130,10 @@ def _conv(channels_in: int, channels_out: int, kernel_px: int, *, stride: int = 
     return [conv, nn.InstanceNorm2d(channels_out), nn.ReLU()]
 
 
-def _up(channels_in: int, channels_out: int) -> list[nn.Module]:
-    """The paper's "fractional-strided" conv: doubles both sides; norm, ReLU."""
+def _up(channels_in: int, channels_out: int, *, transposed: bool) -> list[nn.Module]:
+    """Doubles both sides: the paper's "fractional-strided" conv, or resize and conv (Odena et al. 2016); norm, ReLU."""
+    if not transposed:
+        return [nn.Upsample(scale_factor=2), *_conv(channels_in, channels_out, 3)]
     conv = nn.ConvTranspose2d(channels_in, channels_out, 3, stride=2, padding=1, output_padding=1)
     return [conv, nn.InstanceNorm2d(channels_out), nn.ReLU()]
 

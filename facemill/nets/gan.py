@@ -90,7 +90,7 @@ PRESETS = {
     # for CPUs: 4 % of the multiplications of standard64, half a second of one core for a step of 8 faces each
     "small": GanConfig(
         encoder_channels=(16, 32, 64, 128, 192),
-        latent=256,
+        latent=64,  # with 256 it told a decoder whose face it was, and other people's came out torn
         code_channels=96,
         decoder_channels=(64, 32, 16),
         attention_px=16,  # a decoder has none: at 32 px it took nearly half of a step

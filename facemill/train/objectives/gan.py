@@ -49,8 +49,8 @@ from facemill.train.schedule import Schedule, named_schedule
 JUDGE, DRAW = "discriminator", "generator"
 VGG_DEPTH, VGG_LAYERS = 16, ("relu2_2", "relu3_3", "relu4_3", "pool5")
 """Maps of 112, 56, 28 and 7 px: the sizes that v2.2 takes of VGGFace's ResNet50, whose weights nobody can ship."""
-NARROW, NARROW_RATE = 5_000_000, 5e-4
-"""Nets of fewer parameters, such as the preset `small`, learn at a higher rate than the published one."""
+NARROW = 5_000_000
+"""Nets of fewer parameters, such as the preset `small`, learn at a higher rate than the published one, and average."""
 NO_FEATURES = (
     "no network for the perceptual loss, so it is left out: train.options.features names a file of VGG16's weights, "
     "or says download"
@@ -114,7 +114,7 @@ class GanObjective(ObjectiveBase):
         module.register_buffer("swaps", torch.zeros((), dtype=torch.int64))
         super().__init__(module.to(next(model.parameters()).device))
         if sum(parameter.numel() for parameter in model.parameters()) < NARROW:
-            self.published = replace(self.published, learning_rate=NARROW_RATE)
+            self.published = replace(self.published, learning_rate=1e-3, ema_decay=0.995)
 
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
         """The feature network, which never changes and so is no part of `module`, follows it to its device."""
@@ -222,7 +222,7 @@ def build(
         discriminator: `each` identity has one, or one `shared` by all.
         adversarial: `mixup` or `relativistic`.
         cycle: whether the cycle loss counts.
-        schedule: of `facemill.train.schedule`: `published`, `long` or `plain`.
+        schedule: of `facemill.train.schedule`: `published`, `long`, `plain` or `open`.
         features: a file of VGG16's weights for the perceptual loss, or `download`; none leaves the loss out.
         features_sha256: of that file, which a `.pth` needs.
 
