@@ -19,12 +19,12 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parent.parent
 RUNS: dict[str, dict[str, Any]] = {
     "autoencoder": {"steps": 600, "learning_rate": 1.5e-3},
-    "transform": {"steps": 300, "options": {"features": "autoencoder:models/autoencoder"}},
-    "gan": {"steps": 800, "learning_rate": 1e-3, "options": {"schedule": "open"}},
+    "transform": {"steps": 400, "learning_rate": 2e-3, "options": {"features": "autoencoder:models/autoencoder"}},
+    "gan": {"steps": 800, "options": {"schedule": "open"}},
     "cyclegan": {"steps": 640, "batch": 4},
 }
 """`train` of params.yaml. transform compares by the encoder of the autoencoder, which comes first."""
-LEAST_FALL = 0.02
+LEAST_FALL = 0.05
 """Of the mean distance over both directions, first evaluation to last; measured: 0.07, 0.03, 0.06, 0.13, in order."""
 
 

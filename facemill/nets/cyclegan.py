@@ -14,7 +14,9 @@ Zhu et al. 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adv
 c7s1-64, d128, d256, R256 × n, u128, u64, c7s1-3 with reflection padding; instance norm (here `nn.InstanceNorm2d`,
 without learned factors) and ReLU behind every conv but the last. The discriminator judges patches of 70×70 px:
 C64-C128-C256-C512 of 4×4 convs and LeakyReLU 0.2. Weights start from N(0, 0.02). A generator has 7,837,699 parameters
-with 6 blocks and 11,378,179 with 9, a discriminator 2,764,737. Exactly two identities; `small` is ours.
+with 6 blocks and 11,378,179 with 9, a discriminator 2,764,737. Exactly two identities.
+
+`small` is ours: it doubles by resize and conv, for transposed convs leave chequers that a short training keeps.
 """
 
 from __future__ import annotations
