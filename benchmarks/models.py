@@ -40,7 +40,7 @@ from tasks.stages import run_stage
 RUNS: dict[str, dict[str, Any]] = {
     "autoencoder/small": {"steps": 3000, "batch": 8, "learning_rate": 1.5e-3},
     "transform/small": {"steps": 800, "batch": 8, "options": {"features": "autoencoder:models/autoencoder-small"}},
-    "gan/small": {"steps": 2000, "batch": 8, "options": {"schedule": "open"}},
+    "gan/small": {"steps": 1500, "batch": 8, "options": {"schedule": "open"}},
     "cyclegan/small": {"steps": 1500, "batch": 4},
 }
 """`train` of params.yaml. The transform net compares by the trained autoencoder's encoder, which comes before it."""
