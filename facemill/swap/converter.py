@@ -26,9 +26,9 @@ from facemill.files import file_sha256
 from facemill.reasons import Reason
 from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
+from facemill.swap.detail import match_detail
 from facemill.swap.finder import FaceTools, Finder, FinderSettings, Sighting
 from facemill.swap.mask import face_mask
-from facemill.swap.sharpen import match_detail
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.threads import ahead, behind
 from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
@@ -48,8 +48,8 @@ class SwapSettings:
         colour: name of a colour method (`facemill.swap.colour`).
         blend: name of a blend method (`facemill.swap.blend`).
         feather: width of the soft edge over the height of the face.
-        sharpen: how much more edge than the net drew the new face gets at most, to have the old one's; a face
-            with more than that is softened (`facemill.swap.sharpen`). 0 leaves it as it was drawn.
+        sharpen: how much more fine detail than the net drew a face gets at most, to have the old one's; a face
+            with more than that is softened (`facemill.swap.detail`). 0 leaves it as it was drawn.
         batch: frames that go through the net together.
         encoder: how pictures are encoded.
         frame_failure_limit: the video fails when a larger share of its frames failed.
