@@ -25,7 +25,7 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 """`train` of params.yaml. transform compares by the encoder of the autoencoder, which comes first."""
 LEAST_FALL = 0.05
-"""Of the mean distance over both directions, first evaluation to last; measured: 0.07, 0.03, 0.06, 0.13, in order."""
+"""Of the mean distance over both directions, first evaluation to last; measured: 0.07, 0.10, 0.07, 0.13, in order."""
 
 
 @pytest.fixture(scope="module")
