@@ -134,7 +134,7 @@ class Feed:
         self._pool = None if self._host == self._device else ThreadPoolExecutor(2, "gather")
         self._gathered: deque[Future[tuple[Sources, Recipe]]] = deque()
         self.waited_s = 0.0
-        """Seconds spent in waiting for faces that were still being gathered, so far."""
+        """Seconds spent in gathering faces, or in waiting for those that threads gather, so far."""
 
     def draw(self) -> dict[str, Batch]:
         """The next batch of every identity; colours are matched across identities (S18)."""
@@ -168,12 +168,13 @@ class Feed:
             self._pool.shutdown(cancel_futures=True)
 
     def _next(self) -> tuple[Sources, Recipe]:
-        if self._pool is None:
-            return self._gather(self._drawn)
-        while len(self._gathered) < AHEAD:
-            self._gathered.append(self._pool.submit(self._gather, self._drawn + len(self._gathered)))
         start = time.perf_counter()
-        gathered = self._gathered.popleft().result()
+        if self._pool is None:
+            gathered = self._gather(self._drawn)
+        else:
+            while len(self._gathered) < AHEAD:
+                self._gathered.append(self._pool.submit(self._gather, self._drawn + len(self._gathered)))
+            gathered = self._gathered.popleft().result()
         self.waited_s += time.perf_counter() - start
         return gathered
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,16 @@ def test_faces_gathered_ahead_in_threads_give_the_same_batches() -> None:
         assert torch.equal(wanted[1].numbers, got[1].numbers)
     assert len(there._gathered) <= 3
     there.close()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_time_that_gathering_takes_from_training_is_counted(device: str) -> None:
+    """In the training's own thread all of it, with threads what they were behind."""
+    drawn = feed(device=torch.device(device))
+    start = time.perf_counter()
+    drawn._next()
+    assert 0 < drawn.waited_s < time.perf_counter() - start
+    drawn.close()
 
 
 def test_the_faces_of_a_batch_are_named() -> None:
