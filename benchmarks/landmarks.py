@@ -1,14 +1,18 @@
-"""Landmark error from each detector's boxes, the constants that map them to HOG's, and what jittered boxes bring.
+"""Landmark error from each detector's boxes, the constants that map them to HOG's, jittered boxes, and trembling.
 
     python benchmarks/landmarks.py FOLDER                              # error by detector; HELEN and AFW below FOLDER
     python benchmarks/landmarks.py FOLDER --fit                        # with constants fitted anew, which it prints
     python benchmarks/landmarks.py FOLDER --detectors hog --jitters 0 16
     python benchmarks/landmarks.py FOLDER --annotated VOC              # for boxes as annotators draw them (DSFD)
+    python benchmarks/landmarks.py --video CLIP…                       # how landmarks tremble over time
 
 FOLDER/helen and FOLDER/afw hold pictures beside .pts files of 68 points. Constants come from every second picture,
 errors from the others. Error: mean distance to the true points over that of the outer corners of the eyes, as 300-W
 counts it. Annotators' boxes have no points: there the constants come from faces that HOG finds too, and the error is
 that of HOG's boxes on HELEN, moved and scaled as the mapped annotations of the other half differ from HOG's.
+Trembling is what is left of a face that moves evenly: the mean second difference of its points over time, in parts of
+the distance of the outer corners of the eyes; as conversion follows the face, before and after smoothing, against the
+predictor asked for each frame from the detector's box alone.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,10 @@ from facemill.detect.conventions import HOG_FROM, to_hog_boxes
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
+from facemill.swap.finder import Finder, FinderSettings
+from facemill.swap.tools import DlibTools
+from facemill.track.view import landmark_view
+from facemill.video import VideoReader
 
 MIN_FACE_PX = {"hog": 80, "mtcnn": 60, "mmod": 80, "dsfd": 60}
 Box = npt.NDArray[np.float64]
@@ -41,7 +50,8 @@ Seen = tuple[RGB, npt.NDArray[np.float64], dict[str, Box]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Landmark error by detector, and the box constants.")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--video", type=Path, nargs="+", default=[], help="clips that show one face from the start on")
     parser.add_argument("--fit", action="store_true", help="fit HOG_FROM on every second picture, print and use it")
     parser.add_argument("--detectors", nargs="+", default=["hog", "mtcnn"], help="also: mmod, and dsfd with --weights")
     parser.add_argument("--weights", type=Path, help="DSFD's")
@@ -51,6 +61,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    for clip in arguments.video:
+        tremble(clip)
+    if arguments.folder is None:
+        return
     seen = list(look(arguments))
     if arguments.fit:
         fit([boxes for _, _, boxes in seen[::2]])
@@ -151,6 +165,32 @@ def errors(
 def error(points: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> float:
     eyes = truth[36] - truth[45]
     return float(np.linalg.norm(points - truth, axis=1).mean() / np.linalg.norm(eyes))
+
+
+def tremble(clip: Path, count: int = 150) -> None:
+    """Of the first frames of a clip, for the face in its first frame."""
+    tools, predictor = DlibTools("hog"), Landmarks68()
+    with VideoReader(clip) as reader:
+        frames = list(islice(reader, count))
+    first = frames[0].rgb
+    references = tools.embed(first, tools.landmarks(first, tools.search(first, MIN_FACE_PX["hog"])[:1]))
+    ways: dict[str, list[npt.NDArray[Any]]] = {"detector's box alone": [], "followed": [], "followed, smoothed": []}
+    plain, smooth = (Finder(tools, references, FinderSettings(smoothing=share)) for share in (0.0, 0.5))
+    for still, smoothed in zip(plain.follow(frames), smooth.follow(frames), strict=True):
+        if still.face is None or smoothed.face is None:
+            continue
+        view = landmark_view(still.frame, still.face.box)
+        alone = predictor.predict(view.rgb, view.to_view(still.face.box)[None])[0]
+        ways["detector's box alone"].append(view.to_frame(alone))
+        ways["followed"].append(still.face.landmarks)
+        ways["followed, smoothed"].append(smoothed.face.landmarks)
+    for name, points in ways.items():
+        eyes = np.linalg.norm(points[0][36] - points[0][45])
+        second = np.linalg.norm(np.diff(points, n=2, axis=0), axis=2).mean(axis=1) / eyes
+        print(
+            f"{clip.name:16s} {name:22s} {len(points)} frames  median {np.median(second):.4f}  "
+            f"95 % {np.quantile(second, 0.95):.4f}  worst {second.max():.4f}"
+        )
 
 
 def annotated(folder: Path, seen: list[Seen]) -> None:

@@ -86,8 +86,8 @@ class FaceTools(Protocol):
     def near(self, picture: Array) -> Array:
         """RGB picture around one face of about `ROI_FACE_PX` -> (N, 4) boxes."""
 
-    def landmarks(self, picture: Array, boxes: Array, *, tracked: bool = False) -> Array:
-        """RGB picture and (N, 4) boxes -> (N, 68, 2). `tracked`: the boxes are those of earlier landmarks."""
+    def landmarks(self, picture: Array, boxes: Array, before: Array | None = None) -> Array:
+        """RGB picture, (N, 4) boxes and, where they are known, (N, 68, 2) points of the frame before -> (N, 68, 2)."""
 
     def embed(self, picture: Array, landmarks: Array) -> Array:
         """RGB picture and (N, 68, 2) -> (N, 128)."""
@@ -202,8 +202,8 @@ class Finder:
         if box is None:
             return self._coast(frame, track)
         track.frames_coasted = 0
-        landmarks = self._landmarks(frame, box)
         jumped = _overlap(box, track.face.box) < JUMP_IOU
+        landmarks = self._landmarks(frame, box, None if jumped else track.raw)
         distance = track.face.distance
         if jumped or track.frames_since_check >= self._settings.verify_every:
             distance = self._distance(frame, landmarks)
@@ -240,7 +240,7 @@ class Finder:
         if track.frames_coasted > COAST_FRAMES:
             self._track = None
             return None
-        landmarks = self._landmarks(frame, landmark_box(track.raw), tracked=True)
+        landmarks = self._landmarks(frame, track.face.box, track.raw)
         box = track.face.box + np.tile(landmarks.mean(axis=0) - track.raw.mean(axis=0), 2)
         distance = track.face.distance
         if track.frames_coasted % 4 == 1:
@@ -256,11 +256,10 @@ class Finder:
         track.face = Face(box, damped, distance)
         return track.face
 
-    def _landmarks(self, frame: Frame, box: Array, *, tracked: bool = False) -> Array:
+    def _landmarks(self, frame: Frame, box: Array, before: Array | None = None) -> Array:
         view = landmark_view(frame, box)
-        return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], tracked=tracked)[0]).astype(
-            np.float32
-        )
+        known = None if before is None else view.to_view(before)[None]
+        return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], known)[0]).astype(np.float32)
 
     def _distance(self, frame: Frame, landmarks: Array) -> float:
         view = View.of(frame, landmark_box(landmarks), EMBED_REACH, 1.0)

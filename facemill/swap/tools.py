@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.detect import Detector, build_detector
+from facemill.detect.conventions import to_hog_boxes
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68
+from facemill.landmarks import Landmarks68, landmark_box
 
 Array = npt.NDArray[Any]
 NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smaller ones there are somebody else's
@@ -39,9 +40,19 @@ class DlibTools:
         """(N, 4) boxes of the faces of about 110 px in a small RGB picture."""
         return self._near.detect([picture])[0].boxes_xyxy.astype(float)
 
-    def landmarks(self, picture: Array, boxes: Array, *, tracked: bool = False) -> Array:
-        """(N, 68, 2) points."""
-        return self._landmarks.predict(picture, boxes, "landmarks" if tracked else self._near.box_convention)
+    def landmarks(self, picture: Array, boxes: Array, before: Array | None = None) -> Array:
+        """(N, 68, 2) points from the detector's boxes and, where they are known, the points of the frame before.
+
+        A detector's box of the same face differs by a tenth from frame to frame (HOG has cells of 8 pixels and scales
+        a fifth apart), and the points follow it. So the box is the mean of the detector's and of the one around the
+        points before, and the points are the mean of those from this box and of those from the box around them: they
+        tremble by a fifth to a half less, and none leaps (`benchmarks/landmarks.py --video`).
+        """
+        hog = to_hog_boxes(boxes, self._near.box_convention)
+        if before is not None:
+            hog = (hog + to_hog_boxes(landmark_box(before), "landmarks")) / 2
+        first = self._landmarks.predict(picture, hog)
+        return (first + self._landmarks.predict(picture, landmark_box(first), "landmarks")) / 2
 
     def embed(self, picture: Array, landmarks: Array) -> Array:
         """(N, 128) embeddings."""

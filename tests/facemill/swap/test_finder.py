@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from facemill.align import MEAN_FACE
+from facemill.align import MEAN_FACE, invert, transform
 from facemill.errors import InputError
+from facemill.landmarks import Landmarks68
 from facemill.reasons import Reason
 from facemill.swap.finder import Finder, FinderSettings, Sighting, smoothed
 from facemill.swap.tools import DlibTools
@@ -36,7 +38,7 @@ class DiscWorld:
     def near(self, picture: np.ndarray) -> np.ndarray:
         return self._boxes(picture)
 
-    def landmarks(self, picture: np.ndarray, boxes: np.ndarray, *, tracked: bool = False) -> np.ndarray:
+    def landmarks(self, picture: np.ndarray, boxes: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         corner, side = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
         return np.asarray(corner + MEAN_FACE[None] * side)
 
@@ -178,6 +180,29 @@ def test_of_two_real_people_only_the_wanted_one_is_found(
     assert seen(sightings) == [index not in range(10, 15) for index in range(20)]
     for sighting in sightings:
         assert sighting.face is None or sighting.face.landmarks[:, 0].max() < 280
+
+
+def test_landmarks_do_not_tremble_with_the_detectors_box(
+    hopper: np.ndarray, tools: DlibTools, references: np.ndarray
+) -> None:
+    """A still portrait drifts, turns and grows: led back, each point should lie where it lay a frame ago."""
+    turns = [cv2.getRotationMatrix2D((240, 220), 0.2 * i, 0.7 + 0.005 * i) for i in range(40)]
+    moves = [turn + [[0, 0, 0.7 * i], [0, 0, 0]] for i, turn in enumerate(turns)]
+    frames = [
+        Frame.from_rgb(cv2.warpAffine(hopper, move, (480, 480), flags=cv2.INTER_AREA), index, Fraction(1, 25))
+        for index, move in enumerate(moves)
+    ]
+    faces = [sighting.face for sighting in Finder(tools, references).follow(frames) if sighting.face is not None]
+    predictor = Landmarks68()
+    alone = [predictor.predict(one.rgb, face.box[None])[0] for one, face in zip(frames, faces, strict=True)]
+
+    def leaps(points: list[np.ndarray]) -> np.ndarray:
+        back = [transform(each, invert(move)) for each, move in zip(points, moves, strict=True)]
+        return np.asarray(np.linalg.norm(np.diff(back, axis=0), axis=2).mean(axis=1))
+
+    followed = leaps([face.landmarks for face in faces])
+    assert followed.mean() < 0.5 * leaps(alone).mean()
+    assert followed.max() < 4 < leaps(alone).max()  # pixels
 
 
 def test_a_face_within_the_limit_but_nearer_to_somebody_else_is_not_the_wanted_one() -> None:
