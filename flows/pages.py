@@ -95,7 +95,7 @@ def video_row(video: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
 def _pace(metrics: Mapping[str, Any]) -> str:
     if not metrics.get("seconds"):
         return ""
-    pace = f", {metrics['per_second']:.3g}/s" if metrics.get("per_second") else ""
+    pace = f", {metrics['per_worker_second']:.3g}/s a worker" if metrics.get("per_worker_second") else ""
     return f"{_span(metrics['seconds'])}{pace}"
 
 

@@ -49,7 +49,11 @@ LostRow = Callable[[Any, Reason, str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Totals:
-    """How a stage ended: every input in exactly one state."""
+    """How a stage ended: every input in exactly one state.
+
+    `seconds` are of this run, `worker_seconds` of all the work, that of interrupted earlier runs included; so the pace
+    is counted in the latter. 0: nothing was given to workers.
+    """
 
     stage: str
     rows_in: int
@@ -69,9 +73,9 @@ class Totals:
         """The same as plain values for `data/metrics/STAGE.json`, which `dvc metrics` reads."""
         reasons = {reason: n for by in self.counts.values() for reason, n in sorted(by.items()) if reason}
         states = {str(state): self.state(state) for state in State}
-        rate = round(self.rows_in / self.seconds, 2) if self.seconds else None
-        times = {"seconds": round(self.seconds, 2), "worker_seconds": round(self.worker_seconds, 2), "per_second": rate}
-        return {"in": self.rows_in, **states, "reasons": reasons, **times, **self.extra}
+        times = {"seconds": round(self.seconds, 2), "worker_seconds": round(self.worker_seconds, 2)}
+        pace = round(self.rows_in / self.worker_seconds, 2) if self.worker_seconds else None
+        return {"in": self.rows_in, **states, "reasons": reasons, **times, "per_worker_second": pace, **self.extra}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ STAGES = {
     "convert": "videos",
 }
 """Stage -> what its rows are."""
-_KNOWN = {"in", "ok", "rejected", "failed", "reasons", "seconds", "worker_seconds", "per_second"}
+_KNOWN = {"in", "ok", "rejected", "failed", "reasons", "seconds", "worker_seconds", "per_worker_second"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StageLine:
     """(code in words, what it means, rows), most frequent first."""
     seconds: float = 0.0
     worker_seconds: float = 0.0
-    per_second: float | None = None
+    per_worker_second: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,7 +63,7 @@ def gather_stages(root: Path) -> list[StageLine]:
 def stages_metrics(lines: list[StageLine]) -> dict[str, Any]:
     """Seconds and rates by stage, as plain values."""
     return {
-        line.name: {"in": line.rows_in, **line.states, "seconds": line.seconds, "per_second": line.per_second}
+        line.name: {"in": line.rows_in, **line.states, "seconds": line.seconds, "worker_seconds": line.worker_seconds}
         for line in lines
         if line.ran
     }
@@ -83,6 +83,6 @@ def _line(path: Path, name: str, unit: str) -> StageLine:
         reasons=[(code.replace("_", " "), sentence(code), count) for code, count in reasons],
         seconds=float(values.get("seconds", 0.0)),
         worker_seconds=float(values.get("worker_seconds", 0.0)),
-        per_second=values.get("per_second"),
+        per_worker_second=values.get("per_worker_second"),
         extra={key: value for key, value in values.items() if key not in _KNOWN},
     )

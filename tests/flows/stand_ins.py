@@ -35,7 +35,8 @@ with track(stage, 4, "rows") as progress:
     for _ in range(4):
         time.sleep(knobs.get("sleep", 0) / 4)
         progress.advance()
-metrics = {"in": 4, "ok": 3, "rejected": 1, "failed": 0, "reasons": {"blurred": 1}, "seconds": 1.5, "per_second": 2.67}
+counts = {"in": 4, "ok": 3, "rejected": 1, "failed": 0, "reasons": {"blurred": 1}}
+metrics = {**counts, "seconds": 1.5, "per_worker_second": 2.67}
 output = Path("data") / {"curate": "dataset", "train": "model"}.get(stage, stage)
 output.mkdir(parents=True, exist_ok=True)
 if stage == "curate":

@@ -13,7 +13,7 @@ from tasks.versions import Version
 
 
 def test_counts_stand_by_falling_number_with_their_meaning() -> None:
-    metrics = {"in": 9, "ok": 4, "reasons": {"blurred": 2, "no_face": 3}, "seconds": 75.0, "per_second": 0.12}
+    metrics = {"in": 9, "ok": 4, "reasons": {"blurred": 2, "no_face": 3}, "seconds": 75.0, "per_worker_second": 0.12}
     table = pages.counts_table(metrics)
     assert [(row["state"], row["reason"], row["rows"]) for row in table] == [
         ("ok", "", 4),
@@ -22,7 +22,7 @@ def test_counts_stand_by_falling_number_with_their_meaning() -> None:
         ("all", "", 9),
     ]
     assert table[1]["meaning"] == "the detector found no face"
-    assert table[-1]["meaning"] == "1 min 15 s, 0.12/s"
+    assert table[-1]["meaning"] == "1 min 15 s, 0.12/s a worker"
 
 
 @pytest.mark.parametrize(

@@ -226,14 +226,16 @@ def test_stages_tell_what_they_did_and_which_have_not_run(tmp_path: Path) -> Non
         "rejected": 1,
         "failed": 0,
         "reasons": {"blurred": 1},
-        "seconds": 2.0,
-        "per_second": 2.0,
+        "seconds": 0.5,
+        "worker_seconds": 2.0,
+        "per_worker_second": 2.0,
     }
     write_json(tmp_path / "data" / "metrics" / "curate.json", {**metrics, "frames_per_second": 7.5})
     lines = {line.name: line for line in gather_stages(tmp_path)}
     assert lines["curate"].reasons == [("blurred", "the face is not sharp enough", 1)]
     assert lines["curate"].shares == [("ok", 75.0), ("rejected", 25.0)]
     assert lines["curate"].rates == [("frames/s", 7.5)]
+    assert (lines["curate"].worker_seconds, lines["curate"].per_worker_second) == (2.0, 2.0)
     assert not lines["train"].ran
 
 

@@ -125,6 +125,13 @@ def test_too_many_failures_stop_the_stage_with_the_reasons(tmp_path: Path) -> No
     assert (tmp_path / "data" / "metrics" / "extract.json").exists()
 
 
+def test_the_pace_counts_the_work_of_earlier_runs_too() -> None:
+    """A run that finds all done takes no time: rows over its seconds would be thousands a second."""
+    found_done = Totals("extract", 4, {"ok": {"": 4}}, seconds=0.01, worker_seconds=8.0)
+    assert found_done.as_metrics()["per_worker_second"] == 0.5
+    assert Totals("train", 4, {"ok": {"": 4}}, 9.0).as_metrics()["per_worker_second"] is None
+
+
 def test_totals_that_do_not_reconcile_are_a_defect(tmp_path: Path) -> None:
     with pytest.raises(FacemillError, match="4 rows in, 3 out"):
         finish(tmp_path, Totals("extract", 4, {"ok": {"": 3}}, 1.0))
