@@ -46,9 +46,15 @@ class StageLine:
 
     @property
     def rates(self) -> list[tuple[str, float]]:
-        """(`frames_per_second` in words, value): what the stage says beside its rows."""
-        scalars = {k: v for k, v in self.extra.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        return [(name.replace("_per_second", "/s").replace("_", " "), value) for name, value in scalars.items()]
+        """(`frames_per_second` in words, value): what the stage says beside its rows.
+
+        Measures of one identity ("val_ssim/NAME") are left out: the page on training shows them.
+        """
+        return [
+            (name.replace("_per_second", "/s").replace("_", " "), value)
+            for name, value in self.extra.items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and "/" not in name
+        ]
 
 
 def gather_stages(root: Path) -> list[StageLine]:

@@ -230,7 +230,9 @@ def test_stages_tell_what_they_did_and_which_have_not_run(tmp_path: Path) -> Non
         "worker_seconds": 2.0,
         "per_worker_second": 2.0,
     }
-    write_json(tmp_path / "data" / "metrics" / "curate.json", {**metrics, "frames_per_second": 7.5})
+    write_json(
+        tmp_path / "data" / "metrics" / "curate.json", {**metrics, "frames_per_second": 7.5, "val_ssim/hopper": 0.9}
+    )
     lines = {line.name: line for line in gather_stages(tmp_path)}
     assert lines["curate"].reasons == [("blurred", "the face is not sharp enough", 1)]
     assert lines["curate"].shares == [("ok", 75.0), ("rejected", 25.0)]
