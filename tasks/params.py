@@ -205,7 +205,7 @@ class ConvertParams(_Group):
     detector: DetectorName = "hog"
     detect_every: Annotated[int, Field(ge=1)] = 12
     """The whole frame is searched at least every so many frames."""
-    verify_every: Annotated[int, Field(ge=1)] = 25
+    verify_every: Annotated[int, Field(ge=1)] = 12
     """The followed face is compared with the references at least every so many frames."""
     identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.55
     min_face_px: Annotated[int, Field(ge=12)] = 60

@@ -1,6 +1,6 @@
 """How good swaps are while a model learns: whose face it is, and whether the expression stayed.
 
-dlib's embedding takes 0.14 s a face on a CPU, so only a few faces of each identity are measured, always the same ones.
+Only some faces of each identity are measured, always the same ones, spread over all.
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ class SwapMeasures:
         return np.concatenate(found)
 
     def _distance(self, pictures: list[RGB], points: npt.NDArray[np.float32], identity: str) -> float:
-        references = self._references[identity]
-        embedded = (self._embedder.embed(p, each[None])[0] for p, each in zip(pictures, points, strict=True))
-        return fmean(nearest(each, references) for each in embedded)
+        from facemill.identity import face_chips
+
+        chips = [face_chips(p, each[None])[0] for p, each in zip(pictures, points, strict=True)]
+        return fmean(nearest(each, self._references[identity]) for each in self._embedder.embed_chips(chips))
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -5,9 +5,8 @@
                     ──► embed again every `verify_every` frames, after a jump, and while the detector does not see it
     a scene cut     ──► forget everything
 
-Embedding costs ten times as much as following, so faces that were found to be somebody else are remembered by their
-place and not embedded again and again. Where several faces are the wanted person (a mirror, a small inset), the largest
-is taken.
+Embedding costs as much as following, so faces that were found to be somebody else are remembered by their place and
+not embedded again and again. Where several faces are the wanted person (a mirror, a small inset), the largest is taken.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class FinderSettings:
     """
 
     detect_every: int = 12
-    verify_every: int = 25
+    verify_every: int = 12
     search_every: int = 3
     identity_distance: float = 0.6
     min_face_px: int = 60

@@ -25,7 +25,7 @@ class DlibTools:
         self._near = build_detector(detector, min_face_px=NEAR_MIN_FACE_PX, device=device)
         self._by_size: dict[int, Detector] = {}
         self._landmarks = Landmarks68()
-        self._embedder = Embedder()
+        self._embedder = Embedder(device)
 
     def search(self, picture: Array, min_face_px: float) -> Array:
         """(N, 4) boxes of the faces in an RGB picture."""
