@@ -56,11 +56,11 @@ class DlibResNet(nn.Module):
         embedded: Tensor = self.head(self.maps(pictures)[-1].mean(dim=(2, 3)))
         return embedded
 
-    def maps(self, pictures: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) RGB in 0…1, sides of 70 px and more → what each of the five groups gives, large maps first."""
+    def maps(self, pictures: Tensor, groups: int = len(GROUPS)) -> list[Tensor]:
+        """(N, 3, H, W) RGB in 0…1, sides of 70 px and more → what each of the first groups gives, large maps first."""
         x = functional.max_pool2d(torch.relu(self.stem(pictures * (255 / 256) - self.mean)), 3, 2)
         found = []
-        for group in self.groups:
+        for group in list(self.groups)[:groups]:
             x = group(x)
             found.append(x)
         return found

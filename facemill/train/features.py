@@ -2,6 +2,7 @@
 
     `features:`            compares by                                                     worth
     a file, `download`     VGG19 trained on ImageNet: relu4_2, and relu3_1, relu4_1        the paper's choice
+    `dlib`                 dlib's face recognition network: group 2, and groups 1 to 4  knows faces; comes with us
     `autoencoder:FOLDER`   the encoder of a trained autoencoder: conv 3, and conv 1, 2     knows these faces only
     `random`               VGG19 of a quarter of the width, random orthogonal weights      edges and colours at several
                                                                                            scales, no notion of a face
@@ -25,12 +26,15 @@ from torch import Tensor, nn
 from facemill.errors import FacemillError
 from facemill.nets._blocks import zero_bias
 from facemill.nets.autoencoder import Autoencoder
+from facemill.nets.dlib_resnet import CHIP_PX, load_dlib_resnet
 from facemill.nets.light import resized
 from facemill.nets.vgg import DOWNLOADS, VggFeatures
 from facemill.train.checkpoint import load_model
 
 CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
 RANDOM_WIDTH, RANDOM_SEED = 0.25, 19
+DLIB, DLIB_WHAT = "dlib", "dlib's face recognition network"
+DLIB_CONTENT, DLIB_STYLE = "group2", ("group1", "group2", "group3", "group4")
 ENCODER = "autoencoder:"
 """Before the folder of a trained model, where that is to give the features."""
 
@@ -43,6 +47,7 @@ class FaceFeatures:
     content: str
     style: tuple[str, ...]
     what: str  # for the description of a model
+    style_share: float = 2.0  # how hard the style should pull, over the content's pull
 
     def layers(self, pictures: Tensor) -> dict[str, Tensor]:
         """(N, 3, P, P) RGB in 0…1 → activations by layer name; gradients reach the pictures."""
@@ -62,12 +67,15 @@ def build_features(wanted: str | None, sha256: str | None = None) -> FaceFeature
     """
     if wanted is None:
         raise FacemillError(
-            "transform compares faces by a feature network: set train.options.features to a file with VGG19's weights "
-            f"({DOWNLOADS[19]}), to `download`, to `{ENCODER}FOLDER` of a trained autoencoder, or to `random`, which "
-            "is worth much less (facemill/train/features.py says what each is worth)"
+            "transform compares faces by a feature network: set train.options.features to `dlib`, to a file with "
+            f"VGG19's weights ({DOWNLOADS[19]}), to `download`, to `{ENCODER}FOLDER` of a trained autoencoder, or to "
+            "`random`, which is worth much less (facemill/train/features.py says what each is worth)"
         )
     if wanted == "random":
         return random_features()
+    if wanted == DLIB:
+        # its content is much of what makes a face somebody's: with the others' share the person stays who they were
+        return FaceFeatures(DlibGroups(4), DLIB_CONTENT, DLIB_STYLE, DLIB_WHAT, style_share=6.0)
     if wanted.startswith(ENCODER):
         return encoder_features(Path(wanted.removeprefix(ENCODER)))
     network = VggFeatures(19, (*STYLE, CONTENT))
@@ -97,6 +105,22 @@ def encoder_features(folder: Path) -> FaceFeatures:
         raise FacemillError(f"{folder} holds a {meta['name']}: features want a trained autoencoder")
     people = ", ".join(model.identities)
     return FaceFeatures(_Convs(model), "conv3", ("conv1", "conv2"), f"encoder of an autoencoder of {people}")
+
+
+class DlibGroups(nn.Module):
+    """The first groups of dlib's face recognition network, on pictures of any size: `group1`, `group2`, ….
+
+    Raises FacemillError where dlib's file is missing.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.network, self._count = load_dlib_resnet(), count
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """(N, 3, P, P) RGB in 0…1 → (N, 32, 35, 35), (N, 64, 17, 17), (N, 128, 8, 8), (N, 256, 4, 4)."""
+        maps = self.network.maps(resized(pictures, CHIP_PX), self._count)
+        return {f"group{at}": found for at, found in enumerate(maps, start=1)}
 
 
 class _Convs(nn.Module):

@@ -26,11 +26,11 @@ from torch.nn import functional
 
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
+from facemill.nets.dlib_resnet import CHIP_PX
 from facemill.nets.gan import Discriminator, Drawing, Gan
 from facemill.nets.vgg import VggFeatures
 from facemill.train.adversarial import (
     KINDS,
-    Features,
     draw_share,
     edge_loss,
     fool_loss,
@@ -43,17 +43,18 @@ from facemill.train.adversarial import (
 )
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
+from facemill.train.features import DLIB, DLIB_WHAT, DlibGroups
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
 from facemill.train.schedule import Schedule, named_schedule
 
 JUDGE, DRAW = "discriminator", "generator"
-VGG_DEPTH, VGG_LAYERS = 16, ("relu2_2", "relu3_3", "relu4_3", "pool5")
+VGG_DEPTH, VGG_LAYERS, VGG_PX = 16, ("relu2_2", "relu3_3", "relu4_3", "pool5"), 224
 """Maps of 112, 56, 28 and 7 px: the sizes that v2.2 takes of VGGFace's ResNet50, whose weights nobody can ship."""
 NARROW = 5_000_000
 """Nets of fewer parameters, such as the preset `small`, learn at a higher rate than the published one, and average."""
 NO_FEATURES = (
     "no network for the perceptual loss, so it is left out: train.options.features names a file of VGG16's weights, "
-    "or says download"
+    "or says dlib or download"
 )
 
 
@@ -97,7 +98,7 @@ class GanObjective(ObjectiveBase):
         kind: str = "mixup",
         cycle: bool = False,
         schedule: Schedule | None = None,
-        features: Features | None = None,
+        features: FeatureMaps | None = None,
         weights: GanWeights | None = None,
     ) -> None:
         if kind not in KINDS:
@@ -118,12 +119,12 @@ class GanObjective(ObjectiveBase):
 
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
         """The feature network, which never changes and so is no part of `module`, follows it to its device."""
-        if isinstance(self._features, nn.Module):
+        if self._features is not None:
             self._features.to(self.module.get_buffer("swaps").device)
 
     def describe(self) -> dict[str, Any]:
         """The network of the perceptual loss, and the kind of the adversarial one."""
-        return {"features": None if self._features is None else f"VGG{VGG_DEPTH}", "adversarial": self._kind}
+        return {"features": None if self._features is None else self._features.what, "adversarial": self._kind}
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
         """The discriminators, or encoder and decoders."""
@@ -184,7 +185,7 @@ class GanObjective(ObjectiveBase):
         }
         if self._features is not None and self._phase.perceptual:
             mixed = torch.lerp(blended, drawing.raw, draw_share())  # one pass of the features for both
-            losses["perceptual"] = perceptual_loss(self._features, mixed, real)
+            losses["perceptual"] = perceptual_loss(self._features, mixed, real, side_px=self._features.side_px)
         if self._cycle:
             losses["cycle"] = self._there_and_back(identity, real)
         return losses
@@ -212,7 +213,7 @@ def build(
     adversarial: str = "mixup",
     cycle: bool = False,
     schedule: str = "published",
-    features: str | None = None,
+    features: str | None = DLIB,
     features_sha256: str | None = None,
 ) -> GanObjective:
     """The objective of a model that `facemill.nets.gan` built.
@@ -223,7 +224,8 @@ def build(
         adversarial: `mixup` or `relativistic`.
         cycle: whether the cycle loss counts.
         schedule: of `facemill.train.schedule`: `published`, `long`, `plain` or `open`.
-        features: a file of VGG16's weights for the perceptual loss, or `download`; none leaves the loss out.
+        features: what the perceptual loss compares by: `dlib`, its face recognition network, the nearest to v2.2's
+            that can be had; a file of VGG16's weights, or `download`; null leaves the loss out.
         features_sha256: of that file, which a `.pth` needs.
 
     Raises:
@@ -239,26 +241,31 @@ def build(
         kind=adversarial,
         cycle=cycle,
         schedule=named_schedule(schedule),
-        features=None if features is None else vgg_features(features, features_sha256),
+        features=None if features is None else feature_maps(features, features_sha256),
     )
 
 
-def vgg_features(file: str, sha256: str | None) -> nn.Module:
-    """VGG16's features at four scales, from a file or, for `download`, by torch's download; errors as `read_vgg`."""
-    network = VggFeatures(VGG_DEPTH, VGG_LAYERS)
-    network.load(None if file == "download" else Path(file), sha256=sha256)
-    return _Maps(network).eval()
+class FeatureMaps(nn.Module):
+    """(N, 3, P, P) RGB in 0…1 → four maps of a frozen network, the largest first.
 
+    network: gives them by name. side_px: of the pictures that it wants. what: for the description of a model.
+    """
 
-class _Maps(nn.Module):
-    """Features as a list, large maps first."""
-
-    def __init__(self, network: VggFeatures) -> None:
+    def __init__(self, network: nn.Module, side_px: int, what: str) -> None:
         super().__init__()
-        self._network = network
+        self._network, self.side_px, self.what = network, side_px, what
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         return list(self._network(pictures).values())
+
+
+def feature_maps(wanted: str, sha256: str | None = None) -> FeatureMaps:
+    """What `train.options.features` names; errors as `read_vgg` and `load_dlib_resnet` have them."""
+    if wanted == DLIB:
+        return FeatureMaps(DlibGroups(4), CHIP_PX, DLIB_WHAT).eval()
+    network = VggFeatures(VGG_DEPTH, VGG_LAYERS)
+    network.load(None if wanted == "download" else Path(wanted), sha256=sha256)
+    return FeatureMaps(network, VGG_PX, f"VGG{VGG_DEPTH}").eval()
 
 
 def _blend(drawing: Drawing, given: Tensor) -> Tensor:

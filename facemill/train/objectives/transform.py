@@ -32,7 +32,7 @@ from facemill.nets.light import LightNet, light_features, load_light_net
 from facemill.nets.transform import Transform
 from facemill.train.augment import move_landmarks
 from facemill.train.data import FaceSet
-from facemill.train.features import FaceFeatures, build_features
+from facemill.train.features import DLIB, FaceFeatures, build_features
 from facemill.train.objectives import Batches, ObjectiveBase, Published, register
 from facemill.train.style import (
     NEAREST,
@@ -47,7 +47,9 @@ from facemill.train.style import (
 
 TURN = "transform"
 SHARES = {"content": 1.0, "style": 2.0, "light": 0.5, "variation": 0.1}
-"""Norm of each weighted gradient at the start, over that of content: ours; docs/transform.md has what others give."""
+"""Norm of each weighted gradient at the start, over that of content: ours; docs/transform.md has what others give.
+
+The style's depends on the features, which state their own (`FaceFeatures.style_share`)."""
 STYLE_PICTURES = 60
 """Of a person, as in the paper; mirrored ones come on top."""
 BALANCED_FACES = 16
@@ -212,10 +214,10 @@ class TransformObjective(ObjectiveBase):
 def build(
     model: SwapModel,
     *,
-    features: str | None = None,
+    features: str | None = DLIB,
     features_sha256: str | None = None,
     light: str | None = None,
-    style_share: float = SHARES["style"],
+    style_share: float | None = None,
     light_share: float = SHARES["light"],
     variation_share: float = SHARES["variation"],
     style_pictures: int = STYLE_PICTURES,
@@ -224,10 +226,11 @@ def build(
 
     Args:
         model: the nets.
-        features: a file of VGG19's weights, `download`, `autoencoder:FOLDER` or `random` (`facemill.train.features`).
+        features: `dlib`, a file of VGG19's weights, `download`, `autoencoder:FOLDER` or `random`
+            (`facemill.train.features`).
         features_sha256: of that file, which a `.pth` needs.
         light: the light network's file, from `python -m facemill.train.light`; none leaves the light loss out.
-        style_share: how hard the style pulls at the start, over the content's pull.
+        style_share: how hard the style pulls at the start, over the content's pull; None leaves it to the features.
         light_share: the same of the light.
         variation_share: the same of the total variation.
         style_pictures: of each person, at most.
@@ -237,14 +240,16 @@ def build(
     """
     if not isinstance(model, Transform):
         raise FacemillError(f"the transform objective cannot train a {type(model).__name__}")
-    shares = {"content": 1.0, "style": style_share, "light": light_share, "variation": variation_share}
+    compared = build_features(features, features_sha256)
+    style = compared.style_share if style_share is None else style_share
+    shares = {"content": 1.0, "style": style, "light": light_share, "variation": variation_share}
     if wrong := [name for name, share in shares.items() if not 0 <= share < float("inf")]:
         raise FacemillError(f"train.options.{wrong[0]}_share is {shares[wrong[0]]}: it must be a number from 0 up")
     if style_pictures < 1:
         raise FacemillError(f"train.options.style_pictures is {style_pictures}: at least one is needed")
     return TransformObjective(
         model,
-        build_features(features, features_sha256),
+        compared,
         load_light_net(Path(light)) if light else None,
         shares=shares,
         style_pictures=style_pictures,

@@ -15,13 +15,14 @@ from toy_training import CPU, plain_set
 from facemill.errors import FacemillError
 from facemill.nets.gan import Gan, GanConfig
 from facemill.nets.vgg import VggFeatures
+from facemill.train.adversarial import perceptual_loss
 from facemill.train.augment import Augmentation, Batch
 from facemill.train.data import FaceSet, Feed
 from facemill.train.distributed import ALONE
 from facemill.train.engine import Plan, fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.objectives import build_objective
-from facemill.train.objectives.gan import GanObjective, vgg_features
+from facemill.train.objectives.gan import FeatureMaps, GanObjective, feature_maps
 from facemill.train.schedule import Event, Schedule
 from facemill.train.step import Stepper
 
@@ -134,9 +135,11 @@ def test_identities_have_a_discriminator_each_or_share_one(choice: str, critics:
 
 
 def test_the_perceptual_loss_counts_from_its_event_on_and_where_features_are_given() -> None:
-    def features(pictures: Tensor) -> list[Tensor]:
-        return [nn.functional.avg_pool2d(pictures, size) for size in (2, 4, 8, 32)]
+    class Averages(nn.Module):
+        def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+            return {str(size): nn.functional.avg_pool2d(pictures, size) for size in (2, 4, 8, 32)}
 
+    features = FeatureMaps(Averages(), 224, "means")
     with_features, without = GanObjective(gan(), features=features), GanObjective(gan())
     found = []
     for objective in (with_features, without):
@@ -152,7 +155,7 @@ def test_features_come_from_a_file_of_vgg16_at_four_scales(tmp_path: Path) -> No
     """Random weights under torchvision's names; at 224 px the maps have the 112, 56, 28 and 7 px of the original."""
     weights = {f"features.{name}": tensor for name, tensor in VggFeatures(16, ["pool5"]).features.state_dict().items()}
     save_file(weights, tmp_path / "vgg16.safetensors")
-    features = vgg_features(str(tmp_path / "vgg16.safetensors"), None)
+    features = feature_maps(str(tmp_path / "vgg16.safetensors"))
     face = torch.rand(1, 3, 32, 32, requires_grad=True)
     maps = features(face)
     assert [found.shape[-1] for found in maps] == [16, 8, 4, 1]
@@ -160,6 +163,29 @@ def test_features_come_from_a_file_of_vgg16_at_four_scales(tmp_path: Path) -> No
     assert face.grad is not None
     with pytest.raises(FacemillError, match="cannot be read"):
         build_objective("gan", gan(), features=str(tmp_path / "none.safetensors"))
+
+
+def test_features_come_from_dlibs_network_too() -> None:
+    """The same picture costs nothing, another one something, and the gradient reaches what was drawn."""
+    objective = build_objective("gan", gan(), features="dlib", schedule="plain")
+    assert objective.describe()["features"] == "dlib's face recognition network"
+    assert objective.remarks == ()
+    features, real = feature_maps("dlib"), torch.rand(2, 3, 64, 64) * 2 - 1
+    assert [found.shape[1:] for found in features(torch.rand(1, 3, 150, 150))] == [
+        (32, 35, 35),
+        (64, 17, 17),
+        (128, 8, 8),
+        (256, 4, 4),
+    ]
+    assert float(perceptual_loss(features, real, real, side_px=150)) == 0
+    drawn = (real * 0.5).requires_grad_()
+    loss = perceptual_loss(features, drawn, real, side_px=150)
+    loss.backward()
+    assert loss > 0.001
+    assert drawn.grad is not None
+    assert drawn.grad.abs().max() > 0
+    objective.begin_step(0, 10)
+    assert "perceptual/anna" in objective.losses("generator", batch())
 
 
 def test_the_hinge_of_the_schedule_is_the_mask_s_loss() -> None:
@@ -224,7 +250,7 @@ class Stopping(Feed):
 
 def test_a_gan_learns_to_draw_and_to_swap(sets: dict[str, FaceSet], tmp_path: Path) -> None:
     """anna is red and bert is green: soon a red square drawn as bert is green. The mask, which a net may close where
-    its input is good enough, is left out."""
+    its input is good enough, is left out, and so is a network that knows faces: squares are none."""
     model, views = gan(), {who: faces.view(64) for who, faces in sets.items()}
 
     def errors() -> list[float]:
@@ -233,7 +259,8 @@ def test_a_gan_learns_to_draw_and_to_swap(sets: dict[str, FaceSet], tmp_path: Pa
 
     before = errors()
     plan = Plan(steps=40, learning_rate=2e-3, warmup_steps=5)
-    fit(build_objective("gan", model, schedule="plain"), Feed(sets, 64, 4, STILL, seed=0), plan, tmp_path, CPU)
+    objective = build_objective("gan", model, schedule="plain", features=None)
+    fit(objective, Feed(sets, 64, 4, STILL, seed=0), plan, tmp_path, CPU)
     assert all(now < 0.3 * then for now, then in zip(errors(), before, strict=True))
     red, green, _ = model.draw(views["anna"], "bert")[0][:, :, 32, 32].mean(0).tolist()
     assert green > 0.5 > 0.2 > red
