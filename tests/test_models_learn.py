@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,11 +18,11 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parent.parent
 RUNS: dict[str, dict[str, Any]] = {
     "autoencoder": {"steps": 600, "learning_rate": 1.5e-3},
-    "transform": {"steps": 400, "learning_rate": 2e-3, "options": {"features": "autoencoder:models/autoencoder"}},
-    "gan": {"steps": 800, "options": {"schedule": "open"}},
+    "transform": {"steps": 300, "learning_rate": 2e-3},
+    "gan": {"steps": 400, "options": {"schedule": "open"}},
     "cyclegan": {"steps": 640, "batch": 4},
 }
-"""`train` of params.yaml. transform compares by the encoder of the autoencoder, which comes first."""
+"""`train` of params.yaml."""
 LEAST_FALL = 0.05
 """Of the mean distance over both directions, first evaluation to last; measured: 0.07, 0.10, 0.07, 0.13, in order."""
 
@@ -59,11 +58,8 @@ def distances(root: Path) -> list[float]:
 
 @pytest.mark.parametrize("model", RUNS)
 def test_swaps_come_nearer_to_the_person_they_should_be(project: Path, model: str) -> None:
-    if model == "transform" and not (project / "models" / "autoencoder").is_dir():
-        pytest.skip("compares by the autoencoder that another case trains: run the whole file")
     write_params(project, model)
     run_stage("train", project)
-    shutil.copytree(project / "data" / "model", project / "models" / model)
     found = distances(project)
     print(model, [round(each, 3) for each in found], read_json(project / "data" / "metrics" / "train.json"))
     assert found[-1] < found[0] - LEAST_FALL

@@ -53,17 +53,20 @@ class DlibResNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embeddings of aligned chips."""
-        embedded: Tensor = self.head(self.maps(pictures)[-1].mean(dim=(2, 3)))
+        *_, (_, last) = self.maps(pictures)
+        embedded: Tensor = self.head(last.mean(dim=(2, 3)))
         return embedded
 
-    def maps(self, pictures: Tensor, groups: int = len(GROUPS)) -> list[Tensor]:
-        """(N, 3, H, W) RGB in 0…1, sides of 70 px and more → what each of the first groups gives, large maps first."""
+    def maps(self, pictures: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """(N, 3, H, W) RGB in 0…1, sides of 70 px and more → `stem`, `group1` … `group5`, each with what it gives.
+
+        Nothing is computed before it is asked for.
+        """
         x = functional.max_pool2d(torch.relu(self.stem(pictures * (255 / 256) - self.mean)), 3, 2)
-        found = []
-        for group in list(self.groups)[:groups]:
+        yield "stem", x
+        for at, group in enumerate(self.groups, start=1):
             x = group(x)
-            found.append(x)
-        return found
+            yield f"group{at}", x
 
 
 class Block(nn.Module):

@@ -2,7 +2,7 @@
 
     `features:`            compares by                                                     worth
     a file, `download`     VGG19 trained on ImageNet: relu4_2, and relu3_1, relu4_1        the paper's choice
-    `dlib`                 dlib's face recognition network: group 2, and groups 1 to 4  knows faces; comes with us
+    `dlib`                 dlib's face recognition network: group 2, stem to group 4  knows faces; comes with us
     `autoencoder:FOLDER`   the encoder of a trained autoencoder: conv 3, and conv 1, 2     knows these faces only
     `random`               VGG19 of a quarter of the width, random orthogonal weights      edges and colours at several
                                                                                            scales, no notion of a face
@@ -16,6 +16,7 @@ in docs/transform.md. There is no silent way from one to another: a run says whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -34,7 +35,7 @@ from facemill.train.checkpoint import load_model
 CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
 RANDOM_WIDTH, RANDOM_SEED = 0.25, 19
 DLIB, DLIB_WHAT = "dlib", "dlib's face recognition network"
-DLIB_CONTENT, DLIB_STYLE = "group2", ("group1", "group2", "group3", "group4")
+DLIB_CONTENT, DLIB_STYLE = "group2", ("stem", "group1", "group2", "group3", "group4")
 ENCODER = "autoencoder:"
 """Before the folder of a trained model, where that is to give the features."""
 
@@ -75,7 +76,7 @@ def build_features(wanted: str | None, sha256: str | None = None) -> FaceFeature
         return random_features()
     if wanted == DLIB:
         # its content is much of what makes a face somebody's: with the others' share the person stays who they were
-        return FaceFeatures(DlibGroups(4), DLIB_CONTENT, DLIB_STYLE, DLIB_WHAT, style_share=6.0)
+        return FaceFeatures(DlibFeatures(DLIB_STYLE), DLIB_CONTENT, DLIB_STYLE, DLIB_WHAT, style_share=5.0)
     if wanted.startswith(ENCODER):
         return encoder_features(Path(wanted.removeprefix(ENCODER)))
     network = VggFeatures(19, (*STYLE, CONTENT))
@@ -107,20 +108,24 @@ def encoder_features(folder: Path) -> FaceFeatures:
     return FaceFeatures(_Convs(model), "conv3", ("conv1", "conv2"), f"encoder of an autoencoder of {people}")
 
 
-class DlibGroups(nn.Module):
-    """The first groups of dlib's face recognition network, on pictures of any size: `group1`, `group2`, ….
+class DlibFeatures(nn.Module):
+    """Activations of dlib's face recognition network; layers: of `DlibResNet.maps`, in the net's order.
 
     Raises FacemillError where dlib's file is missing.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, layers: Sequence[str]) -> None:
         super().__init__()
-        self.network, self._count = load_dlib_resnet(), count
+        self.network, self._layers = load_dlib_resnet(), tuple(layers)
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """(N, 3, P, P) RGB in 0…1 → (N, 32, 35, 35), (N, 64, 17, 17), (N, 128, 8, 8), (N, 256, 4, 4)."""
-        maps = self.network.maps(resized(pictures, CHIP_PX), self._count)
-        return {f"group{at}": found for at, found in enumerate(maps, start=1)}
+        """(N, 3, P, P) RGB in 0…1, of any size → maps of 35 px for `stem` and `group1`, then of 17, 8, 4 and 2."""
+        found = {}
+        for name, activations in self.network.maps(resized(pictures, CHIP_PX)):
+            found[name] = activations
+            if name == self._layers[-1]:
+                break
+        return {name: found[name] for name in self._layers}
 
 
 class _Convs(nn.Module):

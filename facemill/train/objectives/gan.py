@@ -43,13 +43,15 @@ from facemill.train.adversarial import (
 )
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
-from facemill.train.features import DLIB, DLIB_WHAT, DlibGroups
+from facemill.train.features import DLIB, DLIB_WHAT, DlibFeatures
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
 from facemill.train.schedule import Schedule, named_schedule
 
 JUDGE, DRAW = "discriminator", "generator"
 VGG_DEPTH, VGG_LAYERS, VGG_PX = 16, ("relu2_2", "relu3_3", "relu4_3", "pool5"), 224
 """Maps of 112, 56, 28 and 7 px: the sizes that v2.2 takes of VGGFace's ResNet50, whose weights nobody can ship."""
+DLIB_GROUPS = ("group1", "group2", "group3", "group4")
+"""Maps of 35, 17, 8 and 4 px."""
 NARROW = 5_000_000
 """Nets of fewer parameters, such as the preset `small`, learn at a higher rate than the published one, and average."""
 NO_FEATURES = (
@@ -262,7 +264,7 @@ class FeatureMaps(nn.Module):
 def feature_maps(wanted: str, sha256: str | None = None) -> FeatureMaps:
     """What `train.options.features` names; errors as `read_vgg` and `load_dlib_resnet` have them."""
     if wanted == DLIB:
-        return FeatureMaps(DlibGroups(4), CHIP_PX, DLIB_WHAT).eval()
+        return FeatureMaps(DlibFeatures(DLIB_GROUPS), CHIP_PX, DLIB_WHAT).eval()
     network = VggFeatures(VGG_DEPTH, VGG_LAYERS)
     network.load(None if wanted == "download" else Path(wanted), sha256=sha256)
     return FeatureMaps(network, VGG_PX, f"VGG{VGG_DEPTH}").eval()

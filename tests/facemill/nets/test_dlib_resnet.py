@@ -44,14 +44,14 @@ def test_real_faces_get_dlibs_numbers(network: DlibResNet, chips: list[np.ndarra
 
 def test_it_is_the_network_of_dlibs_paper(network: DlibResNet) -> None:
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in network.modules()) == 29
-    maps = network.maps(torch.zeros(1, 3, 150, 150))
-    assert [tuple(found.shape[1:]) for found in maps] == [
-        (32, 35, 35),
-        (64, 17, 17),
-        (128, 8, 8),
-        (256, 4, 4),
-        (256, 2, 2),
-    ]
+    assert {name: tuple(found.shape[1:]) for name, found in network.maps(torch.zeros(1, 3, 150, 150))} == {
+        "stem": (32, 35, 35),
+        "group1": (32, 35, 35),
+        "group2": (64, 17, 17),
+        "group3": (128, 8, 8),
+        "group4": (256, 4, 4),
+        "group5": (256, 2, 2),
+    }
 
 
 def test_a_step_against_the_gradient_brings_a_face_nearer(network: DlibResNet, chips: list[np.ndarray]) -> None:

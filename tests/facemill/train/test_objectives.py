@@ -64,7 +64,7 @@ def test_an_option_that_an_objective_does_not_have_is_named(model: Autoencoder) 
         ("gan", {"features": 5}, "features of gan must be str or null, got 5"),
         ("cyclegan", {"pool": "many"}, "pool of cyclegan must be int, got 'many'"),
         ("cyclegan", {"pool": True}, "pool of cyclegan must be int, got True"),
-        ("transform", {"style_share": "two"}, "style_share of transform must be float, got 'two'"),
+        ("transform", {"style_share": "two"}, "style_share of transform must be float or null, got 'two'"),
         ("transform", {"style_pictures": 2.5}, "style_pictures of transform must be int, got 2.5"),
     ],
 )

@@ -203,12 +203,12 @@ def test_dlibs_network_serves_as_feature_network_and_wants_more_style() -> None:
     objective = build_objective("transform", Transform(["anna", "bert"], TINY))
     assert isinstance(objective, TransformObjective)
     assert objective.describe()["features"] == "dlib's face recognition network"
-    assert objective.describe()["shares"]["style"] == 6.0
+    assert objective.describe()["shares"]["style"] == 5.0
     picture = torch.rand(2, 3, 64, 64, requires_grad=True)
     features = build_features("dlib")
     found = features.layers(picture)
     sides = [tuple(found[name].shape[1:]) for name in (*features.style, features.content)]
-    assert sides == [(32, 35, 35), (64, 17, 17), (128, 8, 8), (256, 4, 4), (64, 17, 17)]
+    assert sides == [(32, 35, 35), (32, 35, 35), (64, 17, 17), (128, 8, 8), (256, 4, 4), (64, 17, 17)]
     found[features.content].sum().backward()
     assert picture.grad is not None
     assert picture.grad.abs().max() > 0
