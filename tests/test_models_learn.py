@@ -24,7 +24,7 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 """`train` of params.yaml."""
 LEAST_FALL = 0.05
-"""Of the mean distance over both directions, first evaluation to last; measured: 0.07, 0.10, 0.07, 0.13, in order."""
+"""Of the mean distance over both directions, first evaluation to last; measured: 0.08, 0.21, 0.18, 0.14, in order."""
 
 
 @pytest.fixture(scope="module")
