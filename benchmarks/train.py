@@ -44,8 +44,6 @@ IDENTITIES = ("anna", "bert")
 ROUNDS = 3
 FACES = 64  # of each identity
 ON_CPU = ("autoencoder/small", "gan/small", "cyclegan/small", "transform/small")
-OPTIONS = {"transform": {"features": "random"}}
-"""Of objectives: a feature network that needs no file, of a quarter of VGG19's width."""
 HEADER = (
     "model",
     "Mparam",
@@ -131,7 +129,7 @@ def measure(name: str, batch: int, seconds: float, device: torch.device) -> Meas
 
 def _objective(name: str) -> Objective:
     model, _, preset = name.partition("/")
-    return build_objective(model, build_model(model, preset, IDENTITIES), **OPTIONS.get(model, {}))
+    return build_objective(model, build_model(model, preset, IDENTITIES))
 
 
 def _model_of(objective: Objective) -> SwapModel:
