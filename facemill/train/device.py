@@ -122,6 +122,18 @@ def compile_parts(module: nn.Module, backend: str | Callable[..., Any] = "induct
             child.forward = torch.compile(child.forward, backend=backend)
 
 
+@contextmanager
+def memory_for(what: str, remedy: str) -> Iterator[None]:
+    """Raises FacemillError that says `what` and `remedy` where memory runs out inside."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise FacemillError(f"out of memory while {what} ({reason}): take {remedy}") from error
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short, on a GPU or (where the system says so at all) on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in str(error)

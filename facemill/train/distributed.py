@@ -78,6 +78,19 @@ class Ranks:
 ALONE = Ranks(0, 1)
 
 
+def all_rows(mine: Tensor) -> tuple[Tensor, slice]:
+    """(N, …) of this process → those of all processes, in their order, and which of them are this one's.
+
+    No gradients pass. The shapes of all processes are equal. Where there is one process, it is the same tensor.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return mine, slice(None)
+    parts = [torch.empty_like(mine, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, mine.detach().contiguous())
+    first = dist.get_rank() * len(mine)
+    return torch.cat(parts), slice(first, first + len(mine))
+
+
 @contextmanager
 def ranks_of_torchrun(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     """This process's place and device under torchrun (NCCL between GPUs, gloo between hosts); `ALONE` elsewhere."""

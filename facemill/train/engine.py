@@ -38,7 +38,7 @@ from facemill.train.termination import termination
 __all__ = ["BatchSource", "Outcome", "Plan", "State", "StopReason", "fit"]
 
 
-VERSION = 2
+VERSION = 3
 """Of checkpoints; raised when what they hold changes."""
 
 

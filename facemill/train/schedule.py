@@ -2,8 +2,8 @@
 
 A row says all that holds from its step on. Steps are counted on the table's own length and scaled to the run's: in a
 run of 10,000 steps the event at 7,850 of 40,000 comes after 1,962 finished ones. `Schedule.at` is a pure function, so
-that a resumed run stands where the other one stood; what happens once (decoders change places) is only counted here,
-and remembered by the objective.
+that a resumed run stands where the other one stood; what happens once (decoders change places) is counted, and happens
+at the step whose count is above that of the step before.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
-from facemill.train.device import DeviceSettings, is_out_of_memory
+from facemill.train.device import DeviceSettings, is_out_of_memory, memory_for
 from facemill.train.distributed import Ranks
 from facemill.train.objectives import Objective, OptimizerSettings
 
@@ -102,7 +102,8 @@ class Stepper:
         optimizer = self.optimizers[turn]
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = feed.draw()
+        with memory_for("a batch is drawn", "a smaller train.batch"):
+            batch = feed.draw()
         losses = self._gradients(turn, batch, step)
         moving = [p for p in self._objective.parameters(turn) if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in moving if p.grad is not None])
@@ -111,7 +112,8 @@ class Stepper:
         numbers = self._ranks.mean(torch.stack([*losses.values(), norm]).float())
         # fused optimizers skip an update by this attribute, which torch's types do not know
         optimizer.found_inf = (~numbers.sum().isfinite()).float()  # type: ignore[attr-defined]
-        optimizer.step()
+        with memory_for("the weights are updated", "a smaller preset"):
+            optimizer.step()
         return self._sent(step, tuple(losses), numbers, feed)
 
     def _gradients(self, turn: str, batch: Any, step: int) -> dict[str, Tensor]:

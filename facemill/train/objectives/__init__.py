@@ -94,11 +94,11 @@ class Objective(Protocol):
         """What moves in that turn; every turn has an optimizer of its own."""
 
     def begin_step(self, step: int, total: int) -> bool | None:
-        """Called before each step with the number of finished ones and of all: events of a schedule live here.
+        """Called once before each step with the number of finished ones and of all: events of a schedule live here.
 
-        Weights of losses must be a pure function of (step, total); what happens once (decoders change places) is
-        remembered in a buffer of `module`, so that a checkpoint holds it. True says that parameters were changed
-        here, so that averages of them start afresh.
+        Everything here must be a pure function of (step, total), what happens once (decoders change places) included:
+        checkpoints lie between a step and the call for the next. True says that parameters were changed here, so that
+        averages of them start afresh.
         """
 
     def rate(self, turn: str, step: int, total: int) -> float:

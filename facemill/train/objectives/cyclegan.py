@@ -5,9 +5,9 @@ With G_A, which redraws anybody as A, and D_A, which tells A's pictures from dra
     adversarial   mean (D_A(G_A(b)) − 1)²                 cycle      10 · L1(G_A(G_B(a)), a)
     identity      5 · L1(G_A(a), a)                       discriminator   ½ · mean (D_A(a) − 1)² + ½ · mean D_A(pool)²
 
-The discriminators see drawn pictures from a pool of the last 50 of each person, and half of the time the newest. The
-rate is constant for half of the training and then falls to nothing. Pictures are the unbent ones: there is no pair to
-learn from here.
+The discriminators see drawn pictures from a pool of the last 50 of each person, and half of the time the newest;
+several processes share one pool. The rate is constant for half of the training and then falls to nothing. Pictures are
+the unbent ones: there is no pair to learn from here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 from facemill.nets.cyclegan import CycleGan, patch_discriminator
 from facemill.train.adversarial import frozen, least_squares
+from facemill.train.distributed import all_rows
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
 
 DRAW, JUDGE = "generator", "discriminator"
@@ -85,7 +86,8 @@ class CycleGanObjective(ObjectiveBase):
         losses = {}
         for critic, pool, (name, other) in zip(self._critics, self._pools, self._others.items(), strict=True):
             with torch.no_grad():
-                shown = pool.exchange(self.model.redraw(faces[other], name))
+                everybody, mine = all_rows(self.model.redraw(faces[other], name))
+                shown = pool.exchange(everybody)[mine]
             real, drawn = least_squares(critic(faces[name]), 1.0), least_squares(critic(shown), 0.0)
             losses[f"discriminator/{name}"] = (real + drawn) / 2
         return losses
@@ -95,8 +97,8 @@ class PicturePool(nn.Module):
     """The last pictures that were drawn, as buffers: a checkpoint holds them (Shrivastava et al. 2017, section 2.3).
 
     Every picture that comes goes in while there is room; later, by the toss of a coin, it is either shown itself or
-    takes the place of a random one, which is shown instead. Coins come from torch's global generator on the CPU.
-    Of several processes each has a pool of its own; one that goes on after a kill begins with the first one's.
+    takes the place of a random one, which is shown instead. Pictures that come together take different places, so
+    that nothing here has to wait for the device. Coins come from torch's global generator on the CPU.
     Pictures are kept as 16-bit integers: half the memory, no weights to be averaged, and steps of 1/32767, which no
     discriminator can see.
     """
@@ -113,21 +115,20 @@ class PicturePool(nn.Module):
     @torch.no_grad()
     def exchange(self, drawn: Tensor) -> Tensor:
         """(N, 3, P, P) newly drawn, in −1…1 → as many to be shown to a discriminator. Not `forward`: no weights."""
-        size, filled = len(self.pictures), int(self.filled)
-        shown = []
-        coins, places = torch.rand(len(drawn)).tolist(), torch.randint(max(size, 1), (len(drawn),)).tolist()
-        for picture, coin, place in zip(drawn, coins, places, strict=True):
-            if filled < size:
-                self.pictures[filled] = (picture * self.SCALE).round()
-                filled += 1
-                shown.append(picture)
-            elif size and coin < 0.5:
-                shown.append(self.pictures[place] / self.SCALE)
-                self.pictures[place] = (picture * self.SCALE).round()
-            else:
-                shown.append(picture)
-        self.filled.fill_(filled)
-        return torch.stack(shown)
+        size = len(self.pictures)
+        taking, beyond = drawn[:size].float(), drawn[size:].float()  # more than the pool holds are shown themselves
+        count = len(taking)
+        if not count:
+            return beyond
+        coins, places = (t.to(drawn.device) for t in (torch.rand(count) < 0.5, torch.randperm(size)[:count]))
+        full, following = self.filled >= size, self.filled + torch.arange(count, device=drawn.device)
+        slots = torch.where(full, places, following % size)
+        old = self.pictures[slots]
+        shown = torch.where(_each(full & coins), old / self.SCALE, taking)
+        enters = _each(torch.where(full, coins, following < size))
+        self.pictures[slots] = torch.where(enters, (taking * self.SCALE).round().to(old.dtype), old)
+        self.filled.add_(count).clamp_(max=size)
+        return torch.cat([shown, beyond])
 
 
 @register("cyclegan")
@@ -138,6 +139,11 @@ def build(model: SwapModel, *, pool: int = POOL) -> CycleGanObjective:
     if pool < 0:
         raise FacemillError(f"train.options.pool must be 0 or more, got {pool}")
     return CycleGanObjective(model, pool=pool)
+
+
+def _each(rows: Tensor) -> Tensor:
+    """(N,) → (N, 1, 1, 1)."""
+    return rows[:, None, None, None]
 
 
 def _l1(one: Tensor, other: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class GanWeights:
 
 
 class GanObjective(ObjectiveBase):
-    """Trains a `Gan`. `module` holds the model, the discriminators, and how often the decoders changed places.
+    """Trains a `Gan`. `module` holds the model and the discriminators.
 
     shared: one discriminator for all identities, like a critic of sharpness, instead of one for each.
     kind: `mixup` or `relativistic`, see `facemill.train.adversarial`.
@@ -114,7 +114,6 @@ class GanObjective(ObjectiveBase):
         self._critics = nn.ModuleList(Discriminator(model.config) for _ in range(count))
         self._critic_of = {name: self._critics[at % count] for at, name in enumerate(model.identities)}
         module = nn.ModuleDict({"model": model, "discriminators": self._critics})
-        module.register_buffer("swaps", torch.zeros((), dtype=torch.int64))
         super().__init__(module.to(next(model.parameters()).device))
         if sum(parameter.numel() for parameter in model.parameters()) < NARROW:
             self.published = replace(self.published, learning_rate=1e-3, ema_decay=0.995)
@@ -122,7 +121,7 @@ class GanObjective(ObjectiveBase):
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
         """The feature network, which never changes and so is no part of `module`, follows it to its device."""
         if self._features is not None:
-            self._features.to(self.module.get_buffer("swaps").device)
+            self._features.to(next(self.model.parameters()).device)
 
     def describe(self) -> dict[str, Any]:
         """The network of the perceptual loss, and the kind of the adversarial one."""
@@ -134,12 +133,10 @@ class GanObjective(ObjectiveBase):
 
     def begin_step(self, step: int, total: int) -> bool:
         """Takes up the schedule's phase; True when the decoders change places now."""
-        self._phase = self._schedule.at(step, total)
-        swaps = self.module.get_buffer("swaps")
-        due = self._phase.swaps > 0 and self._phase.swaps > int(swaps)  # the buffer is asked near the end only
+        before, self._phase = (self._schedule.at(at, total) for at in (max(step - 1, 0), step))
+        due = self._phase.swaps > before.swaps
         if due:
             self.model.rotate_decoders()
-            swaps.fill_(self._phase.swaps)
         return due
 
     def rate(self, turn: str, step: int, total: int) -> float:

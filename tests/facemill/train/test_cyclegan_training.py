@@ -84,6 +84,26 @@ def test_the_pool_fills_then_shows_old_pictures_half_of_the_time() -> None:
     assert torch.allclose(pool.pictures / 32767, torch.tensor(0.3), atol=1e-4)
 
 
+def test_pictures_that_find_no_room_any_more_push_nobody_out() -> None:
+    pool, pictures = PicturePool(5, 2), torch.linspace(-1, 1, 6)[:, None, None, None].expand(6, 3, 2, 2)
+    assert torch.equal(torch.cat([pool.exchange(piece) for piece in pictures.split(3)]), pictures)
+    assert torch.allclose(pool.pictures / 32767, pictures[:5], atol=1e-4)
+    assert pool.filled == 5
+
+
+def test_a_full_pool_takes_in_and_shows_as_many() -> None:
+    torch.manual_seed(0)
+    pool, pictures = PicturePool(8, 1), torch.rand(200, 3, 1, 1)
+    shown = torch.cat([pool.exchange(piece) for piece in pictures.split(4)])
+    given, got = (
+        (p[:, 0, 0, 0] * 32767).round().tolist() for p in (pictures, torch.cat([shown, pool.pictures / 32767]))
+    )
+    # the first eight are shown when they come, and once more when they leave
+    assert sorted(got) == sorted(given + given[:8])
+    exchanged = (shown[8:] - pictures[8:]).abs().amax(dim=(1, 2, 3)) > 1e-4
+    assert 0.4 < exchanged.float().mean() < 0.6
+
+
 def test_a_pool_is_part_of_the_state_and_of_no_average() -> None:
     state = PicturePool(50, 8).state_dict()
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {"pictures": (50, 3, 8, 8), "filled": ()}

@@ -39,17 +39,22 @@ def test_two_processes_equal_one_with_the_double_batch(folders: tuple[Path, Path
     main(kind, one, 6)
     torchrun(kind, two, 6)
     alone, together = (load_file(folder / "weights.safetensors") for folder in (one, two))
-    apart = torch.cat([(alone[name] - together[name]).abs().flatten().float() for name in alone])
+    floats = [name for name, tensor in alone.items() if tensor.is_floating_point()]
+    assert all((alone[name] - together[name]).abs().max() <= 1 for name in set(alone) - set(floats))  # of 32767
+    if kind == "cyclegan":  # an instance norm takes a bias away: its gradient is nothing but rounding
+        floats = [name for name in floats if not name.endswith(".bias")]
+    apart = torch.cat([(alone[name] - together[name]).abs().flatten() for name in floats])
     assert apart.max() < 1e-4  # Adam turns the last bits of tiny gradients into whole steps of 1e-4
     assert apart.mean() < 1e-7
     assert saved_step(two / "checkpoints") == 6
     assert sorted(path.name for path in two.glob("evaluated-*")) == ["evaluated-4-by-0", "evaluated-6-by-0"]
 
 
-def test_two_processes_go_on_to_the_same_bits(folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("kind", ["autoencoder", "cyclegan"])
+def test_two_processes_go_on_to_the_same_bits(folders: tuple[Path, Path], kind: str) -> None:
     whole, parts = folders
-    torchrun("autoencoder", whole, 5)
+    torchrun(kind, whole, 5)
     for steps in (2, 5):
-        torchrun("autoencoder", parts, steps)
+        torchrun(kind, parts, steps)
     files = [load_file(folder / "checkpoints" / "step-00000005" / "tensors.safetensors") for folder in folders]
     assert all(torch.equal(files[0][name], files[1][name]) for name in files[0])

@@ -101,6 +101,24 @@ def test_memory_that_is_short_for_one_face_is_an_error(tmp_path: Path) -> None:
         train(tmp_path, kind=Insatiable, say=lambda line: None)
 
 
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ((ToyFeed, "draw"), r"while a batch is drawn \(CUDA .* MiB\.\): take a smaller train.batch"),
+        ((torch.optim.Adam, "step"), r"while the weights are updated \(CUDA .* MiB\.\): take a smaller preset"),
+    ],
+)
+def test_memory_that_is_short_outside_of_the_net_is_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str], says: str
+) -> None:
+    def short(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore")
+
+    monkeypatch.setattr(*where, short)
+    with pytest.raises(FacemillError, match=says):
+        fit(ToyObjective(), ToyFeed(), PLAN, tmp_path, CPU)
+
+
 def test_deterministic_runs_end_with_the_same_bits_and_leave_torch_as_it_was(tmp_path: Path) -> None:
     settings = replace(CPU, deterministic=True)
     first, second = (train(tmp_path / name, PLAN, settings=settings) for name in "ab")

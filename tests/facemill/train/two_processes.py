@@ -12,6 +12,7 @@ from toy_training import CPU, plain_set
 
 from facemill.nets import SwapModel
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
+from facemill.nets.cyclegan import CycleGan, CycleGanConfig
 from facemill.nets.gan import Gan, GanConfig
 from facemill.nets.transform import Transform, TransformConfig
 from facemill.train.augment import Augmentation
@@ -21,6 +22,7 @@ from facemill.train.engine import Plan, fit
 from facemill.train.features import random_features
 from facemill.train.objectives import Objective
 from facemill.train.objectives.autoencoder import AutoencoderObjective
+from facemill.train.objectives.cyclegan import CycleGanObjective
 from facemill.train.objectives.gan import GanObjective
 from facemill.train.objectives.transform import TransformObjective
 
@@ -42,13 +44,18 @@ def gan() -> Objective:
     return GanObjective(Gan(PEOPLE, config))
 
 
+def cyclegan() -> Objective:
+    """With a pool that is full after two of its turns, so that old pictures are shown."""
+    return CycleGanObjective(CycleGan(PEOPLE, CycleGanConfig(input_px=32, width=8, blocks=1, critic_width=8)), pool=6)
+
+
 def transform() -> Objective:
     return TransformObjective(
         Transform(PEOPLE, TransformConfig(input_px=16, channels=4)), random_features(0.07), style_pictures=4
     )
 
 
-KINDS: dict[str, Callable[[], Objective]] = {each.__name__: each for each in (autoencoder, gan, transform)}
+KINDS: dict[str, Callable[[], Objective]] = {each.__name__: each for each in (autoencoder, gan, cyclegan, transform)}
 
 
 def main(kind: str, folder: Path, steps: int) -> None:
@@ -64,8 +71,8 @@ def main(kind: str, folder: Path, steps: int) -> None:
         objective.prepare(sets)
         feed = Feed(sets, px, 4, Augmentation(), seed=3, share=(ranks.number, ranks.processes))
         plan = Plan(
-            steps=steps, learning_rate=1e-4, final_rate=1.0, warmup_steps=1, micro_batch=1, ema_decay=0.9,
-            evaluate_every=4,
+            steps=steps, learning_rate=1e-4, final_rate=1.0, warmup_steps=1, ema_decay=0.9, evaluate_every=4,
+            micro_batch=1 if objective.exact_in_parts else None,
         )  # fmt: skip
 
         def evaluate(step: int) -> float:
