@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 def pytest_configure() -> None:
     # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that: its tests would hang.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # On a busy machine an example may take long: the clock says nothing of what is right.
+    hypothesis.settings.register_profile("unhurried", deadline=None)
+    hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -131,7 +131,6 @@ def test_landmarks_that_place_no_crop_are_refused(wrong):
         crop_affine(wrong, 64, 1.6)
 
 
-@settings(deadline=None)
 @given(angle, st.floats(0.8, 3.0), st.floats(40, 56), st.floats(40, 56))
 def test_picture_to_crop_to_picture_is_the_picture_within_interpolation(turn, factor, at_x, at_y):
     """Waves of 48 px: bilinear sampling is off by at most 1/8 of the second derivatives' sum, 0.5 levels a time,

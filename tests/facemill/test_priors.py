@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from facemill import boxes
@@ -105,7 +105,6 @@ def test_matching_in_blocks_equals_matching_at_once(monkeypatch):
     assert torch.equal(match(places, boxes), whole)
 
 
-@settings(deadline=None)  # beside other work an example may take long
 @given(st.lists(box, min_size=1, max_size=6))
 def test_every_matched_prior_overlaps_its_box_enough_or_is_its_best(boxes):
     places, truth = priors(128, 128, CONFIG, 2), torch.tensor(boxes)
@@ -115,7 +114,6 @@ def test_every_matched_prior_overlaps_its_box_enough_or_is_its_best(boxes):
     assert (taken[(overlap >= 0.4).any(dim=1)] != BACKGROUND).all()
 
 
-@settings(deadline=None)  # beside other work an example may take long
 @given(st.lists(box, min_size=1, max_size=8))
 def test_decoding_an_encoded_box_gives_it_back(boxes):
     truth = torch.tensor(boxes)
@@ -134,7 +132,6 @@ def test_a_wild_offset_decodes_to_a_finite_box():
     assert torch.isfinite(decode(torch.tensor([[0.0, 0, 10, 10]]), torch.full((1, 4), 1e6))).all()
 
 
-@settings(deadline=None)  # beside other work an example may take long
 @given(st.lists(box, min_size=1, max_size=6), st.lists(box, min_size=1, max_size=6))
 def test_overlaps_are_those_of_the_other_detectors(first, second):
     ours = iou_matrix(torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -92,7 +92,6 @@ def test_clouds_that_determine_nothing_are_refused(moving, fixed, match):
         register(moving, fixed)
 
 
-@settings(deadline=None)
 @given(clouds, st.sampled_from(KINDS), st.integers(0, 2**32 - 1))
 def test_fit_recovers_its_map_in_two_and_three_dimensions(points, kind, seed):
     assume(np.linalg.svd(points - points.mean(0), compute_uv=False)[-1] > 1)

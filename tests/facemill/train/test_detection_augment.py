@@ -38,7 +38,7 @@ def scene(height: int = 180, width: int = 260, seed: int = 0) -> tuple[np.ndarra
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_boxes_lie_on_their_faces_after_any_sampling(seed: int) -> None:
     picture, boxes = scene(seed=seed)
     made = sample(picture, boxes, np.zeros(3, bool), 128, STILL, np.random.default_rng(seed))
