@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from facemill.boxes import iou, shorter_sides
 from facemill.errors import InputError
+from facemill.landmarks import landmark_box
 from facemill.track.cuts import CutDetector
 from facemill.track.match import JUMP_IOU, best_match
 from facemill.track.view import View, landmark_view
@@ -261,7 +262,7 @@ class Finder:
         return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], known)[0]).astype(np.float32)
 
     def _distance(self, frame: Frame, landmarks: Array) -> float:
-        view = View.of(frame, landmark_box(landmarks), EMBED_REACH, 1.0)
+        view = View.of(frame, landmark_box(landmarks[None])[0].astype(float), EMBED_REACH, 1.0)
         embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
         distance = float(np.linalg.norm(self._references - embedding, axis=1).min())
         # Two people can look alike enough for the limit; whoever is nearer to somebody else we know is that person.
@@ -305,8 +306,3 @@ def smoothed(before: Array, now: Array, smoothing: float) -> Array:
     moved = np.linalg.norm(now - before, axis=1, keepdims=True) / (0.02 * size)
     keep = smoothing * np.exp(-(moved**2))
     return np.asarray(keep * before + (1 - keep) * now, np.float32)
-
-
-def landmark_box(landmarks: Array) -> Array:
-    """The tight box (4,) around (68, 2) points."""
-    return np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
