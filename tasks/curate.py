@@ -23,6 +23,7 @@ from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.identity import distance
+from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.reasons import Reason, State
 from facemill.schema import DATASET, FACES
 from tasks import shards
@@ -33,7 +34,7 @@ from tasks.shards import Shard, Totals
 
 ROWS_PER_SHARD = 256
 _JUDGED = ["face_id", "sample_id", "identity", "role", "cluster", "face_px", "sharpness", "yaw", "pitch", "roll"]
-_JUDGED += ["embedding", "status", "error", "detail"]
+_JUDGED += ["status", "error", "detail"]
 
 Row = dict[str, Any]
 
@@ -49,7 +50,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     source, output = root / "data" / "faces", root / "data" / "dataset"
     places = all_rows(source, FACES)
     rows = tables.read_table(source, FACES, _JUDGED).to_pylist()
-    verdicts = judge_rows(rows, sorted(params.identities), params.curate)
+    verdicts = judge_rows(rows, read_embeddings(source), sorted(params.identities), params.curate)
 
     work = shards.open_work(root, "curate", inputs=folder_sha256(source), params=params.curate.model_dump())
     plan = shards.plan_shards(list(zip(places, verdicts, strict=True)), ROWS_PER_SHARD, source)
@@ -62,33 +63,53 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     return totals
 
 
-def judge_rows(rows: Sequence[Row], identities: Iterable[str], params: CurateParams) -> list[Row]:
-    """The verdict for each row of `faces`, as the columns that `dataset` adds or replaces."""
+def read_embeddings(source: Path) -> npt.NDArray[np.float32]:
+    """(N, 128), one for each row of `faces`, NaN where there is no face: half a kilobyte each, as lists four."""
+    table = tables.read_table(source, FACES, ["embedding"])
+    known = table["embedding"].is_valid()
+    embeddings = np.full((len(table), DIMENSIONS), np.nan, np.float32)
+    embeddings[known.to_numpy()] = tables.matrix(table.filter(known), "embedding", (DIMENSIONS,))
+    return embeddings
+
+
+def judge_rows(
+    rows: Sequence[Row], embeddings: npt.NDArray[np.float32], identities: Iterable[str], params: CurateParams
+) -> list[Row]:
+    """The verdict for each row of `faces`, as the columns that `dataset` adds or replaces.
+
+    Args:
+        rows: the columns of `_JUDGED`.
+        embeddings: (N, 128), one for each row.
+        identities: those that a dataset is wanted of.
+        params: the limits.
+
+    Raises:
+        FacemillError: an identity has no usable reference.
+    """
     verdicts: list[Row] = [
         {"reference": False, **{key: row[key] for key in ("status", "error", "detail")}} for row in rows
     ]
     for identity in identities:
         faces = [at for at, row in enumerate(rows) if row["identity"] == identity and row["status"] == State.OK]
-        references = reference_rows([rows[at] for at in faces])
+        references = set(reference_rows(rows, faces))
         if not references:
             raise FacemillError(_no_reference(identity, [row for row in rows if row["identity"] == identity]))
-        wanted = np.stack([_embedding(row) for row in references])
-        chosen = {row["face_id"] for row in references}
+        wanted = embeddings[sorted(references)]
         for at in faces:
-            verdicts[at]["distance"] = float(distance(wanted, _embedding(rows[at])).min())
-            verdicts[at]["reference"] = rows[at]["face_id"] in chosen
+            verdicts[at]["distance"] = float(distance(wanted, embeddings[at]).min())
+            verdicts[at]["reference"] = at in references
         _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], params)
     _set_splits(rows, verdicts, params.val_share)
     return verdicts
 
 
-def reference_rows(faces: Sequence[Row]) -> list[Row]:
-    """The largest face of each reference picture among an identity's faces."""
-    largest: dict[str, Row] = {}
-    for row in faces:
-        best = largest.get(row["sample_id"])
-        if row["role"] == "reference" and (best is None or row["face_px"] > best["face_px"]):
-            largest[row["sample_id"]] = row
+def reference_rows(rows: Sequence[Row], faces: Iterable[int]) -> list[int]:
+    """The largest face of each reference picture among an identity's faces, as row numbers."""
+    largest: dict[str, int] = {}
+    for at in faces:
+        best = largest.get(rows[at]["sample_id"])
+        if rows[at]["role"] == "reference" and (best is None or rows[at]["face_px"] > rows[best]["face_px"]):
+            largest[rows[at]["sample_id"]] = at
     return list(largest.values())
 
 
@@ -179,10 +200,6 @@ def _no_reference(identity: str, own: Sequence[Row]) -> str:
 def _reasons(rows: Sequence[Row]) -> str:
     counts = Counter(str(row["error"] or row["status"]) for row in rows)
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-
-
-def _embedding(row: Row) -> npt.NDArray[np.float32]:
-    return np.asarray(row["embedding"], np.float32)
 
 
 def _fraction(cluster: str) -> float:
