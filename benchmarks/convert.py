@@ -34,7 +34,7 @@ from facemill.swap.finder import Finder
 from facemill.swap.swapper import Swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
-from tasks.cluster import one_thread
+from tasks.work.cluster import one_thread
 
 LOOPS = 10
 

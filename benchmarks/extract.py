@@ -29,14 +29,14 @@ from pathlib import Path
 import numpy as np
 
 from facemill import tables
+from facemill.media_files import PICTURE_SUFFIXES, list_files
 from facemill.pictures import RGB, decode, encode_jpeg, sha256_hex
 from facemill.schema import UNIQUE
-from facemill.sources.files import PICTURE_SUFFIXES, list_files
 from facemill.video import VideoReader
-from tasks.cluster import InlinePool, Pool, one_thread, open_pool
 from tasks.extract import extract_shard, kept_rows
 from tasks.params import ClusterParams, ExtractParams
-from tasks.shards import Shard, plan_shards
+from tasks.work.cluster import InlinePool, Pool, one_thread, open_pool
+from tasks.work.shards import Shard, plan_shards
 
 PORTRAITS = (("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"), ("skimage", "data/astronaut.png"))
 

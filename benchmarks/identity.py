@@ -26,9 +26,9 @@ from facemill.dlib_models import dlib_model_path
 from facemill.errors import InputError
 from facemill.identity import Embedder, face_chips
 from facemill.landmarks import Landmarks68
+from facemill.media_files import PICTURE_SUFFIXES
 from facemill.nets.dlib_resnet import CHIP_PX, FILE, load_dlib_resnet
 from facemill.pictures import RGB, decode
-from facemill.sources.files import PICTURE_SUFFIXES
 
 FACES, ROUNDS = 64, 5
 

@@ -25,8 +25,8 @@ import onnxruntime
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from facemill.device import choose_device, settings_for
 from facemill.nets import SwapModel, build_model
-from facemill.train.device import choose_device, settings_for
 from facemill.train.export import export_onnx
 
 IDENTITIES = ("anna", "bert")
@@ -38,7 +38,7 @@ Draw = Callable[[], object]
 
 def main() -> None:
     arguments = _arguments()
-    device = choose_device(arguments.device)
+    device = choose_device(arguments.device, "--device")
     print(machine.describe(device))
     rate = machine.matrix_product_rate(device, torch.float32)
     print(f"{'model':24}{'px':>5}{'GFLOP':>8}{'floor':>9}{'batch':>7}" + "".join(f"{way + ' ms':>13}" for way in WAYS))

@@ -32,8 +32,8 @@ import torch
 from facemill.align import resized
 from facemill.boxes import iou
 from facemill.detect import Detector, build_detector
-from facemill.detect.annotations import read_annotations
 from facemill.detect.conventions import HOG_FROM, to_hog_boxes
+from facemill.detector_training.annotations import read_annotations
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode

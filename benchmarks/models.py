@@ -25,13 +25,14 @@ import av
 import numpy as np
 import yaml
 
+from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.files import TEMPORARY_PREFIX, read_json, write_bytes
 from facemill.measures import spread
-from facemill.meter import MeasuredFrame, SwapMeter, measure_video, summarize
+from facemill.model_folder import load_model
 from facemill.pictures import RGB, encode_jpeg
-from facemill.sheets import around, contact_sheet
-from facemill.train.checkpoint import load_model
+from facemill.sheets import contact_sheet
+from facemill.swap_meter import MeasuredFrame, SwapMeter, measure_video, summarize
 from facemill.video import VideoReader
 from tasks.convert import convert_folder
 from tasks.params import parse_params

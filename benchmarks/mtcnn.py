@@ -30,9 +30,9 @@ import numpy as np
 import torch
 
 from facemill.detect import Faces, build_detector
-from facemill.detect.annotations import read_annotations
-from facemill.detect.evaluate import average_precision
 from facemill.detect.mtcnn import WHEEL_THRESHOLDS
+from facemill.detector_training.annotations import read_annotations
+from facemill.detector_training.evaluate import average_precision
 from facemill.pictures import RGB, decode
 
 Run = Callable[[], tuple[list[Faces], float]]

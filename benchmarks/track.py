@@ -29,7 +29,7 @@ from facemill.track import tracker
 from facemill.track.match import match
 from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings
 from facemill.video import Frame, read_frames
-from tasks.cluster import one_thread
+from tasks.work.cluster import one_thread
 
 BATCH = 4
 

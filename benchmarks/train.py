@@ -7,7 +7,7 @@ For each model and preset:
 - *plain*: forward, backward and Adam as a tutorial has them: eager, contiguous, fp32, plain Adam, one fixed batch, no
   augmentation, no guard, nothing logged. The losses are the same.
 - *engine*: all that training needs (random warps and colours, fused Adam, the guard, logging), with the settings that
-  `facemill.train.device` chooses here. A ratio above 1 says that its settings win more than its work costs.
+  `facemill.device` chooses here. A ratio above 1 says that its settings win more than its work costs.
 - *wait*: share of the engine's time spent in waiting for faces.
 - *floor*: milliseconds that a step's multiplications alone would take at the rate of a large matrix product, measured
   here in the engine's precision; *MFU* is that over the time of a step. FLOPs are counted by torch, both ways.
@@ -33,10 +33,10 @@ import machine
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from facemill.device import DeviceSettings, choose_device, settings_for
 from facemill.nets import SwapModel, build_model, model_names
 from facemill.train.augment import Augmentation, Batch
 from facemill.train.data import FaceSet, Feed
-from facemill.train.device import DeviceSettings, choose_device, settings_for
 from facemill.train.engine import Outcome, Plan, fit
 from facemill.train.objectives import Objective, build_objective
 
@@ -62,7 +62,7 @@ HEADER = (
 
 def main() -> None:
     arguments = _arguments()
-    device = choose_device(arguments.device)
+    device = choose_device(arguments.device, "--device")
     print(f"{machine.describe(device)}, batch {arguments.batch} of each identity")
     dtype, rate, copy_rate = _engine_dtype(device), 0.0, machine.copy_rate(device)
     print(" ".join([f"{HEADER[0]:24}", *(f"{name:>10}" for name in HEADER[1:])]))

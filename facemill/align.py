@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.registration import fit
+from facemill.point_sets import fit
 
 Affine = npt.NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.align import ALIGNED, procrustes, transform
-from facemill.registration import mean_shape
+from facemill.point_sets import mean_shape
 
 Face = npt.NDArray[np.float64]
 

@@ -90,30 +90,6 @@ def to_height(picture: RGB, height_px: int) -> RGB:
     return _resized(picture, size)
 
 
-def around(
-    shape: tuple[int, ...], box_xyxy: Sequence[float], *, margin: float = 1.9, whole_from: float = 0.9
-) -> tuple[int, int, int, int]:
-    """The square to look at around a face, inside the picture.
-
-    Args:
-        shape: H, W, … of the picture.
-        box_xyxy: the face, pixels.
-        margin: side of the square over the longer side of the box.
-        whole_from: if the square would take so much of the picture's shorter side, the whole picture is taken.
-
-    Returns:
-        x0, y0, x1, y1 in whole pixels, x1 and y1 exclusive.
-    """
-    height, width = shape[:2]
-    x0, y0, x1, y1 = box_xyxy
-    side = round(max(x1 - x0, y1 - y0) * margin)
-    if side >= whole_from * min(height, width):
-        return 0, 0, width, height
-    left = min(max(0, round((x0 + x1 - side) / 2)), width - side)
-    top = min(max(0, round((y0 + y1 - side) / 2)), height - side)
-    return left, top, left + side, top + side
-
-
 def _place(sheet: RGB, picture: RGB, top: int, left: int, cell_px: int) -> None:
     height, width = picture.shape[:2]
     top += (cell_px - height) // 2

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
@@ -99,3 +101,64 @@ def is_pickle(head: bytes, size: int) -> bool:
     the length of its header, then `{`, may begin like one."""
     safetensors = len(head) > 8 and int.from_bytes(head[:8], "little") < size and head[8:9] == b"{"
     return head.startswith(_PICKLE_STARTS) and not safetensors
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors as safetensors, from any device. Raises OSError as the system has it: a full disk, no right."""
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:
+        # safetensors wraps the system's errors in one of its own
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), str(error)) from error
+        raise
+
+
+def load_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """The tensors of a safetensors file on a device. Raises FacemillError as `check_tensor_file`."""
+    check_tensor_file(path)
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def check_tensor_file(path: Path) -> None:
+    """Raises FacemillError for a file that is missing, a pickle, cut short or no safetensors; reads the header only."""
+    if not path.is_file():
+        pickled = [p.name for p in path.parent.glob("*") if p.suffix in (".pt", ".pth", ".pkl", ".bin", ".ckpt", ".h5")]
+        hint = (
+            f"; {', '.join(pickled)} cannot be used: pickles can run code, only safetensors are read" if pickled else ""
+        )
+        raise FacemillError(f"{path} is missing{hint}: train the model, or name the folder that holds it")
+    with path.open("rb") as stream:
+        if is_pickle(stream.read(9), path.stat().st_size):
+            raise FacemillError(f"{path} is a pickle under another name: pickles can run code and are never loaded")
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def check_weights(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raises FacemillError where names or shapes of the weights found differ from those wanted."""
+    if missing := sorted(set(wanted) - set(found)):
+        raise FacemillError(
+            f"{path} lacks {len(missing)} weights, first {missing[0]}: it belongs to another model or preset"
+        )
+    if extra := sorted(set(found) - set(wanted)):
+        raise FacemillError(
+            f"{path} has {len(extra)} weights too many, first {extra[0]}: it belongs to another model or preset"
+        )
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            raise FacemillError(
+                f"{path}: {name} is {tuple(found[name].shape)}, this model wants {tuple(tensor.shape)}: "
+                "it belongs to another model or preset"
+            )
+
+
+def _damaged(path: Path, error: Exception) -> FacemillError:
+    return FacemillError(f"{path} is damaged ({error}): delete its folder and train again")

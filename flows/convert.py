@@ -31,12 +31,12 @@ from facemill.swap.job import ConversionJob, convert_one, lost
 from flows import pages, pictures
 from flows.rules import VIDEO
 from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
-from tasks import dvc
-from tasks.cluster import InlinePool, Pool, open_pool
 from tasks.convert import alone_in, publish
 from tasks.convert_plan import Plan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
+from tasks.versions import dvc
+from tasks.work.cluster import InlinePool, Pool, open_pool
 
 _TABLE_ROWS = 1000
 """Of the table on the page; the whole of it is in data/conversions."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facemill.reasons import Reason
-from tasks.versions import Version
+from tasks.versions.store import Version
 
 MAX_PICTURE_BYTES = 400_000
 """Artifacts lie in Prefect's database: a picture above this is left out."""
@@ -34,7 +34,7 @@ def counts_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def progress_words(values: Mapping[str, Any]) -> tuple[float, str]:
-    """Percent (0…100) and the words beside the bar, from a stage's progress file (tasks.progress)."""
+    """Percent (0…100) and the words beside the bar, from a stage's progress file (tasks.work.progress)."""
     done, total = int(values.get("done", 0)), int(values.get("total", 0))
     words = f"{done} of {total} {values.get('unit', '')}".strip()
     if values.get("rate"):

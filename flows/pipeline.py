@@ -17,8 +17,8 @@ from flows.convert import convert
 from flows.refresh import refresh
 from flows.stages import Metrics, run_stage
 from flows.train import train
-from tasks import dvc
-from tasks.versions import Version
+from tasks.versions import dvc
+from tasks.versions.store import Version
 
 REPORT = Path("data/report/report.html")
 

@@ -19,10 +19,10 @@ from prefect.cache_policies import NO_CACHE
 from flows import pages, pictures
 from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
-from tasks import dvc
 from tasks.params import load_params
 from tasks.stages import REFRESH_STAGES
-from tasks.versions import Version, save_version
+from tasks.versions import dvc
+from tasks.versions.store import Version, save_version
 
 
 @dataclass(frozen=True)

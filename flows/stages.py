@@ -24,7 +24,7 @@ from prefect.runtime import task_run
 from facemill.files import read_json
 from flows import pages
 from flows.rules import PUSH, RULES
-from tasks import dvc
+from tasks.versions import dvc
 
 Metrics = dict[str, Any]
 _PAGE_EVERY_S = 2.0
@@ -69,7 +69,7 @@ class ProgressBar:
             self._id = cast(UUID, made)  # a coroutine only where it is called from one
 
     def show(self, values: dict[str, Any], *, last: bool = False) -> None:
-        """Shows values as tasks.progress writes them."""
+        """Shows values as tasks.work.progress writes them."""
         now = time.monotonic()
         if self._id is None or (not last and now - self._last < _PAGE_EVERY_S):
             return

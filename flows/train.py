@@ -18,7 +18,7 @@ from flows import pictures
 from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
 from tasks.params import load_params
-from tasks.shards import WORK_FOLDER
+from tasks.work.shards import WORK_FOLDER
 
 _LOOK_EVERY_S = 10.0
 

@@ -1,4 +1,4 @@
-"""The stages, one module each, and what they share: parameters, shards, progress, the cluster, the command line.
+"""The stages, one module each; in folders what they share: `work`, `versions`, `training`, `commands`, `report_page`.
 
 A stage is a pure function from (parameters, input tables) to output tables. It knows nothing of Prefect.
 """

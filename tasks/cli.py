@@ -18,8 +18,8 @@ from rich.console import Console
 
 from facemill import __version__
 from facemill.errors import FacemillError
-from tasks.detect import detect_command
-from tasks.detector import detector_app
+from tasks.commands.detect import detect_command
+from tasks.commands.detector import detector_app
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -66,7 +66,7 @@ def check(root: Root = _HERE) -> None:
     from tasks.collect import plan_units
     from tasks.names import check_names
     from tasks.params import check_groups, load_params
-    from tasks.weight_files import weight_files
+    from tasks.training.weight_files import weight_files
 
     params = load_params(root)
     check_groups(root)
@@ -153,7 +153,7 @@ def export(
 
     Example: facemill export
     """
-    from tasks.export import export as write
+    from tasks.commands.export import export as write
 
     for path, difference in write(root.resolve(), identity=identity).items():
         print(f"{path}: differs from torch by at most {difference:.1e}")
@@ -162,7 +162,7 @@ def export(
 @version_app.command("list")
 def version_list(root: Root = _HERE) -> None:
     """List the dataset versions, oldest first. Example: facemill version list"""
-    from tasks.versions import list_versions, print_versions
+    from tasks.versions.store import list_versions, print_versions
 
     print_versions(list_versions(root.resolve()))
 
@@ -173,7 +173,7 @@ def version_save(
     root: Root = _HERE,
 ) -> None:
     """Name the dataset as it is now. The same data is never two versions. Example: facemill version save spring"""
-    from tasks.versions import describe_saved, save_version
+    from tasks.versions.store import describe_saved, save_version
 
     print(describe_saved(save_version(root.resolve(), name), name))
 
@@ -185,7 +185,7 @@ def version_compare(
     root: Root = _HERE,
 ) -> None:
     """Show what differs between two versions. Example: facemill version compare v1 v2"""
-    from tasks.comparison import compare_versions, print_comparison
+    from tasks.versions.comparison import compare_versions, print_comparison
 
     print_comparison(compare_versions(root.resolve(), first, second))
 
@@ -197,7 +197,7 @@ def version_restore(
     force: Annotated[bool, typer.Option("--force", help="Overwrite parameters that no version holds.")] = False,
 ) -> None:
     """Bring a version's data and parameters back. Example: facemill version restore v1"""
-    from tasks.versions import restore_version
+    from tasks.versions.store import restore_version
 
     restore_version(root.resolve(), name, force=force)
     print(f"data and parameters are those of {name}")

@@ -21,13 +21,13 @@ import pyarrow as pa
 from facemill import sources, tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, link_or_copy, read_json, write_json
+from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS
-from facemill.sources.files import VIDEO_SUFFIXES, list_files
-from tasks.cluster import Pool, open_pool
 from tasks.params import Params, SampleArchive
-from tasks.shards import Shard, Totals, Work, count_rows, finish, open_work, plan_shards, publish, run_shards
+from tasks.work.cluster import Pool, open_pool
+from tasks.work.shards import Shard, Totals, Work, count_rows, finish, open_work, plan_shards, publish, run_shards
 
 NETWORK_SOURCES = frozenset({"google"})
 _SAMPLE_REFERENCE = "sample:"

@@ -22,11 +22,11 @@ from facemill.errors import FacemillError
 from facemill.files import link_or_copy, read_json, sweep
 from facemill.reasons import Reason, State
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
-from tasks.cluster import open_pool
 from tasks.convert_plan import STATE_FOLDER, Plan, plan_archive, plan_folder, printable
 from tasks.params import ClusterParams, Params
-from tasks.progress import track
-from tasks.shards import Totals, drop_other_work, finish
+from tasks.work.cluster import open_pool
+from tasks.work.progress import track
+from tasks.work.shards import Totals, drop_other_work, finish
 
 ROWS_PER_PART = 256
 FAILURES_NAMED = 5  # in the message of a run with too many of them

@@ -17,15 +17,15 @@ import facemill
 from facemill import schema, tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
+from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.reasons import State
-from facemill.sources.files import VIDEO_SUFFIXES, list_files
 from facemill.swap.converter import SwapSettings
 from facemill.swap.finder import FinderSettings
 from facemill.swap.job import ConversionJob, describe, finished
 from facemill.video import EncoderSettings
 from facemill.video.writer import CONTAINERS
 from tasks.params import ConvertParams, FolderArchive, Params
-from tasks.shards import WORK_FOLDER, Work, code_version, fingerprint
+from tasks.work.shards import WORK_FOLDER, Work, code_version, fingerprint
 
 STATE_FOLDER = ".facemill"
 # What decides about a converted video's bytes: a change here converts again.
@@ -33,15 +33,15 @@ CODE = (
     "facemill/align.py",
     "facemill/boxes.py",
     "facemill/detect",
+    "facemill/device.py",
     "facemill/dlib_models.py",
     "facemill/identity.py",
     "facemill/landmarks.py",
+    "facemill/model_folder.py",
     "facemill/nets",
-    "facemill/registration.py",
+    "facemill/point_sets.py",
     "facemill/swap",
     "facemill/track",
-    "facemill/train/checkpoint.py",
-    "facemill/train/device.py",
     "facemill/video",
     "facemill/weights.py",
 )

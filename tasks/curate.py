@@ -26,11 +26,11 @@ from facemill.identity import distance
 from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.reasons import Reason, State
 from facemill.schema import DATASET, FACES
-from tasks import shards
-from tasks.cluster import InlinePool
 from tasks.params import CurateParams, Params
-from tasks.rows import RowAt, all_rows, read_rows
-from tasks.shards import Shard, Totals
+from tasks.work import shards
+from tasks.work.cluster import InlinePool
+from tasks.work.rows import RowAt, all_rows, read_rows
+from tasks.work.shards import Shard, Totals
 
 ROWS_PER_SHARD = 256
 _JUDGED = ["face_id", "sample_id", "identity", "role", "cluster", "face_px", "sharpness", "yaw", "pitch", "roll"]

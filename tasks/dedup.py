@@ -24,11 +24,11 @@ from facemill.errors import InputError
 from facemill.files import folder_sha256
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, UNIQUE
-from tasks import shards
-from tasks.cluster import open_pool
 from tasks.params import ClusterParams, DedupParams, Params
-from tasks.rows import RowAt, all_rows, read_rows
-from tasks.shards import Shard, Totals
+from tasks.work import shards
+from tasks.work.cluster import open_pool
+from tasks.work.rows import RowAt, all_rows, read_rows
+from tasks.work.shards import Shard, Totals
 
 HASHES = pa.schema(
     [

@@ -34,11 +34,11 @@ from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE
-from tasks import shards
-from tasks.cluster import one_thread, open_pool
 from tasks.params import ExtractParams, Params
-from tasks.rows import RowAt, all_rows, read_rows
-from tasks.shards import Shard, Totals
+from tasks.work import shards
+from tasks.work.cluster import one_thread, open_pool
+from tasks.work.rows import RowAt, all_rows, read_rows
+from tasks.work.shards import Shard, Totals
 
 BATCH_PX = 32_000_000
 """Pixels of the pictures that are held decoded at a time (96 MB), unless one alone has more."""

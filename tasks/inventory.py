@@ -19,9 +19,9 @@ from facemill.reasons import State
 from tasks.collect import archive_folder, archive_videos, plan_units
 from tasks.names import check_names
 from tasks.params import Params, SampleArchive
-from tasks.progress import track
-from tasks.shards import WORK_FOLDER, Totals
-from tasks.weight_files import weight_files
+from tasks.training.weight_files import weight_files
+from tasks.work.progress import track
+from tasks.work.shards import WORK_FOLDER, Totals
 
 FORMAT = 1
 UNREADABLE = "unreadable"

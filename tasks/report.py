@@ -26,7 +26,7 @@ from tasks.report_page.stages import gather_stages, stages_metrics
 from tasks.report_page.thumbnails import Album
 from tasks.report_page.training import TrainingSection, gather_training
 from tasks.report_page.videos import VideosSection, gather_videos
-from tasks.shards import Totals
+from tasks.work.shards import Totals
 
 PAGE, METRICS = "report.html", "metrics.json"
 _TEMPLATES = Path(__file__).parent / "report_page"
@@ -77,7 +77,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 
 def dataset_version(root: Path) -> str | None:
     """The name of the saved version that holds the dataset as it is, if there is one."""
-    from tasks.versions import list_versions
+    from tasks.versions.store import list_versions
 
     try:
         locked = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from types import FrameType
 
 from facemill.errors import FacemillError
 from tasks.params import check_groups, load_params
-from tasks.shards import WORK_FOLDER, Totals
+from tasks.work.shards import WORK_FOLDER, Totals
 
 STAGES = ("inventory", "collect", "dedup", "extract", "curate", "train", "convert", "report")
 REFRESH_STAGES = STAGES[:5]

@@ -3,7 +3,7 @@
 Checkpoints, curves and previews grow in the scratch folder, keyed by parameters, code and dataset: kill the stage at
 any moment and the next run goes on to the same weights, curves and pictures. They are published when the training is
 done. While it runs, `.work/train/…/previews` shows how far it is. With several GPUs, torchrun starts a process for each
-(`tasks.training`); this one waits for them and publishes.
+(`tasks.training.process`); this one waits for them and publishes.
 
 Every identity of the dataset must be named in params.yaml, and an identity there cannot be without `rights`.
 """
@@ -23,37 +23,39 @@ from typing import Any
 import torch
 
 from facemill import tables
+from facemill.device import choose_device
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, read_json, sweep, write_json
 from facemill.reasons import State
 from facemill.schema import DATASET
-from facemill.train.device import choose_device
 from facemill.train.engine import StopReason
-from tasks import shards
 from tasks.params import Params
-from tasks.shards import Totals, Work
-from tasks.training import ERROR_FILE, OUTCOME_FILE, train_model
-from tasks.weight_files import weight_files
+from tasks.training.process import ERROR_FILE, OUTCOME_FILE, train_model
+from tasks.training.weight_files import weight_files
+from tasks.work import shards
+from tasks.work.shards import Totals, Work
 
 CODE = (
     "facemill/align.py",
     "facemill/boxes.py",
     "facemill/detect",
+    "facemill/device.py",
     "facemill/dlib_models.py",
     "facemill/identity.py",
     "facemill/landmarks.py",
     "facemill/measures.py",
+    "facemill/model_folder.py",
     "facemill/nets",
     "facemill/pictures.py",
-    "facemill/registration.py",
+    "facemill/point_sets.py",
     "facemill/schema.py",
     "facemill/train",
     "facemill/weights.py",
-    "tasks/curves.py",
-    "tasks/swap_measures.py",
     "tasks/train.py",
-    "tasks/training.py",
-    "tasks/weight_files.py",
+    "tasks/training/curves.py",
+    "tasks/training/process.py",
+    "tasks/training/swap_measures.py",
+    "tasks/training/weight_files.py",
 )
 """What decides the weights and what is measured of them; dvc.yaml has the same list."""
 GRACE_S = 120.0
@@ -140,7 +142,7 @@ def _processes(params: Params) -> int:
     Raises:
         FacemillError: more processes than GPUs.
     """
-    wanted, on_gpu = params.train.processes, choose_device(params.train.device).type == "cuda"
+    wanted, on_gpu = params.train.processes, choose_device(params.train.device, "train.device").type == "cuda"
     gpus = torch.cuda.device_count() if on_gpu else 0
     if wanted == "auto":
         return max(count for count in range(1, max(gpus, 1) + 1) if params.train.batch % count == 0)
@@ -160,7 +162,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
         (scratch / name).unlink(missing_ok=True)
     write_json(scratch / "meta.json", dict(meta))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    command = [sys.executable, *launcher, "-m", "tasks.training", str(root), str(scratch), str(os.getpid())]
+    command = [sys.executable, *launcher, "-m", "tasks.training.process", str(root), str(scratch), str(os.getpid())]
     # a group of its own: whoever ends this stage signals its whole group, and torchrun takes a second signal for an
     # order to let the saving be
     running = subprocess.Popen(command, cwd=shards.PROJECT, process_group=0)

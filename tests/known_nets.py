@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from facemill.model_folder import save_model
 from facemill.nets import SwapModel, build_model
-from facemill.train.checkpoint import save_model
 
 
 class PassThrough(SwapModel):

@@ -29,9 +29,9 @@ from facemill.align import resized
 from facemill.boxes import iou, nms
 from facemill.detect import Detector, Faces, register, require_rgb
 from facemill.detect._dsfd_files import load_detector, save_detector
-from facemill.detect.priors import decode, priors
 from facemill.errors import FacemillError
 from facemill.nets.dsfd import INPUT_SCALE, Dsfd, DsfdOutput
+from facemill.nets.dsfd_priors import decode, priors
 
 __all__ = ["DsfdDetector", "build", "load_detector", "save_detector", "vote"]
 

@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facemill.detect.priors import PriorConfig
 from facemill.errors import FacemillError
+from facemill.nets.dsfd_priors import PriorConfig
 from facemill.nets.vgg import CAFFE, read_vgg, scaled, vgg_layers
 
 INPUT_SCALE = CAFFE
@@ -75,7 +75,7 @@ PUBLIC_VARIANT = DsfdConfig(aspect=1.0, match_iou=0.35)
 
 @dataclass(frozen=True)
 class Shot:
-    """Answers for P priors, in the order of `facemill.detect.priors.priors`."""
+    """Answers for P priors, in the order of `facemill.nets.dsfd_priors.priors`."""
 
     offsets: Tensor
     """(N, P, 4), for `priors.decode`."""

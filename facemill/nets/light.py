@@ -11,7 +11,7 @@ says how much the light of two faces differs, which is what the swap is to leave
       │ conv 3×3 /2, ReLU   64×4×4
       │ dense               32, of length 1
 
-93,280 parameters. The paper tells neither layers nor sizes: these are ours. It is trained by `facemill.train.light`;
+93,280 parameters. The paper tells neither layers nor sizes: these are ours. It is trained by `facemill.light_training`;
 its accuracy stands in docs/light.md. No weights come along, since the Extended Yale B pictures are for research.
 """
 
@@ -96,7 +96,7 @@ def load_light_net(path: Path) -> LightNet:
     """
     if not path.is_file():
         raise FacemillError(
-            f"{path} is missing: make it with `python -m facemill.train.light FOLDER --output {path}`, where FOLDER "
+            f"{path} is missing: make it with `python -m facemill.light_training FOLDER --output {path}`, where FOLDER "
             "holds Extended Yale B's cropped pictures (docs/light.md)"
         )
     net = LightNet()

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facemill.errors import FacemillError, InputError
+from facemill.media_files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
 from facemill.sources import Item, Unit, register
-from facemill.sources.files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
 
 DEFAULT_MAX_BYTES = 40_000_000
 

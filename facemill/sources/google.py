@@ -2,7 +2,7 @@
 
 The library drives Chrome, prints, sleeps 20–40 s for a search and calls `sys.exit`. It runs in a process group of its
 own with a deadline, and the whole group, browsers included, is ended afterwards. It only finds addresses:
-`facemill.download` fetches them, under limits and opt-outs.
+`facemill.sources._download` fetches them, under limits and opt-outs.
 
 Nothing is known about the licence of what it finds, and searching by machine is against Google's terms of service:
 see docs. The row says `licence: unknown`.
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from facemill.download import Downloader, Policy
 from facemill.errors import FacemillError, InputError
 from facemill.sources import Item, Unit, register
+from facemill.sources._download import Downloader, Policy
 
 _TOLD_LINES = 4
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError, InputError
+from facemill.media_files import VIDEO_SUFFIXES, list_files, stable_name
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
 from facemill.sources import Item, Unit, register
-from facemill.sources.files import VIDEO_SUFFIXES, list_files, stable_name
 
 JPEG_QUALITY = 95
 

@@ -109,7 +109,7 @@ def convert_video(
 
     Args:
         source: the video; `target`: the output, `.mp4`, `.mov`, `.m4v` or `.mkv`. Both may hold any characters.
-        model_dir: as `facemill.train.checkpoint.save_model` wrote it.
+        model_dir: as `facemill.model_folder.save_model` wrote it.
         source_identity: whose face is looked for; `target_identity`: whose face is put there.
 
     Raises:

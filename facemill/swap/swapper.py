@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from facemill.device import choose_device, settings_for
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
+from facemill.model_folder import load_model
 from facemill.nets import SwapModel
-from facemill.train.checkpoint import load_model
-from facemill.train.device import settings_for
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def load_swapper(model_dir: Path, source: str, target: str, device: str = "auto"
     Raises:
         FacemillError: no model there, an identity that it was not trained on, or no references of the source.
     """
-    device = pick_device(device)
-    model, meta = load_model(model_dir, device)
-    settings_for(torch.device(device), sum(p.numel() for p in model.parameters()), precision="fp32").place(model)
+    torch_device = choose_device(device, "convert.device")
+    model, meta = load_model(model_dir, torch_device)
+    settings_for(torch_device, sum(p.numel() for p in model.parameters()), precision="fp32").place(model)
     for identity in (source, target):
         if identity not in model.identities:
             known = ", ".join(model.identities)
@@ -76,7 +76,7 @@ def load_swapper(model_dir: Path, source: str, target: str, device: str = "auto"
         )
     return Swapper(
         model=model,
-        device=device,
+        device=str(torch_device),
         source=source,
         target=target,
         coverage=float(meta["train_coverage"]),
@@ -90,16 +90,3 @@ def load_swapper(model_dir: Path, source: str, target: str, device: str = "auto"
 def _references(meta: dict[str, Any], *identities: str) -> npt.NDArray[np.float32]:
     found = [embedding for identity in identities for embedding in meta.get("references", {}).get(identity, [])]
     return np.asarray(found, np.float32).reshape(-1, 128)
-
-
-def pick_device(device: str) -> str:
-    """`auto` becomes cuda where there is one, else cpu.
-
-    Raises:
-        FacemillError: cuda on a machine without it.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise FacemillError("convert.device is cuda, but torch finds no GPU here: use auto or cpu")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device

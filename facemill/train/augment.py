@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facemill.train.recipe import GRID, Recipe
+from facemill.train.draws import GRID, Recipe
 from facemill.train.recolour import Recolouring, blur_in_motion, recolour
 
 MIRRORED = (

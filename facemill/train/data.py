@@ -19,7 +19,7 @@ from torch import Tensor
 
 from facemill.errors import FacemillError
 from facemill.train.augment import Augmentation, Batch, Sources, augment, centre
-from facemill.train.recipe import Recipe, draw_recipe
+from facemill.train.draws import Recipe, draw_recipe
 
 AHEAD = 3
 """Batches gathered ahead of a set that stays on the host."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from facemill.device import DeviceSettings, compile_parts
 from facemill.errors import FacemillError
 from facemill.train.checkpoint import (
     Checkpoint,
@@ -28,7 +29,6 @@ from facemill.train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from facemill.train.device import DeviceSettings, compile_parts
 from facemill.train.distributed import ALONE, Ranks
 from facemill.train.ema import Ema
 from facemill.train.objectives import Objective
@@ -128,7 +128,7 @@ def fit(
         feed: batches on that device.
         plan: how long and how fast.
         folder: of the checkpoints; one training run only.
-        settings: precision and memory layout, see `facemill.train.device`.
+        settings: precision and memory layout, see `facemill.device`.
         evaluate: called every `plan.evaluate_every` steps and at the end, after which the state is saved; with the
             averaged weights in place. It may return a value that is to fall, which is what a plateau is seen by.
         log: called every `plan.log_every` steps with the mean of each loss since the last call.

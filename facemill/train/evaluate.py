@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from facemill.device import is_out_of_memory
 from facemill.nets import SwapModel
 from facemill.train.data import FaceSet
-from facemill.train.device import is_out_of_memory
 from facemill.train.losses import DSSIM_SHARE, dssim, mae, psnr
 
 AT_ONCE = 32

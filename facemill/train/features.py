@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
+from facemill.model_folder import load_model
 from facemill.nets._blocks import zero_bias
 from facemill.nets.autoencoder import Autoencoder
 from facemill.nets.dlib_resnet import CHIP_PX, load_dlib_resnet
 from facemill.nets.light import resized
 from facemill.nets.vgg import DOWNLOADS, VggFeatures
-from facemill.train.checkpoint import load_model
 
 CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
 RANDOM_WIDTH, RANDOM_SEED = 0.25, 19

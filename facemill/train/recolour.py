@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facemill.train.recipe import LIGHT, Recipe
+from facemill.train.draws import LIGHT, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from facemill.device import DeviceSettings, is_out_of_memory, memory_for
 from facemill.errors import FacemillError
-from facemill.train.device import DeviceSettings, is_out_of_memory, memory_for
 from facemill.train.distributed import Ranks
 from facemill.train.objectives import Objective, OptimizerSettings
 

@@ -15,19 +15,20 @@ import numpy as np
 from markupsafe import Markup
 
 from facemill import schema, tables
+from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.errors import InputError
 from facemill.files import read_json
 from facemill.measures import spread
-from facemill.meter import MeasuredFrame, Summary, SwapMeter, measure_video, summarize
 from facemill.pictures import RGB
 from facemill.reasons import State
-from facemill.sheets import around, to_height
+from facemill.sheets import to_height
+from facemill.swap_meter import MeasuredFrame, Summary, SwapMeter, measure_video, summarize
 from tasks.params import FolderArchive, Params
-from tasks.progress import track
 from tasks.report_page.charts import dumbbells
 from tasks.report_page.dataset import sentence
 from tasks.report_page.thumbnails import Album
+from tasks.work.progress import track
 
 MAX_DETAILED = 12
 MAX_LISTED = 300

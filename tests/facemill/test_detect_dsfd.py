@@ -21,10 +21,10 @@ from facemill.detect.dsfd import (
     suppressed,
     vote,
 )
-from facemill.detect.priors import encode, priors
 from facemill.errors import FacemillError
 from facemill.files import file_sha256
 from facemill.nets.dsfd import PUBLIC_VARIANT, Dsfd, DsfdConfig, DsfdOutput, Shot
+from facemill.nets.dsfd_priors import encode, priors
 
 NARROW = DsfdConfig(width=0.125)
 

@@ -7,8 +7,8 @@ import pytest
 from facemill.align import head_pose
 from facemill.boxes import iou
 from facemill.detect import build_detector
-from facemill.detect.annotations import read_annotations
 from facemill.detect.conventions import HOG_FROM, to_hog_boxes
+from facemill.detector_training.annotations import read_annotations
 from facemill.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Landmarks68, jittered, landmark_box
 from facemill.pictures import decode
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facemill.sheets import around, before_after, contact_sheet, fit, strip
+from facemill.boxes import around
+from facemill.sheets import before_after, contact_sheet, fit, strip
 
 
 def flat(height: int, width: int, value: int) -> np.ndarray:

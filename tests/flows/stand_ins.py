@@ -22,7 +22,7 @@ import json, os, sys, time
 from pathlib import Path
 
 from facemill.files import write_json
-from tasks.progress import track
+from tasks.work.progress import track
 
 stage = sys.argv[1]
 knobs = json.loads(Path("knobs.json").read_text())[stage]

@@ -23,8 +23,8 @@ from facemill.swap.converter import SwapSettings
 from facemill.swap.job import ConversionJob
 from facemill.swap.tools import DlibTools
 from flows.convert import _bounded, convert
-from tasks.cluster import open_pool
 from tasks.params import ClusterParams
+from tasks.work.cluster import open_pool
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -9,7 +9,7 @@ import pytest
 from flows import pages
 from flows.rules import RULES
 from tasks.stages import STAGES
-from tasks.versions import Version
+from tasks.versions.store import Version
 
 
 def test_counts_stand_by_falling_number_with_their_meaning() -> None:

@@ -11,7 +11,7 @@ from stand_ins import latest_artifact, set_knobs, stages_run
 from facemill.errors import FacemillError
 from flows.refresh import Refreshed, refresh
 from tasks.stages import REFRESH_STAGES
-from tasks.versions import list_versions
+from tasks.versions.store import list_versions
 
 pytestmark = pytest.mark.usefixtures("prefect")
 Done = tuple[Path, Refreshed]

@@ -20,7 +20,7 @@ from stand_ins import stages_run
 
 from flows.server import local_server
 from tasks.stages import REFRESH_STAGES
-from tasks.versions import list_versions
+from tasks.versions.store import list_versions
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parents[2]

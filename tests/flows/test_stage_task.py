@@ -16,7 +16,7 @@ from stand_ins import set_knobs, stages_run
 from facemill.errors import FacemillError
 from flows.rules import RULES, Rule
 from flows.stages import Metrics, push, run_stage
-from tasks import dvc
+from tasks.versions import dvc
 
 
 @flow

@@ -282,7 +282,7 @@ def test_too_many_failures_fail_a_folder_too_and_name_its_videos(archive: Path, 
 def test_its_code_list_is_that_of_the_pipeline() -> None:
     """Less the modules that shape the tables only: a change there must not convert every video again."""
     deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["convert"]["deps"]
-    around = {"facemill/schema.py", "facemill/sources/files.py", "tasks/convert.py", "tasks/convert_plan.py"}
+    around = {"facemill/schema.py", "facemill/media_files.py", "tasks/convert.py", "tasks/convert_plan.py"}
     assert list(convert_plan.CODE) == [dep for dep in deps if not dep.startswith("data/") and dep not in around]
 
 

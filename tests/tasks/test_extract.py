@@ -14,7 +14,7 @@ from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
 from facemill.schema import FACES, UNIQUE
 from tasks import extract
 from tasks.params import parse_params
-from tasks.shards import Shard
+from tasks.work.shards import Shard
 
 IDENTITY = {
     "rights": {"basis": "own", "evidence": "a test's own"},

@@ -19,12 +19,13 @@ from facemill import tables
 from facemill.align import crop_points
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, read_json
+from facemill.model_folder import load_model
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
-from facemill.train.checkpoint import load_model, saved_step
+from facemill.train.checkpoint import saved_step
 from tasks import train
-from tasks.curves import cut
 from tasks.params import parse_params
+from tasks.training.curves import cut
 
 PROJECT = Path(__file__).resolve().parents[2]
 STEPS = 60

@@ -56,7 +56,7 @@ BALANCED_FACES = 16
 """Strangers' faces on which the weights are found."""
 NO_LIGHT = (
     "no light network, so the light loss is left out: train.options.light names the file that "
-    "`python -m facemill.train.light` makes"
+    "`python -m facemill.light_training` makes"
 )
 _CHUNK = 10  # pictures whose features are computed together
 
@@ -229,7 +229,7 @@ def build(
         features: `dlib`, a file of VGG19's weights, `download`, `autoencoder:FOLDER` or `random`
             (`facemill.train.features`).
         features_sha256: of that file, which a `.pth` needs.
-        light: the light network's file, from `python -m facemill.train.light`; none leaves the light loss out.
+        light: the light network's file, from `python -m facemill.light_training`; none leaves the light loss out.
         style_share: how hard the style pulls at the start, over the content's pull; None leaves it to the features.
         light_share: the same of the light.
         variation_share: the same of the total variation.

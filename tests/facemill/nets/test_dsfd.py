@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 
-from facemill.detect.priors import priors
 from facemill.errors import FacemillError
 from facemill.nets.dsfd import (
     CHANNELS,
@@ -18,6 +17,7 @@ from facemill.nets.dsfd import (
     from_public_names,
     load_vgg16,
 )
+from facemill.nets.dsfd_priors import priors
 
 NARROW = DsfdConfig(width=0.125)
 

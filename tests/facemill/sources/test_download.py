@@ -7,10 +7,10 @@ import httpx
 import numpy as np
 import pytest
 
-from facemill.download import Downloader, Policy, checked_address, opt_out
 from facemill.errors import InputError
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
+from facemill.sources._download import Downloader, Policy, checked_address, opt_out
 
 PICTURE = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
 

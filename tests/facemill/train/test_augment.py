@@ -21,7 +21,7 @@ from facemill.train.augment import (
     similarities,
     warp_offsets,
 )
-from facemill.train.recipe import GRID, Recipe, draw_recipe
+from facemill.train.draws import GRID, Recipe, draw_recipe
 
 STILL = Augmentation(rotation_deg=0, zoom=0, shift=0, flip=0, warp=0, colour_match=0, brightness=0)
 STRONG = Augmentation(

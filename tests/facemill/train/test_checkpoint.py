@@ -11,15 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from facemill.errors import FacemillError
+from facemill.model_folder import load_model, save_model
 from facemill.nets import SwapModel, build_model
 from facemill.train.checkpoint import (
     Checkpoint,
     load_checkpoint,
-    load_model,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
-    save_model,
     saved_step,
 )
 
@@ -76,7 +75,7 @@ def test_a_full_disk_leaves_the_old_model(folder: Path, model: SwapModel, monkey
     def full(*_: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("facemill.train.checkpoint.save_file", full)
+    monkeypatch.setattr("facemill.weights.save_file", full)
     with pytest.raises(FacemillError, match="no space left to write"):
         save_model(folder, model, META | {"steps": 8})
     assert load_model(folder)[1] == META

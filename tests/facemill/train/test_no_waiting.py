@@ -13,10 +13,10 @@ import pytest
 import torch
 from toy_training import plain_set
 
+from facemill.device import DeviceSettings
 from facemill.nets import build_model
 from facemill.train.augment import Augmentation
 from facemill.train.data import Feed
-from facemill.train.device import DeviceSettings
 from facemill.train.distributed import ALONE
 from facemill.train.ema import Ema
 from facemill.train.objectives import build_objective

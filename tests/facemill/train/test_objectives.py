@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from toy_training import CPU, plain_batch, plain_set
 
+from facemill.device import choose_device, compile_parts, settings_for
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel, model_names
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed
-from facemill.train.device import choose_device, compile_parts, settings_for
 from facemill.train.engine import Plan, fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.losses import reconstruction
@@ -143,6 +143,6 @@ def test_compiling_keeps_the_names_of_weights_and_takes_each_part_whole(model: A
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU says")
 def test_asking_for_a_gpu_that_is_not_there_is_an_error() -> None:
-    assert choose_device("auto").type == "cpu"
+    assert choose_device("auto", "train.device").type == "cpu"
     with pytest.raises(FacemillError, match="finds no GPU"):
-        choose_device("cuda")
+        choose_device("cuda", "--device")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from facemill.train.recipe import draw_recipe
+from facemill.train.draws import draw_recipe
 from facemill.train.recolour import (
     Recolouring,
     blur_in_motion,

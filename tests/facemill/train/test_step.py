@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from toy_training import CPU, ToyFeed, ToyObjective, plain_set
 
+from facemill.device import DeviceSettings
 from facemill.errors import FacemillError
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.train.augment import Augmentation, Batch
 from facemill.train.checkpoint import saved_step
 from facemill.train.data import Feed
-from facemill.train.device import DeviceSettings
 from facemill.train.ema import Ema
 from facemill.train.engine import Plan, StopReason, fit
 from facemill.train.objectives.autoencoder import AutoencoderObjective

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from toy_training import CPU, plain_set
 
 from facemill.errors import FacemillError
+from facemill.model_folder import save_model
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.nets.light import LightNet
 from facemill.nets.transform import Transform, TransformConfig
 from facemill.train.augment import MIRRORED, Augmentation, Batch
-from facemill.train.checkpoint import save_model
 from facemill.train.data import FaceSet, Feed
 from facemill.train.engine import Plan, fit
 from facemill.train.features import build_features, encoder_features, random_features
@@ -225,7 +225,7 @@ def test_a_missing_file_of_vgg19_is_named(tmp_path: Path) -> None:
         ("style_share", -1.0, "style_share is -1"),
         ("light_share", float("nan"), "light_share is nan"),
         ("style_pictures", 0, "at least one"),
-        ("light", "nowhere.safetensors", "facemill.train.light FOLDER"),
+        ("light", "nowhere.safetensors", "facemill.light_training FOLDER"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(option: str, value: Any, says: str) -> None:

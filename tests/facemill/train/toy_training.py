@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from facemill.device import DeviceSettings
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
-from facemill.train.device import DeviceSettings
 from facemill.train.objectives import ObjectiveBase
 
 CPU = DeviceSettings(torch.device("cpu"), None, torch.contiguous_format)

@@ -1,0 +1,66 @@
+"""Model folders, all that conversion needs: `weights.safetensors` with `model.json` beside it, and a card for people.
+
+Training writes one, conversion and export read one; no pickle is ever written or read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facemill.errors import FacemillError
+from facemill.files import atomic_folder, read_json, write_bytes, write_json
+from facemill.nets import SwapModel, build_model
+from facemill.weights import check_weights, load_tensors, save_tensors
+
+WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
+MODEL_KEYS = ("name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "references")
+
+
+def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: str = "") -> None:
+    """Writes a model folder atomically, in place of one that may be there.
+
+    Args:
+        folder: its name and place.
+        model: the trained model.
+        meta: at least `MODEL_KEYS`; `references` is `{identity: [[128 floats], …]}`.
+        card: what a person should know of the model (`facemill.train.card`), beside the weights.
+
+    Raises:
+        FacemillError: a key is missing, `meta` names other identities than the model, or the disk is full.
+    """
+    _check_meta(folder, meta)
+    if list(meta["identities"]) != list(model.identities):
+        raise FacemillError(f"the model draws {list(model.identities)}, its description says {meta['identities']}")
+    with atomic_folder(folder) as temporary:
+        save_tensors(temporary / WEIGHTS_FILE, model.state_dict())
+        write_json(temporary / MODEL_FILE, dict(meta))
+        if card:
+            write_bytes(temporary / CARD_FILE, card.encode())
+
+
+def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapModel, dict[str, Any]]:
+    """A trained model in evaluation mode, and its description.
+
+    Raises:
+        FacemillError: no model there, a pickle, a damaged file, or weights that are not this model's.
+    """
+    meta = _check_meta(folder, read_json(folder / MODEL_FILE))
+    weights = load_tensors(folder / WEIGHTS_FILE, torch.device(device))
+    model = build_model(meta["name"], meta["preset"], meta["identities"])
+    check_weights(folder / WEIGHTS_FILE, weights, model.state_dict())
+    model.to(device)
+    model.load_state_dict(weights)
+    return model.eval(), meta
+
+
+def _check_meta(folder: Path, meta: Any) -> dict[str, Any]:
+    missing = [key for key in MODEL_KEYS if not isinstance(meta, Mapping) or key not in meta]
+    if missing:
+        raise FacemillError(
+            f"{folder / MODEL_FILE} lacks {', '.join(missing)}: it is not a facemill model; train it again"
+        )
+    return dict(meta)

@@ -1,0 +1,267 @@
+"""How good a swap is, measured on pairs of frames: the original and what was made of it.
+
+Four questions, four numbers. Whose face is it now: the distance of its embedding to the references of both
+identities, before and after (`facemill.identity`). Is the expression kept: how far the 68 landmarks moved, over the
+distance of the outer eye corners. Does it tremble: how much more it changes from frame to frame than the original's.
+Was the rest left alone: PSNR outside the mask.
+
+Nothing is dropped silently: a frame whose original shows no face of the wanted identity, or whose output shows no face
+where one was, is a result too and is counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facemill.align import crop_affine, invert, transform
+from facemill.boxes import around
+from facemill.detect import Detector
+from facemill.identity import SAME_PERSON, Embedder
+from facemill.landmarks import Landmarks68, landmark_box
+from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
+from facemill.pictures import RGB
+from facemill.swap.mask import face_mask
+from facemill.video import Frame, VideoReader
+
+CHANGED = 5.0
+"""Change from which a frame counts as changed on purpose where it is not known how many were: encoding noise, which
+averages out over a block, stays under 3.5 on six kinds of footage at CRF 18."""
+_MASK_PX = 256
+SPAN_FRAMES = 3000
+"""Swapped frames are looked for in so many first frames of a video, so that a report of long films ends."""
+
+
+@dataclass(frozen=True)
+class PairMeasures:
+    """One pair of frames. Distances are Euclidean between embeddings, to the nearest reference of that identity."""
+
+    source_before: float
+    """To the identity that is replaced, in the original; the same person is under 0.6."""
+    target_before: float
+    """To the identity that is put there, in the original."""
+    source_after: float
+    target_after: float
+    landmark_error: float
+    """Mean distance of the 68 points between input and output, % of the distance of the outer eye corners."""
+    psnr_outside_db: float
+    """Of everything outside the mask; `PSNR_CAP_DB` where nothing differs."""
+    flicker: float | None = None
+    """See `flicker`; None where a neighbouring frame was missing."""
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """A pair that was looked at: `measures` is None where `problem` says what was missing."""
+
+    index: int
+    time_s: float
+    before: RGB
+    after: RGB
+    box_xyxy: tuple[float, float, float, float] | None
+    measures: PairMeasures | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Medians over the measured frames of one video or of all; None where nothing was measured."""
+
+    frames: int = 0
+    no_source_face: int = 0
+    no_output_face: int = 0
+    medians: dict[str, float] = field(default_factory=dict)
+    closer_to_target: int = 0
+    """Frames whose output face is nearer to the target than to the source."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, rounded, for JSON."""
+        return {
+            "frames": self.frames,
+            NO_SOURCE_FACE: self.no_source_face,
+            NO_OUTPUT_FACE: self.no_output_face,
+            "closer_to_target": self.closer_to_target,
+            **{name: round(value, 4) for name, value in self.medians.items()},
+        }
+
+
+NO_SOURCE_FACE, NO_OUTPUT_FACE = "no_source_face", "no_output_face"
+
+
+class SwapMeter:
+    """Measures pairs of frames. Loads its nets once."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        source_references: npt.NDArray[Any],
+        target_references: npt.NDArray[Any],
+        *,
+        coverage: float,
+        identity_distance: float = SAME_PERSON,
+    ) -> None:
+        """
+        Args:
+            detector: finds the faces in both pictures.
+            source_references: N×128 embeddings of the face that is replaced.
+            target_references: M×128 embeddings of the face that is put there.
+            coverage: of the square that the net draws, as `facemill.align.crop_affine` has it.
+            identity_distance: how far from its references the source's face may be in the original.
+        """
+        self._detector = detector
+        self._references = (_references("source", source_references), _references("target", target_references))
+        self._coverage = coverage
+        self._limit = identity_distance
+        self._predictor = Landmarks68()
+        self._embedder = Embedder()
+
+    def measure(
+        self, index: int, before: Frame, after: Frame, beside: Sequence[tuple[Frame, Frame]] = ()
+    ) -> MeasuredFrame:
+        """Measures one pair of frames of one size. beside: the pairs before and behind it, for the flicker."""
+        original, converted = before.rgb, after.rgb
+        points = self._source_face(original)
+        if points is None:
+            return MeasuredFrame(index, before.time_s, original, converted, None, None, NO_SOURCE_FACE)
+        x0, y0, x1, y1 = (float(v) for v in landmark_box(points[None])[0])
+        made = self._output_face(converted, points)
+        if made is None:
+            return MeasuredFrame(index, before.time_s, original, converted, (x0, y0, x1, y1), None, NO_OUTPUT_FACE)
+        was = self._embedder.embed(original, points[None])[0]
+        is_now = self._embedder.embed(converted, made[None])[0]
+        source, target = self._references
+        inside = mask_region(points, original.shape, self._coverage)
+        measures = PairMeasures(
+            source_before=nearest(was, source),
+            target_before=nearest(was, target),
+            source_after=nearest(is_now, source),
+            target_after=nearest(is_now, target),
+            landmark_error=landmark_error(points, made),
+            psnr_outside_db=psnr_db(original, converted, ~inside),
+            flicker=_flicker((before, after), beside, inside) if len(beside) == 2 else None,
+        )
+        return MeasuredFrame(index, before.time_s, original, converted, (x0, y0, x1, y1), measures)
+
+    def _source_face(self, picture: RGB) -> npt.NDArray[np.float32] | None:
+        """68×2 landmarks of the source's face; the largest one where there are several, as the converter takes it."""
+        points = self._faces(picture)
+        embeddings = self._embedder.embed(picture, points)
+        near = [
+            one for one, at in zip(points, embeddings, strict=True) if nearest(at, self._references[0]) <= self._limit
+        ]
+        return max(near, key=lambda one: float(np.ptp(one[:, 1]))) if near else None
+
+    def _output_face(self, picture: RGB, expected: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """68×2 landmarks of the face at the place of the expected one. Only the surroundings are searched."""
+        left, top, right, bottom = around(picture.shape, landmark_box(expected[None])[0].tolist(), margin=2.5)
+        points = self._faces(np.ascontiguousarray(picture[top:bottom, left:right]))
+        if not len(points):
+            return None
+        points = points + np.array([left, top], np.float32)
+        errors = [landmark_error(expected, found) for found in points]
+        best = int(np.argmin(errors))
+        return points[best] if errors[best] < 100.0 else None  # farther than the eyes are apart: another face
+
+    def _faces(self, picture: RGB) -> npt.NDArray[np.float32]:
+        faces = self._detector.detect([picture])[0]
+        return self._predictor.predict(picture, faces.boxes_xyxy, self._detector.box_convention)
+
+
+def measure_video(
+    meter: SwapMeter, original: Path, converted: Path, count: int, swapped: int | None = None
+) -> list[MeasuredFrame]:
+    """Measures up to `count` frames, spread evenly over those that were swapped (`swapped` many, where that is known).
+
+    Raises:
+        InputError: one of the two videos cannot be read.
+    """
+    chosen = set(spread(changed_frames(original, converted, swapped), count))
+    measured, recent = [], deque[tuple[Frame, Frame]](maxlen=3)
+    end = max(chosen, default=-1) + 1
+    pairs = ((before, after) for _, before, after in _pairs(original, converted, end + 1))
+    for index, pair in enumerate(itertools.chain(pairs, [None]), start=-1):  # `index` is that of the pair before
+        if index in chosen:
+            beside = [recent[-2], pair] if pair and len(recent) > 1 else []
+            measured.append(meter.measure(index, *recent[-1], beside))
+        if pair is None or index + 1 == end:
+            break
+        recent.append(pair)
+    return measured
+
+
+def changed_frames(original: Path, converted: Path, swapped: int | None = None, limit: int = SPAN_FRAMES) -> list[int]:
+    """Indices of the frames, among the first `limit`, that differ by more than a new encoding explains.
+
+    Args:
+        swapped: how many there are in the whole video, where that is known. If all of it is looked at, these are the
+            frames that differ most; otherwise a fixed threshold decides.
+    """
+    changes = [change(before.luma, after.luma) for _, before, after in _pairs(original, converted, limit)]
+    if swapped is None or len(changes) == limit:
+        return [index for index, value in enumerate(changes) if value > CHANGED]
+    most = sorted(range(len(changes)), key=lambda index: -changes[index])
+    return sorted(most[:swapped])
+
+
+def summarize(frames: Sequence[MeasuredFrame]) -> Summary:
+    """Counts and medians over frames."""
+    measured = [frame.measures for frame in frames if frame.measures is not None]
+    names = [one.name for one in fields(PairMeasures)]
+    return Summary(
+        frames=len(measured),
+        no_source_face=sum(frame.problem == NO_SOURCE_FACE for frame in frames),
+        no_output_face=sum(frame.problem == NO_OUTPUT_FACE for frame in frames),
+        medians={name: float(median(values)) for name in names if (values := _known(measured, name))},
+        closer_to_target=sum(one.target_after < one.source_after for one in measured),
+    )
+
+
+def mask_region(
+    landmarks: npt.NDArray[Any], shape: tuple[int, ...], coverage: float, margin: float = 0.05
+) -> npt.NDArray[np.bool_]:
+    """H×W: where a swap of the face of 68×2 landmarks may change the picture: its mask, a little wider.
+
+    Args:
+        coverage: of the net's square, beyond which no mask reaches.
+        margin: how much wider, over the height of the landmarks' box: the converter's landmarks are smoothed over time
+            and differ slightly from those of a single frame, and encoders spread a change over neighbouring pixels.
+    """
+    affine = crop_affine(landmarks, _MASK_PX, coverage)
+    mask = (face_mask(transform(landmarks, affine), _MASK_PX, 0.0) > 0).astype(np.uint8)
+    placed = cv2.warpAffine(mask, invert(affine), (shape[1], shape[0]), flags=cv2.INTER_NEAREST)
+    grow = max(1, round(margin * float(np.ptp(landmarks[:, 1]))))
+    wider = cv2.dilate(placed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
+    return np.asarray(wider, bool)
+
+
+def _flicker(pair: tuple[Frame, Frame], beside: Sequence[tuple[Frame, Frame]], inside: npt.NDArray[np.bool_]) -> float:
+    before, after = zip(beside[0], pair, beside[1], strict=True)
+    return flicker([frame.luma for frame in before], [frame.luma for frame in after], inside)
+
+
+def _known(measured: Sequence[PairMeasures], name: str) -> list[float]:
+    return [value for one in measured if (value := getattr(one, name)) is not None]
+
+
+def _pairs(original: Path, converted: Path, limit: int) -> Iterator[tuple[int, Frame, Frame]]:
+    """Frames side by side: a conversion writes one frame for each that it reads, in the same order."""
+    with VideoReader(original) as originals, VideoReader(converted) as results:
+        pairs = zip(originals, results, strict=False)
+        for index, (before, after) in enumerate(itertools.islice(pairs, limit)):
+            yield index, before, after
+
+
+def _references(name: str, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    array = np.asarray(embeddings, np.float64)
+    if array.ndim != 2 or array.shape[1] != 128 or not len(array):
+        raise ValueError(f"{name} references: expected N×128 with N ≥ 1, got {array.shape}")
+    return array

@@ -1,0 +1,1 @@
+"""Commands that are no stages: finding faces in any folder, training and measuring detectors, export."""

@@ -1,0 +1,281 @@
+"""`facemill detect PATH --json`: where each face is, in a picture, a video or a whole folder, as records (S12).
+
+Files are shared out among worker processes (`--jobs`): a video each, pictures some dozens at a time. Each writes its
+records to a part of its own, and the parts are joined in the order of the names, so that the output is the same
+whatever the number of workers. A file that kills its worker is found and becomes a record, like every other file that
+cannot be used.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from facemill.detection_records import EndRecord, FileRecord, Record, to_line
+from facemill.errors import FacemillError
+from facemill.files import TEMPORARY_PREFIX, atomic_path
+from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, stable_name
+from facemill.reasons import Reason, State
+
+if TYPE_CHECKING:  # they load torch and dlib, and --help must be quick
+    from facemill.recorder import Recorder, RecordSettings
+
+PICTURES_A_UNIT = 32
+FAILURES_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Files that a worker takes at a time, each with the name that it gets; `part`: where their records go."""
+
+    files: tuple[tuple[str, str], ...]
+    settings: RecordSettings
+    part: str
+
+
+@dataclass
+class Summary:
+    """Totals of a run; `failures`: (file, reason and detail)."""
+
+    files: int = 0
+    frames: int = 0
+    faces: int = 0
+    tracks: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, other: Summary) -> None:
+        self.files += other.files
+        self.frames += other.frames
+        self.faces += other.faces
+        self.tracks += other.tracks
+        self.failures += other.failures
+
+    def __str__(self) -> str:
+        text = f"detect: {self.files} files, {self.frames} frames, {self.faces} faces in {self.tracks} tracks"
+        if not self.failures:
+            return text
+        named = [f"{file}: {why}" for file, why in self.failures[:FAILURES_NAMED]]
+        more = len(self.failures) - len(named)
+        return f"{text}; {len(self.failures)} failed ({'; '.join(named)}{f'; and {more} more' if more else ''})"
+
+
+def detect(
+    path: Path, sink: BinaryIO, settings: RecordSettings, *, jobs: int = 1, show_progress: bool = False
+) -> Summary:
+    """Writes the records of a file or folder to `sink`.
+
+    Args:
+        path: a picture, a video, or a folder of both with its subfolders.
+        settings: what is looked for and kept.
+        jobs: worker processes; 1 works in this one and writes each record as soon as it is there.
+
+    Raises:
+        FacemillError: no such path, nothing in it, a detector that is not there, or a full disk.
+    """
+    files = _files_of(path)
+    totals = Summary()
+    if jobs == 1:
+        for unit in _units(files, settings, Path()):
+            totals.add(_write(_record(unit), sink))
+        return totals
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as folder:
+        units = _units(files, settings, Path(folder))
+        for unit, summary in _by_workers(units, jobs, show_progress):
+            with Path(unit.part).open("rb") as part:
+                while block := part.read(1 << 20):
+                    sink.write(block)
+            Path(unit.part).unlink()
+            totals.add(summary)
+    return totals
+
+
+def detect_command(
+    path: Annotated[Path, typer.Argument(help="A picture, a video or a folder of them.", exists=True)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the records to this file instead.")] = None,
+    detector: Annotated[str, typer.Option(help='Which detector, or several in turn: "hog,mtcnn".')] = "auto",
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames from one detection to the next; 1: all.", show_default="10, at most 0.4 s"),
+    ] = None,
+    min_face_px: Annotated[int, typer.Option(min=12, help="Smaller faces are not looked for.")] = 40,
+    landmarks: Annotated[bool, typer.Option(help="Also 68 landmarks and the head's pose.")] = True,
+    crops: Annotated[Path | None, typer.Option(help="Folder for a close-up of each face.", file_okay=False)] = None,
+    crop_format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
+    crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups.")] = 256,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    weights: Annotated[Path | None, typer.Option(help="Weights for the detector, where it wants some.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own files.")] = 1,
+) -> None:
+    """Find the faces in pictures and videos; say where they are, or write it as records.
+
+    Example: facemill detect clips --json --crops closeups > faces.jsonl
+    """
+    from facemill.recorder import RecordSettings
+
+    settings = RecordSettings(
+        detector=detector,
+        options=() if weights is None else (("weights", weights),),
+        device=device,
+        min_face_px=min_face_px,
+        every=every,
+        landmarks=landmarks,
+        crops=None if crops is None else str(crops),
+        crop_format=crop_format,
+        crop_px=crop_px,
+    )
+    to_stdout = as_json and output is None
+    try:
+        with _sink(output, to_stdout) as sink:
+            totals = detect(path, sink, settings, jobs=jobs, show_progress=not to_stdout)
+    except BrokenPipeError:  # whoever reads has enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    typer.echo(str(totals), err=to_stdout)
+    if len(totals.failures) == totals.files:
+        raise FacemillError(f"none of the {totals.files} files could be used: see above")
+
+
+def record_unit(unit: Unit) -> Summary:
+    """Writes the part of a unit, in a worker."""
+    from tasks.work.cluster import one_thread
+
+    one_thread()  # two workers that each take all cores stand in each other's way
+    with Path(unit.part).open("wb") as part:
+        return _write(_record(unit), part)
+
+
+def _record(unit: Unit) -> Iterator[Record]:
+    return _recorder(unit.settings).record((Path(path), name) for path, name in unit.files)
+
+
+@lru_cache(maxsize=1)
+def _recorder(settings: RecordSettings) -> Recorder:
+    """Once a process: loading the models takes a second."""
+    from facemill.recorder import Recorder
+
+    return Recorder(settings)
+
+
+def _write(records: Iterable[Record], sink: BinaryIO) -> Summary:
+    totals = Summary()
+    name = ""
+    for record in records:
+        sink.write(to_line(record).encode("ascii"))
+        if isinstance(record, FileRecord):
+            name = record.file
+        if isinstance(record, EndRecord):
+            failed = [] if record.reason is None else [(name, record.detail or record.reason)]
+            totals.add(Summary(1, record.frames, record.faces, record.tracks, failed))
+            sink.flush()
+    return totals
+
+
+def _files_of(path: Path) -> list[tuple[Path, str]]:
+    if not path.exists():
+        raise FacemillError(f"{path} does not exist: name a picture, a video or a folder")
+    if not path.is_dir():
+        return [(path, stable_name(path, path))]
+    files = list_files(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES)
+    if not files:
+        known = ", ".join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))
+        raise FacemillError(f"no picture or video in {path}: files are taken by their suffix ({known})")
+    return [(file, stable_name(file, path)) for file in files]
+
+
+def _units(files: Sequence[tuple[Path, str]], settings: RecordSettings, folder: Path) -> list[Unit]:
+    """In the files' order: each video alone, neighbouring pictures together."""
+    groups: list[list[tuple[str, str]]] = []
+    last_was_picture = False
+    for path, name in files:
+        picture = path.suffix.lower() in PICTURE_SUFFIXES
+        if picture and last_was_picture and len(groups[-1]) < PICTURES_A_UNIT:
+            groups[-1].append((str(path), name))
+        else:
+            groups.append([(str(path), name)])
+        last_was_picture = picture
+    return [Unit(tuple(group), settings, str(folder / f"{index:06d}")) for index, group in enumerate(groups)]
+
+
+def _by_workers(units: Sequence[Unit], jobs: int, show_progress: bool) -> Iterator[tuple[Unit, Summary]]:
+    """Units in their order, as soon as all before them are done."""
+    from tasks.params import ClusterParams
+    from tasks.work.cluster import open_pool
+    from tasks.work.progress import track
+
+    finished: dict[int, Summary] = {}
+    blamed: list[int] = []
+    next_one = 0
+    shown = track("detect", len(units), "units") if show_progress else nullcontext()
+    with shown as progress, open_pool(ClusterParams(workers=jobs)) as pool:
+        for index, result in pool.run(record_unit, units):
+            if isinstance(result, FacemillError):
+                raise result
+            if isinstance(result, Summary):
+                finished[index] = result
+            else:
+                blamed.append(index)
+            if progress is not None:
+                progress.advance()
+            while next_one in finished:
+                yield units[next_one], finished.pop(next_one)
+                next_one += 1
+        for index in blamed:  # when nobody else is at work, who could be blamed for it
+            finished[index] = _one_by_one(units[index], pool)
+        for index in range(next_one, len(units)):
+            yield units[index], finished[index]
+
+
+def _one_by_one(unit: Unit, pool: Any) -> Summary:
+    """A unit in which a worker died: each of its files alone, so that only the poison is lost."""
+    totals = Summary()
+    with Path(unit.part).open("wb") as whole:
+        for number, file in enumerate(unit.files):
+            single = Unit((file,), unit.settings, f"{unit.part}-{number}")
+            [(_, result)] = list(pool.run(record_unit, [single]))
+            if isinstance(result, FacemillError):
+                raise result
+            if isinstance(result, Summary):
+                whole.write(Path(single.part).read_bytes())
+                totals.add(result)
+            else:
+                totals.add(_write(_lost(file[1], unit.settings.detector, result), whole))
+            Path(single.part).unlink(missing_ok=True)
+    return totals
+
+
+def _lost(name: str, detector: str, error: Exception) -> list[Record]:
+    killed = type(error).__name__ == "KilledWorker"
+    reason = Reason.WORKER_KILLED if killed else Reason.PROCESSING_ERROR
+    detail = None if killed else type(error).__name__
+    end = EndRecord(status=State.FAILED.value, reason=reason.value, detail=detail, frames=0, faces=0, tracks=0)
+    return [FileRecord(file=name, detector=detector, options={}), end]
+
+
+@contextmanager
+def _sink(output: Path | None, to_stdout: bool) -> Iterator[BinaryIO]:
+    """Where the records go: a file that appears whole or not at all, stdout, or nowhere."""
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(output) as temporary, temporary.open("wb") as stream:
+            yield stream
+    elif to_stdout:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        yield _Nowhere()
+
+
+class _Nowhere(io.BytesIO):
+    def write(self, data: Any, /) -> int:
+        return len(data)

@@ -1,0 +1,1 @@
+"""What stage `train` brings beside the library: its process, its curves, its measures, the files it is given."""

@@ -1,0 +1,290 @@
+"""One process of the stage `train`: faces, model, feed and plan brought together, and the loop run.
+
+Where there are several processes, `tasks.train` starts this module under torchrun; each of them does all of this, and
+the first one alone evaluates, writes and speaks.
+
+    python -m torch.distributed.run --nproc-per-node 2 -m tasks.training.process PROJECT SCRATCH PID_OF_THE_STAGE
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facemill.device import DeviceSettings, choose_device, compile_problem, settings_for
+from facemill.errors import FacemillError
+from facemill.files import read_json, write_json
+from facemill.model_folder import load_model, save_model
+from facemill.nets import SwapModel, build_model
+from facemill.train.augment import Augmentation
+from facemill.train.card import Person, model_card
+from facemill.train.checkpoint import saved_step
+from facemill.train.data import FaceSet, Feed, place_sets
+from facemill.train.dataset import View, load_faces
+from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
+from facemill.train.engine import Outcome, Plan, StopReason, fit
+from facemill.train.evaluate import validation_losses, validation_value
+from facemill.train.objectives import Published, build_objective
+from facemill.train.previews import preview_grid, write_preview
+from tasks.params import Params, TrainParams, load_params
+from tasks.training.curves import open_curves
+from tasks.training.swap_measures import SwapMeasures
+from tasks.training.weight_files import placed_options, start_folder
+from tasks.work.progress import track
+
+OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"
+WATCH_S = 5.0
+MIN_FACES = 2
+"""Of each identity: with a single one there is nothing to learn but that picture."""
+
+
+def train_model(
+    params: Params,
+    root: Path,
+    scratch: Path,
+    meta: Mapping[str, Any],
+    ranks: Ranks = ALONE,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """Trains, or goes on, and writes `data/model` when it is done.
+
+    Args:
+        params: of the project.
+        root: of the project; `data/dataset` is read.
+        scratch: folder for checkpoints, curves and previews.
+        meta: what `model.json` is to say, but for what only the model knows.
+        ranks: this process among others.
+        device: this process's.
+
+    Returns:
+        How it ended: step, reason, faces, metrics. Metrics only where the training is done.
+
+    Raises:
+        FacemillError: too few faces, a loss that is not finite again and again, a full disk.
+    """
+    train = params.train
+    device = device or choose_device(train.device, "train.device")
+    torch.manual_seed(params.seed)
+    model = build_model(train.model, train.preset, meta["identities"])
+    view = View(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=train.coverage)
+    trained, held_out = (load_faces(root / "data" / "dataset", split, view) for split in ("train", "val"))
+    check_faces(trained, model.identities)
+    remarks = _start(model, start_folder(train, root))
+    objective = build_objective(train.model, model, **placed_options(train, root))
+    settings = settings_for(
+        device,
+        sum(p.numel() for p in objective.module.parameters()),
+        precision=train.precision,
+        layout=train.layout,
+        compiled=train.compile,
+        deterministic=train.deterministic,
+    )
+    settings.place(objective.module)
+    sets = place_sets(trained, device)
+    with settings.applied():
+        objective.prepare(sets)
+    shown = {identity: held_out.get(identity, trained[identity]) for identity in trained}
+    feed = Feed(
+        sets, model.input_px, train.batch, _augmentation(train), params.seed,
+        device=device, share=(ranks.number, ranks.processes),
+    )  # fmt: skip
+    plan = plan_of(params, objective.published)
+    watcher = _Watcher(model, shown, scratch, train, meta["references"], objective.published.judged_by)
+    if train.compile == "auto" and device.type == "cuda" and (problem := compile_problem(device)):
+        remarks.append(f"torch.compile does not work here, so it is left out ({problem})")
+    with closing(feed), watcher if ranks.first else ExitStack():
+        for remark in (*remarks, *objective.remarks) if ranks.first else ():
+            watcher.say(remark)
+        outcome = fit(
+            objective, feed, plan, scratch / "checkpoints", settings,
+            evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say, ranks=ranks,
+        )  # fmt: skip
+    faces = {identity: (len(trained[identity]), len(held_out.get(identity, ()))) for identity in trained}
+    ended = _ended(outcome) | {"faces": sum(map(sum, faces.values()))}
+    if ranks.first and outcome.reason is not StopReason.SIGNAL:
+        metrics = watcher.measure()
+        whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": objective.describe()}
+        save_model(root / "data" / "model", model, whole, _card(params, model, whole, faces, metrics, plan, settings))
+        ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
+    return ended
+
+
+def _start(model: SwapModel, folder: Path | None) -> list[str]:
+    """Puts in what a trained model knows; what a person should know of that."""
+    if folder is None:
+        return []
+    trained, meta = load_model(folder)
+    fresh = model.start_from(trained)
+    new = f"; {', '.join(fresh)} new to it" if fresh else ""
+    return [f"starts from {meta['name']} {meta['preset']} of {', '.join(trained.identities)}{new}"]
+
+
+def plan_of(params: Params, published: Published) -> Plan:
+    """How long and how fast: params.yaml, and where that says `auto`, the objective."""
+    train = params.train
+    return Plan(
+        steps=train.steps,
+        deadline_s=train.deadline_s,
+        plateau=train.plateau,
+        learning_rate=published.learning_rate if train.learning_rate == "auto" else train.learning_rate,
+        warmup_steps=published.warmup_steps,
+        final_rate=published.final_rate,
+        ema_decay=published.ema_decay if train.ema_decay == "auto" else train.ema_decay,
+        micro_batch=train.micro_batch,
+        rollbacks=train.rollbacks,
+        keep_checkpoints=train.keep_checkpoints,
+        seed=params.seed,
+        save_every=train.save_every,
+        evaluate_every=train.preview_every,
+    )
+
+
+def curve(metric: str) -> str:
+    """`mae/anna` → `val_loss/mae/anna`, `psnr/anna` → `val_psnr/anna`: what has one scale shares a chart."""
+    return f"val_loss/{metric}" if metric.startswith(("mae/", "dssim/")) else f"val_{metric}"
+
+
+def check_faces(sets: Mapping[str, FaceSet], identities: tuple[str, ...]) -> None:
+    """Raises FacemillError for an identity with too few faces to train on."""
+    for identity in identities:
+        count = len(sets[identity]) if identity in sets else 0
+        if count < MIN_FACES:
+            raise FacemillError(
+                f"identity {identity!r} has {count} accepted training face(s), at least {MIN_FACES} are needed: give "
+                "it more sources, or loosen the limits of `curate` (data/dataset has a reason in each rejected row)"
+            )
+
+
+class _Watcher:
+    """What looks on while a model learns: curves, previews, measures, progress. Used by the first process."""
+
+    def __init__(
+        self,
+        model: SwapModel,
+        shown: Mapping[str, FaceSet],
+        scratch: Path,
+        train: TrainParams,
+        references: Mapping[str, list[list[float]]],
+        judged_by: str,
+    ) -> None:
+        self._judged_by = judged_by
+        self._model, self._shown, self._train = model, shown, train
+        self._curves_folder, self._previews = scratch / "curves", scratch / "previews"
+        self._begun = saved_step(scratch / "checkpoints")
+        self._measures = SwapMeasures(references, train.measured_faces)
+        self._stack, self._opened = ExitStack(), ExitStack()
+
+    def __enter__(self) -> _Watcher:
+        begun = f"goes on after step {self._begun}, " if self._begun else ""
+        print(f"train: {begun}previews in {self._previews}", flush=True)
+        self._progress = self._stack.enter_context(track("train", self._train.steps, "steps", self._begun))
+        self._open_curves(self._begun)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._opened.close()
+        self._stack.close()
+
+    def evaluate(self, step: int) -> float:
+        """A preview and a point on each validation curve; the number whose fall is looked for."""
+        losses = self.measure()
+        self._curves.log(step, {curve(name): value for name, value in losses.items()})
+        write_preview(self._previews / f"step-{step:06d}.jpg", preview_grid(self._model, self._shown))
+        return validation_value(losses, self._judged_by)
+
+    def measure(self) -> dict[str, float]:
+        """Drawn as themselves, and swapped."""
+        return validation_losses(self._model, self._shown) | self._measures(self._model, self._shown)
+
+    def log(self, step: int, losses: Mapping[str, float]) -> None:
+        """A point on each training curve."""
+        self._curves.log(step, {f"train_loss/{name}": value for name, value in losses.items()})
+        self._progress.advance(step - self._progress.done, f"loss {sum(losses.values()) / len(losses):.4f}")
+
+    def rolled_back(self, step: int) -> None:
+        """Curves and previews go back as the weights did."""
+        self._open_curves(step)
+        self._progress.advance(step - self._progress.done)
+
+    def say(self, line: str) -> None:
+        """For the log."""
+        print(f"train: {line}", flush=True)
+
+    def _open_curves(self, step: int) -> None:
+        for path in self._previews.glob("step-*.jpg"):
+            if int(path.stem.removeprefix("step-")) > step:
+                path.unlink()
+        self._opened.close()
+        self._curves = self._opened.enter_context(open_curves(self._curves_folder, step))
+
+
+def _augmentation(train: TrainParams) -> Augmentation:
+    return Augmentation(**train.augment.model_dump(exclude_none=True))
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    return {**asdict(outcome), "reason": str(outcome.reason)}
+
+
+def _card(
+    params: Params,
+    model: SwapModel,
+    meta: Mapping[str, Any],
+    faces: Mapping[str, tuple[int, int]],
+    metrics: Mapping[str, float],
+    plan: Plan,
+    used: DeviceSettings,
+) -> str:
+    people = [
+        Person(name, params.identities[name].rights.basis, params.identities[name].rights.evidence, *faces[name])
+        for name in model.identities
+    ]
+    chosen = {
+        "learning_rate": plan.learning_rate,
+        "ema_decay": plan.ema_decay,
+        "device": used.device.type,
+        "precision": "fp32" if used.autocast_dtype is None else "bf16",
+        "layout": "channels_last" if used.memory_format == torch.channels_last else "contiguous",
+        "compile": used.compile,
+    }
+    settings = params.train.model_dump(mode="json") | chosen | {"seed": params.seed}
+    return model_card(meta, sum(p.numel() for p in model.parameters()), people, settings, metrics)
+
+
+def main(root: Path, scratch: Path, stage: int) -> None:
+    """One of several processes. The first to fail leaves its message for the one that started them all."""
+    params = load_params(root)
+    threading.Thread(target=_end_with, args=(stage,), daemon=True).start()
+    try:
+        with ranks_of_torchrun(choose_device(params.train.device, "train.device")) as (ranks, device):
+            ended = train_model(params, root, scratch, read_json(scratch / "meta.json"), ranks, device)
+    except FacemillError as error:
+        (scratch / ERROR_FILE).write_text(str(error), encoding="utf-8")
+        raise SystemExit(1) from error
+    if ranks.first:
+        write_json(scratch / OUTCOME_FILE, ended)
+
+
+def _end_with(stage: int) -> None:
+    """Saves and ends when the stage is gone, killed too suddenly to pass a signal on: GPUs are not left busy."""
+    while True:
+        time.sleep(WATCH_S)
+        try:
+            os.kill(stage, 0)
+        except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

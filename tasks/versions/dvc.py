@@ -1,0 +1,298 @@
+"""DVC, called as a person would call it: `python -m dvc …` in a process group of its own.
+
+The group matters: DVC does not hand a termination on to the stage that it runs, so ending DVC alone would leave the
+stage, and its Dask workers, behind. Every call has a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facemill.errors import FacemillError
+from tasks.work.progress import PROGRESS_FILE_VARIABLE
+
+RETRY_VARIABLE = "FACEMILL_RETRY"
+_GRACE_S = 20.0  # between the polite and the hard signal: a stage finishes its clean-up in far less
+_TICK_S = 1.0
+_TAIL_LINES = 12
+_SHORT_S = 600.0
+_DATA_S = 12 * 3600.0  # what moves data takes as long as the data is large
+_ANOTHER_TRY = ("failed to run:", "Unable to acquire lock")
+_HINTS = (
+    "To track the changes with git, run:",
+    "\tgit add ",
+    "To enable auto staging, run:",
+    "\tdvc config core.autostage true",
+    "Use `dvc push` to send your updates to remote storage.",
+)
+"""What DVC says after every stage: in a flow nobody is there to do it."""
+
+
+class StageFailed(FacemillError):
+    """The stage's own command failed, hung, or could not start for another one: another try may go better."""
+
+
+def repro(
+    root: Path,
+    stage: str,
+    *,
+    deadline_s: float,
+    force: bool = False,
+    retry: bool = False,
+    on_line: Callable[[str], None] = print,
+    on_tick: Callable[[], None] = lambda: None,
+    progress_file: Path | None = None,
+) -> None:
+    """Brings one stage up to date; what is not stale is left alone.
+
+    Args:
+        root: the project's folder.
+        stage: a stage of dvc.yaml.
+        deadline_s: after so many seconds the stage and all its processes are ended.
+        force: run it though nothing that DVC sees has changed, as for a source on the network.
+        retry: also take up the rows that failed before.
+        on_line: gets every line that DVC and the stage print.
+        on_tick: called about once a second while it runs.
+        progress_file: where the stage keeps its progress (tasks.work.progress).
+
+    Raises:
+        StageFailed: the stage failed or passed its deadline, with its last lines.
+        FacemillError: DVC itself refused, for instance a dvc.yaml that names a missing file.
+    """
+    extra = {RETRY_VARIABLE: "1"} if retry else {}
+    if progress_file is not None:
+        extra[PROGRESS_FILE_VARIABLE] = str(progress_file)
+    arguments = ["repro", "--single-item", *(["--force"] if force else []), stage]
+    tail = _stream(root, arguments, deadline_s, extra, on_line, on_tick)
+    if tail is not None:
+        kind = StageFailed if any(words in tail for words in _ANOTHER_TRY) else FacemillError
+        raise kind(f"stage {stage} failed. Its last lines:\n{tail}\nMend that and run the same command again.")
+
+
+def stale(root: Path, stage: str) -> bool:
+    """Whether `dvc repro` would run this stage: its parameters, code, inputs or outputs have changed."""
+    return bool(_status(root, stage))
+
+
+def changed_outputs(root: Path, stage: str) -> list[str]:
+    """The stage's outputs that are no longer what dvc.lock says."""
+    changes = _status(root, stage).get(stage, [])
+    return sorted(path for change in changes if isinstance(change, dict) for path in change.get("changed outs", {}))
+
+
+def fetch(root: Path, stages: Sequence[str], hashes: Sequence[str]) -> None:
+    """Sees to it that the cache has the stages' outputs of dvc.lock, if need be from the default remote.
+
+    To be called before `checkout`: one that fails has thrown the old files away. No output is touched here.
+
+    Args:
+        hashes: of those outputs.
+
+    Raises:
+        FacemillError: neither cache nor remote has them.
+    """
+    if _not_in_cache(root, hashes) and default_remote(root) is not None:
+        call(root, "fetch", *stages, deadline_s=_DATA_S)
+    if absent := _not_in_cache(root, hashes):
+        raise FacemillError(
+            f"{len(absent)} object(s) are neither in DVC's cache nor in its remote (first: {absent[0]}): "
+            "check `dvc remote list`, or fetch them on a machine that has them with `dvc push --all-tags`"
+        )
+
+
+def checkout(root: Path, stages: Sequence[str]) -> None:
+    """Puts the stages' outputs of dvc.lock into place, from the cache. What lies there now is overwritten.
+
+    Raises:
+        FacemillError: it failed or was ended; some outputs may be new, some old.
+    """
+    if stages:  # without a stage DVC would check out everything
+        call(root, "checkout", "--force", *stages, deadline_s=_DATA_S)
+
+
+def default_remote(root: Path) -> str | None:
+    """Name of the remote that `dvc push` would use, if one is set."""
+    try:
+        return call(root, "config", "core.remote").strip() or None
+    except FacemillError:  # DVC answers an unset key with an error
+        return None
+
+
+def push(root: Path, stages: Sequence[str], *, deadline_s: float, on_line: Callable[[str], None] = print) -> None:
+    """Copies the stages' outputs to the default remote.
+
+    Raises:
+        FacemillError: the remote refused or could not be reached.
+    """
+    tail = _stream(root, ["push", *stages], deadline_s, {}, on_line, lambda: None)
+    if tail is not None:
+        raise FacemillError(f"dvc push failed: check `dvc remote list`, then run `dvc push`. Its last lines:\n{tail}")
+
+
+def call(root: Path, *arguments: str, deadline_s: float = _SHORT_S) -> str:
+    """Runs a DVC command and returns what it printed.
+
+    Raises:
+        FacemillError: it failed or passed the deadline, with its message.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    try:
+        done = subprocess.run(
+            command, cwd=root, env=_environment({}), capture_output=True, text=True, timeout=deadline_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FacemillError(f"dvc {arguments[0]} did not end within {deadline_s:.0f} s") from error
+    if done.returncode:
+        message = done.stderr.strip() or done.stdout.strip() or f"code {done.returncode}"
+        raise FacemillError(f"dvc {' '.join(arguments)} failed in {root}: {message}")
+    return done.stdout
+
+
+def _not_in_cache(root: Path, hashes: Sequence[str]) -> list[str]:
+    """Those of the objects, and of the files in those that are folders, that the cache does not have."""
+    cache = Path(call(root, "cache", "dir").strip()) / "files" / "md5"
+    absent = []
+    for each in hashes:
+        path = cache / each[:2] / each[2:]
+        if not path.exists():
+            absent.append(each)
+        elif each.endswith(".dir"):
+            inner = [entry["md5"] for entry in json.loads(path.read_text())]
+            absent += [md5 for md5 in inner if not (cache / md5[:2] / md5[2:]).exists()]
+    return absent
+
+
+def _status(root: Path, stage: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(call(root, "status", "--json", stage) or "{}")
+    return answer
+
+
+def _stream(
+    root: Path,
+    arguments: Sequence[str],
+    deadline_s: float,
+    extra: Mapping[str, str],
+    on_line: Callable[[str], None],
+    on_tick: Callable[[], None],
+) -> str | None:
+    """Runs DVC and hands its lines on; returns the last ones if it failed."""
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    end = time.monotonic() + deadline_s
+    with _own_group([sys.executable, "-m", "dvc", *arguments], root, extra) as process:
+        for line in _lines(process, end):
+            if line is not None and line.strip() and not line.startswith(_HINTS):
+                tail.append(line)
+                on_line(line)
+            on_tick()
+        if process.poll() is None and not _ends(process, end - time.monotonic()):
+            raise StageFailed(
+                f"dvc {' '.join(arguments)} was ended after its deadline of {deadline_s:.0f} s; "
+                "finished shards are kept, the same command goes on from there"
+            )
+    return None if process.returncode == 0 else "\n".join(tail)
+
+
+@contextlib.contextmanager
+def _own_group(command: Sequence[str], root: Path, extra: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process in a group of its own; whatever happens in the block, the whole group has ended after it."""
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=_environment(extra),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _end_group(process)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _lines(process: subprocess.Popen[str], end: float) -> Iterator[str | None]:
+    """The lines as they come, None about once a second in between; stops at the end of output or of time."""
+    waiting: queue.Queue[str | None] = queue.Queue(maxsize=1000)
+    abandoned = threading.Event()
+
+    def put(line: str | None) -> None:
+        while not abandoned.is_set():
+            try:
+                waiting.put(line, timeout=_TICK_S)
+            except queue.Full:
+                continue
+            return
+
+    def read() -> None:
+        with contextlib.suppress(ValueError):  # the pipe was closed under us: the group has been ended
+            for line in process.stdout or ():
+                put(line.rstrip("\n"))
+        put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while (left := end - time.monotonic()) > 0:
+            try:
+                line = waiting.get(timeout=min(_TICK_S, left))
+            except queue.Empty:
+                yield None
+                continue
+            if line is None:
+                return
+            yield line
+    finally:
+        abandoned.set()
+
+
+def _ends(process: subprocess.Popen[str], seconds: float) -> bool:
+    try:
+        process.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """Ends what is left of the group: politely, so that a stage cleans up, then for good."""
+    for number, seconds in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:  # nobody is left
+            break
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and _group_lives(process):
+            time.sleep(0.05)
+    process.wait()
+
+
+def _group_lives(process: subprocess.Popen[str]) -> bool:
+    process.poll()  # else the leader stays a zombie and the group never ends
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, in which stage commands find `facemill` though no one activated the venv."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    quiet = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "PATH": path}
+    inherited = {key: value for key, value in os.environ.items() if key not in (PROGRESS_FILE_VARIABLE, RETRY_VARIABLE)}
+    return {**inherited, **quiet, **extra}
