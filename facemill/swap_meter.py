@@ -73,7 +73,7 @@ class MeasuredFrame:
 
 
 @dataclass(frozen=True)
-class Summary:
+class SwapSummary:
     """Medians over the measured frames of one video or of all; None where nothing was measured."""
 
     frames: int = 0
@@ -212,11 +212,11 @@ def changed_frames(original: Path, converted: Path, swapped: int | None = None, 
     return sorted(most[:swapped])
 
 
-def summarize(frames: Sequence[MeasuredFrame]) -> Summary:
+def summarize(frames: Sequence[MeasuredFrame]) -> SwapSummary:
     """Counts and medians over frames."""
     measured = [frame.measures for frame in frames if frame.measures is not None]
     names = [one.name for one in fields(PairMeasures)]
-    return Summary(
+    return SwapSummary(
         frames=len(measured),
         no_source_face=sum(frame.problem == NO_SOURCE_FACE for frame in frames),
         no_output_face=sum(frame.problem == NO_OUTPUT_FACE for frame in frames),

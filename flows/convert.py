@@ -32,7 +32,7 @@ from flows import pages, pictures
 from flows.rules import VIDEO
 from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
 from tasks.convert import alone_in, publish
-from tasks.convert_plan import Plan, plan_archive, plan_folder
+from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
 from tasks.versions import dvc
@@ -80,7 +80,7 @@ def convert(
     return metrics
 
 
-def convert_videos(plan: Plan, cluster: ClusterParams) -> None:
+def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     """A task for each open job of the plan, a bounded number at a time; then the table and strips on the page.
 
     Raises:

@@ -22,7 +22,7 @@ from facemill.errors import FacemillError
 from facemill.files import link_or_copy, read_json, sweep
 from facemill.reasons import Reason, State
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
-from tasks.convert_plan import STATE_FOLDER, Plan, plan_archive, plan_folder, printable
+from tasks.convert_plan import STATE_FOLDER, ConversionPlan, plan_archive, plan_folder, printable
 from tasks.params import ClusterParams, Params
 from tasks.work.cluster import open_pool
 from tasks.work.progress import track
@@ -59,7 +59,7 @@ def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path)
         return publish(plan)
 
 
-def work(plan: Plan, cluster: ClusterParams) -> None:
+def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
     """Gives every open job to the cluster. A job that kills its worker is tried once more, alone."""
     if not plan.todo:
         print(f"convert: nothing to do, {len(plan.jobs)} of {len(plan.jobs)} videos are there", flush=True)
@@ -83,7 +83,7 @@ def work(plan: Plan, cluster: ClusterParams) -> None:
             progress.advance(note=job.video)
 
 
-def publish(plan: Plan) -> Totals:
+def publish(plan: ConversionPlan) -> Totals:
     """Links the finished videos into the output, writes the table and holds the totals to their promise.
 
     Raises:
@@ -112,7 +112,7 @@ def publish(plan: Plan) -> Totals:
     return totals
 
 
-def _hold(totals: Totals, rows: Sequence[dict[str, Any]], plan: Plan) -> None:
+def _hold(totals: Totals, rows: Sequence[dict[str, Any]], plan: ConversionPlan) -> None:
     """For two folders what `finish` is for the stage; names videos, since nobody looks into OUT/.facemill first."""
     failed = [row for row in rows if row["status"] == State.FAILED]
     if not rows or len(failed) / len(rows) <= plan.failure_limit:
@@ -159,7 +159,7 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> dict[str, Any]:
     return row | {column: receipt.get(column) for column in schema.CONVERSIONS.names if column not in row}
 
 
-def _link(plan: Plan, outcomes: Sequence[Outcome]) -> None:
+def _link(plan: ConversionPlan, outcomes: Sequence[Outcome]) -> None:
     """Makes the output folder hold exactly the finished videos."""
     plan.output.mkdir(parents=True, exist_ok=True)
     wanted = {
@@ -176,7 +176,7 @@ def _link(plan: Plan, outcomes: Sequence[Outcome]) -> None:
             link_or_copy(Path(job.output), plan.output / name)
 
 
-def _drop_unplanned(plan: Plan) -> None:
+def _drop_unplanned(plan: ConversionPlan) -> None:
     """Removes finished videos from scratch that are no longer in the archive."""
     assert plan.scratch is not None
     wanted = {job.output for job in plan.jobs} | {job.outcome for job in plan.jobs}

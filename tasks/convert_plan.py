@@ -48,7 +48,7 @@ CODE = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConversionPlan:
     """What there is to do, fixed before work starts. Plain data.
 
     Attributes:
@@ -74,7 +74,7 @@ class Plan:
     started: float = field(default_factory=time.monotonic)
 
 
-def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Plan:
+def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     data = root / "data"
     rows = tables.read_table(data / "videos", schema.VIDEOS).to_pylist()
@@ -106,7 +106,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Plan:
             )
         )
         job_names.append(name)
-    return Plan(
+    return ConversionPlan(
         jobs=tuple(jobs),
         todo=_todo(jobs, retry=retry),
         rows=tuple(lost_rows),
@@ -119,7 +119,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Plan:
     )
 
 
-def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) -> Plan:
+def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) -> ConversionPlan:
     """The plan for two folders: jobs write straight to their place, receipts to OUT/.facemill/receipts."""
     archive, output = archive.resolve(), output.resolve()
     if output == archive or output.is_relative_to(archive) or archive.is_relative_to(output):
@@ -144,7 +144,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
         )
         for path, video, name in zip(files, videos, names, strict=True)
     ]
-    return Plan(
+    return ConversionPlan(
         jobs=tuple(jobs),
         todo=_todo(jobs, retry=True),
         rows=(),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from facemill.detector_training.data import DetectionBatch
 from facemill.detector_training.losses import BETA, LAMBDA, progressive_anchor_loss
 from facemill.nets.dsfd import Dsfd, L2Norm
-from facemill.train.engine import Plan
+from facemill.train.engine import TrainingPlan
 from facemill.train.objectives import ObjectiveBase, OptimizerSettings, Published
 
 Schedule = tuple[tuple[float, float], ...]
@@ -35,7 +35,7 @@ _HEAD_DEVIATION = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionPlan(Plan):
+class DetectionPlan(TrainingPlan):
     """A rate that falls in steps, after a linear warm-up."""
 
     schedule: Schedule = PAPER_SCHEDULE

@@ -126,7 +126,7 @@ def train_detector(folder: Path, output: Path, recipe: Recipe, tell: Callable[[s
     settings = settings_for(device, sum(p.numel() for p in model.parameters()))
     settings.place(model)
     checkpoints = output / "checkpoints"
-    curve = Curve(output / "curve.jsonl", saved_step(checkpoints) if checkpoints.is_dir() else None)
+    curve = MeasureLog(output / "curve.jsonl", saved_step(checkpoints) if checkpoints.is_dir() else None)
     some = held_out[: recipe.evaluate_pictures]
 
     def measure(step: int, pictures: Sequence[Annotated] = some) -> dict[str, float]:
@@ -169,7 +169,7 @@ def train_detector(folder: Path, output: Path, recipe: Recipe, tell: Callable[[s
     return Trained(outcome, metrics, output)
 
 
-class Curve:
+class MeasureLog:
     """Numbers by step, one JSON object a line; goes on where a killed run was as if it had never stopped."""
 
     def __init__(self, path: Path, step: int | None) -> None:

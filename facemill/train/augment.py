@@ -7,7 +7,7 @@ sample people the small preset ends 1,200 steps with DSSIM 0.066 instead of 0.09
 to the bent grid by Umeyama; here the grid's motion loses its own similarity part before it is used, which is the same
 to first order and needs no solver per face.
 
-Everything random stands in a `Recipe` of plain numbers, one row a face, drawn on the CPU before a pixel is touched.
+Everything random stands in a `Draws` of plain numbers, one row a face, drawn on the CPU before a pixel is touched.
 So a batch is the same on every device, and a part of it (a micro-batch, the share of one of several processes) comes
 out as it would in the whole. Masks and landmarks go where the pixels go. Colours are in `facemill.train.recolour`.
 """
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facemill.train.draws import GRID, Recipe
+from facemill.train.draws import GRID, Draws
 from facemill.train.recolour import Recolouring, blur_in_motion, recolour
 
 MIRRORED = (
@@ -86,22 +86,22 @@ class Batch:
         return Batch(*(part[rows] for part in vars(self).values()))
 
 
-def augment(sources: Sources, recipe: Recipe, out_px: int, field: float, settings: Augmentation) -> Batch:
+def augment(sources: Sources, draws: Draws, out_px: int, field: float, settings: Augmentation) -> Batch:
     """Makes a batch of (warped, target) pairs, each sampled once from the stored faces.
 
     Args:
         sources: the stored faces.
-        recipe: as many rows, on the same device.
+        draws: as many rows, on the same device.
         out_px: side of the net's input.
         field: side of the stored picture over the side of the net's view, ≥ 1: room for rotation and shift.
         settings: strengths.
     """
     pictures = sources.faces.float().div_(255)
-    pictures = recolour(pictures, sources.colours, sources.partners, recipe, settings)
-    pictures = blur_in_motion(pictures, recipe, settings)
-    affine = similarities(recipe, field, settings)
+    pictures = recolour(pictures, sources.colours, sources.partners, draws, settings)
+    pictures = blur_in_motion(pictures, draws, settings)
+    affine = similarities(draws, field, settings)
     view = grid_of(affine, out_px)
-    warped = _sample(pictures, bend(view, settings.warp, recipe))
+    warped = _sample(pictures, bend(view, settings.warp, draws))
     masks = torch.cat([sources.weights, sources.eyes], 1).float().div_(255)
     target = _sample(torch.cat([pictures, masks], 1), view)
     landmarks = move_landmarks(sources.landmarks, affine, sources.faces.shape[-1], out_px)
@@ -114,12 +114,12 @@ def centre(faces: Tensor, out_px: int, field: float) -> Tensor:
     return _sample(faces.float().div_(255), grid_of(affine, out_px))
 
 
-def similarities(recipe: Recipe, field: float, settings: Augmentation) -> Tensor:
+def similarities(draws: Draws, field: float, settings: Augmentation) -> Tensor:
     """(N, 2, 3): from the output to the stored picture, both −1…1; rotated, zoomed, shifted, mirrored."""
-    angle = torch.deg2rad(recipe.signed("angle") * settings.rotation_deg)
-    scale = (1 + recipe.signed("zoom") * settings.zoom) / field
-    mirror = 1 - 2 * (recipe.unit("mirror") < settings.flip).float()
-    shift = torch.stack([recipe.signed("shift_x"), recipe.signed("shift_y")], 1) * (2 * settings.shift / field)
+    angle = torch.deg2rad(draws.signed("angle") * settings.rotation_deg)
+    scale = (1 + draws.signed("zoom") * settings.zoom) / field
+    mirror = 1 - 2 * (draws.unit("mirror") < settings.flip).float()
+    shift = torch.stack([draws.signed("shift_x"), draws.signed("shift_y")], 1) * (2 * settings.shift / field)
     cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
     rows = [torch.stack([cos * mirror, -sin, shift[:, 0]], 1), torch.stack([sin * mirror, cos, shift[:, 1]], 1)]
     return torch.stack(rows, 1)
@@ -130,20 +130,20 @@ def grid_of(affine: Tensor, out_px: int) -> Tensor:
     return functional.affine_grid(affine, [len(affine), 3, out_px, out_px], align_corners=False)
 
 
-def bend(view: Tensor, sigma: float, recipe: Recipe) -> Tensor:
+def bend(view: Tensor, sigma: float, draws: Draws) -> Tensor:
     """Moves a view (N, P, P, 2) by a smooth random flow; `sigma`: motion of a grid point as a share of the side."""
     if sigma == 0:
         return view
     out_px = view.shape[1]
-    flow = functional.interpolate(warp_offsets(recipe), size=(out_px, out_px), mode="bicubic", align_corners=True)
+    flow = functional.interpolate(warp_offsets(draws), size=(out_px, out_px), mode="bicubic", align_corners=True)
     extent = (view[:, -1, -1] - view[:, 0, 0]).norm(dim=1) / 2**0.5  # side of the view in units of the stored picture
     bent: Tensor = view + (sigma * extent)[:, None, None, None] * flow.permute(0, 2, 3, 1)
     return bent
 
 
-def warp_offsets(recipe: Recipe) -> Tensor:
+def warp_offsets(draws: Draws) -> Tensor:
     """(N, 2, 5, 5) motions of the grid points, N(0, 1) minus their best-fitting shift, zoom and rotation."""
-    noise = recipe.normal("warp")
+    noise = draws.normal("warp")
     basis = _similarity_basis(noise.device)
     return (noise - (noise @ basis) @ basis.T).view(len(noise), 2, GRID, GRID)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from facemill.errors import FacemillError
 from facemill.train.augment import Augmentation, Batch, Sources, augment, centre
-from facemill.train.draws import Recipe, draw_recipe
+from facemill.train.draws import Draws, draw_numbers
 
 AHEAD = 3
 """Batches gathered ahead of a set that stays on the host."""
@@ -132,16 +132,16 @@ class Feed:
         self._device = torch.empty(0, device=device or self._host).device  # `cuda` and `cuda:0` are one
         self._drawn = 0
         self._pool = None if self._host == self._device else ThreadPoolExecutor(2, "gather")
-        self._gathered: deque[Future[tuple[Sources, Recipe]]] = deque()
+        self._gathered: deque[Future[tuple[Sources, Draws]]] = deque()
         self.waited_s = 0.0
         """Seconds spent in gathering faces, or in waiting for those that threads gather, so far."""
 
     def draw(self) -> dict[str, Batch]:
         """The next batch of every identity; colours are matched across identities (S18)."""
-        sources, recipe = self._next()
+        sources, draws = self._next()
         self._drawn += 1
         whole = augment(
-            sources.to(self._device), recipe.to(self._device), self._input_px, self._field, self._augmentation
+            sources.to(self._device), draws.to(self._device), self._input_px, self._field, self._augmentation
         )
         each = self._share.stop - self._share.start
         return {identity: whole.rows(slice(at * each, (at + 1) * each)) for at, identity in enumerate(self._sets)}
@@ -167,7 +167,7 @@ class Feed:
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
-    def _next(self) -> tuple[Sources, Recipe]:
+    def _next(self) -> tuple[Sources, Draws]:
         start = time.perf_counter()
         if self._pool is None:
             gathered = self._gather(self._drawn)
@@ -178,14 +178,14 @@ class Feed:
         self.waited_s += time.perf_counter() - start
         return gathered
 
-    def _gather(self, draw: int) -> tuple[Sources, Recipe]:
-        """The stored faces of this process's share of a draw, and their recipe. A pure function of the draw."""
+    def _gather(self, draw: int) -> tuple[Sources, Draws]:
+        """The stored faces of this process's share of a draw, and their draws. A pure function of the draw."""
         rows = self._rows(draw)
-        recipe = draw_recipe(self._batch * len(self._sets), self._seed, draw)
+        draws = draw_numbers(self._batch * len(self._sets), self._seed, draw)
         mine = torch.cat([torch.arange(self._batch)[self._share] + at * self._batch for at in range(len(self._sets))])
         pieces = [self._sets[who].take(rows[who][self._share]) for who in self._sets]
         colours = torch.cat([self._sets[who].colours[self._there(rows[who])] for who in self._sets])
-        part = recipe.take(mine)
+        part = draws.take(mine)
         joined = {name: torch.cat([piece.tensors[name] for piece in pieces]) for name in pieces[0].tensors}
         own, lent = colours[self._there(mine)], colours[self._there(part.partner)]
         gathered = Sources(**joined, colours=own, partners=lent)

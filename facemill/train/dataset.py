@@ -40,7 +40,7 @@ _GULP = 64  # rows decoded together
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class CropGeometry:
     """From the stored crop to the net's input; see `facemill.align` for coverage."""
 
     input_px: int
@@ -48,7 +48,7 @@ class View:
     train_coverage: float
 
 
-def load_faces(folder: Path, split: str, view: View) -> dict[str, FaceSet]:
+def load_faces(folder: Path, split: str, view: CropGeometry) -> dict[str, FaceSet]:
     """The accepted faces of one split, by identity in alphabetical order.
 
     Args:
@@ -134,7 +134,7 @@ def _rows(folder: Path, split: str, columns: list[str]) -> Iterator[dict[str, An
             yield row
 
 
-def _face(row: dict[str, Any], view: View) -> _Face:
+def _face(row: dict[str, Any], view: CropGeometry) -> _Face:
     """What is kept of one row."""
     try:
         crop = decode(row["crop"]["bytes"])
@@ -164,7 +164,7 @@ def _face(row: dict[str, Any], view: View) -> _Face:
     return _Face(small, face_weights(kept, width_px), face_eyes(kept, width_px), kept.astype(np.float32), field)
 
 
-def _kept_px(crop_px: int, view: View) -> int:
+def _kept_px(crop_px: int, view: CropGeometry) -> int:
     """Side of the part of the crop that is kept: as odd or even as the crop, so that both have one centre."""
     wanted = crop_px * view.train_coverage * ROOM / view.crop_coverage
     return min(crop_px, crop_px - 2 * round((crop_px - wanted) / 2))

@@ -1,7 +1,7 @@
 """Everything random of a batch as plain numbers, one row a face, drawn before a pixel is touched.
 
-A recipe is a pure function of (seed, number of the draw): nothing has to be remembered to draw it again, on any device,
-in any number of processes.
+A row is a pure function of (seed, number of the draw): nothing has to be remembered to draw it again, on any device, in
+any number of processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIRST = {"warp": len(UNIT), "light": len(UNIT) + NORMAL["warp"]}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Draws:
     """The random numbers of N faces."""
 
     numbers: Tensor  # (N, 15 + 59) float32: the columns of UNIT, then those of NORMAL
@@ -47,18 +47,18 @@ class Recipe:
         """(N, as many as NORMAL says), each N(0, 1)."""
         return self.numbers[:, _FIRST[name] : _FIRST[name] + NORMAL[name]]
 
-    def take(self, rows: Tensor) -> Recipe:
+    def take(self, rows: Tensor) -> Draws:
         """Some of the faces, (M,) int64."""
-        return Recipe(self.numbers[rows], self.partner[rows])
+        return Draws(self.numbers[rows], self.partner[rows])
 
-    def to(self, device: torch.device) -> Recipe:
+    def to(self, device: torch.device) -> Draws:
         """The same on a device."""
-        return Recipe(self.numbers.to(device, non_blocking=True), self.partner.to(device, non_blocking=True))
+        return Draws(self.numbers.to(device, non_blocking=True), self.partner.to(device, non_blocking=True))
 
 
-def draw_recipe(count: int, seed: int, draw: int) -> Recipe:
-    """The recipe of draw number `draw`, on the CPU."""
+def draw_numbers(count: int, seed: int, draw: int) -> Draws:
+    """The numbers of draw `draw`, on the CPU."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + draw) % 2**63)
     unit = torch.rand(count, len(UNIT), generator=generator)
     normal = torch.randn(count, sum(NORMAL.values()), generator=generator)
-    return Recipe(torch.cat([unit, normal], 1), torch.randperm(count, generator=generator))
+    return Draws(torch.cat([unit, normal], 1), torch.randperm(count, generator=generator))

@@ -35,7 +35,7 @@ from facemill.train.objectives import Objective
 from facemill.train.step import BatchSource, Losses, NotFiniteError, Stepper
 from facemill.train.termination import termination
 
-__all__ = ["BatchSource", "Outcome", "Plan", "State", "StopReason", "fit"]
+__all__ = ["BatchSource", "Outcome", "StopReason", "TrainingPlan", "TrainingState", "fit"]
 
 
 VERSION = 3
@@ -50,7 +50,7 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast; two runs with equal plans, feeds and seeds give equal weights."""
 
     steps: int
@@ -77,7 +77,7 @@ class Plan:
 
 
 @dataclass
-class State:
+class TrainingState:
     """What has happened so far; with weights, moments and the feed's place it is all that resuming needs."""
 
     step: int = 0
@@ -109,7 +109,7 @@ Log = Callable[[int, Mapping[str, float]], None]
 def fit(
     objective: Objective,
     feed: BatchSource,
-    plan: Plan,
+    plan: TrainingPlan,
     folder: Path,
     settings: DeviceSettings,
     *,
@@ -180,7 +180,7 @@ class _Run:
         self,
         objective: Objective,
         feed: BatchSource,
-        plan: Plan,
+        plan: TrainingPlan,
         folder: Path,
         settings: DeviceSettings,
         ranks: Ranks,
@@ -203,7 +203,7 @@ class _Run:
         if settings.compile:
             compile_parts(objective.module)
 
-    def step(self, state: State) -> None:
+    def step(self, state: TrainingState) -> None:
         """One update of every turn, each on a batch of its own; counts the losses that have arrived.
 
         Raises:
@@ -229,7 +229,7 @@ class _Run:
         )
         self._resolve(state, 0 if boundary else self._settings.guard_lag)
 
-    def _resolve(self, state: State, lag: int) -> None:
+    def _resolve(self, state: TrainingState, lag: int) -> None:
         while len(self._pending) > lag:
             for losses in self._pending.popleft():
                 for name, value in losses.resolve().items():
@@ -240,7 +240,7 @@ class _Run:
         with self._ema.applied() if self._ema else nullcontext():
             return self._ranks.on_first(lambda: evaluate(step))
 
-    def agreed(self, reason: StopReason | None, state: State) -> StopReason | None:
+    def agreed(self, reason: StopReason | None, state: TrainingState) -> StopReason | None:
         """The same answer in all processes: the last in the order of `StopReason` wins. Before an end, all losses of
         `state` are looked at. Raises NotFiniteError."""
         order = [None, *StopReason]
@@ -254,7 +254,7 @@ class _Run:
         if self._ema and reason is not StopReason.SIGNAL:
             self._ema.adopt()
 
-    def roll_back(self, state: State, error: NotFiniteError) -> State:
+    def roll_back(self, state: TrainingState, error: NotFiniteError) -> TrainingState:
         """The last checkpoint, to go on with half the rate. Raises FacemillError when that was tried too often."""
         if state.rollbacks >= self._plan.rollbacks:
             tried = f" (after {state.rollbacks} returns, each with half the rate)" if state.rollbacks else ""
@@ -265,17 +265,17 @@ class _Run:
         self._say(f"{error}. Back to step {old.step}, return {old.rollbacks} of {self._plan.rollbacks}, half the rate")
         return old
 
-    def save_first(self, state: State) -> None:
+    def save_first(self, state: TrainingState) -> None:
         """A checkpoint at step 0, so that there always is one to go back to. All processes have loaded before it."""
         fresh = self._ranks.largest(int(not any(self._folder.glob("step-*"))))
         if fresh and self._plan.rollbacks:
             self.save(state)
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """The first process writes; the others wait, so that all can go back to it."""
         self._ranks.on_first(lambda: self._write(state))
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: TrainingState) -> None:
         tensors = {f"weights/{name}": tensor for name, tensor in self._objective.module.state_dict().items()}
         for turn, optimizer in self._stepper.optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"optimizer/{turn}")
@@ -284,12 +284,12 @@ class _Run:
         values = {"version": VERSION, "state": asdict(state), "place": self._feed.place}
         save_checkpoint(self._folder, state.step, Checkpoint(tensors, values), self._plan.keep_checkpoints)
 
-    def load(self) -> State:
+    def load(self) -> TrainingState:
         """Puts everything back as it was; a fresh state where there is no checkpoint."""
         # by way of the host: a GPU that training fills has no room for everything twice
         checkpoint = load_checkpoint(self._folder, torch.device("cpu"), self._say)
         if checkpoint is None:
-            return State()
+            return TrainingState()
         if (found := checkpoint.values.get("version")) != VERSION:
             raise FacemillError(
                 f"the checkpoints in {self._folder} are of version {found}, this facemill writes version {VERSION}: "
@@ -303,14 +303,14 @@ class _Run:
             self._ema.restore("ema", checkpoint.tensors)
         try:
             self._feed.place = checkpoint.values["place"]
-            return State(**checkpoint.values["state"])
+            return TrainingState(**checkpoint.values["state"])
         except (KeyError, TypeError) as error:
             raise FacemillError(
                 f"the newest checkpoint in {self._folder} does not say where it stands: delete it"
             ) from error
 
 
-def _stop_reason(state: State, plan: Plan, told: list[int]) -> StopReason | None:
+def _stop_reason(state: TrainingState, plan: TrainingPlan, told: list[int]) -> StopReason | None:
     if state.step >= plan.steps:
         return StopReason.STEPS
     if told:
@@ -322,7 +322,7 @@ def _stop_reason(state: State, plan: Plan, told: list[int]) -> StopReason | None
     return None
 
 
-def _note(state: State, value: float | None) -> None:
+def _note(state: TrainingState, value: float | None) -> None:
     """Remembers an evaluation: a value that is not finite is no better than any."""
     state.evaluated = state.step
     if value is None:

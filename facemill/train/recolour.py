@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from facemill.train.draws import LIGHT, Recipe
+from facemill.train.draws import LIGHT, Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,14 @@ class Recolouring:
     lab_chroma: float = 0.08  # of the jitter: uniform shift of a and b in ± this share of 128
 
 
-def recolour(pictures: Tensor, colours: Tensor, partners: Tensor, recipe: Recipe, settings: Recolouring) -> Tensor:
+def recolour(pictures: Tensor, colours: Tensor, partners: Tensor, draws: Draws, settings: Recolouring) -> Tensor:
     """Lends faces the colour mean and contrast of others (S18), lights and shades them, jitters them in Lab.
 
     Args:
         pictures: (N, 3, W, W) in 0…1.
         colours: (N, 3, 2) mean and standard deviation of each picture's channels.
         partners: (N, 3, 2) the same of the faces whose colours are lent.
-        recipe: N rows.
+        draws: N rows.
         settings: strengths.
 
     Returns:
@@ -47,28 +47,28 @@ def recolour(pictures: Tensor, colours: Tensor, partners: Tensor, recipe: Recipe
     """
     mean, std = (part[:, :, None, None] for part in colours.unbind(2))
     mean_lent, std_lent = (part[:, :, None, None] for part in partners.unbind(2))
-    chosen = recipe.unit("match") < settings.colour_match
-    share = (chosen * recipe.unit("match_share"))[:, None, None, None]
+    chosen = draws.unit("match") < settings.colour_match
+    share = (chosen * draws.unit("match_share"))[:, None, None, None]
     gain = (std_lent / std.clamp_min(1e-3)).clamp(0.5, 2.0).pow(share)
-    light = 1 + (recipe.signed("brightness") * settings.brightness)[:, None, None, None]
+    light = 1 + (draws.signed("brightness") * settings.brightness)[:, None, None, None]
     if settings.light:
-        light = light * shading(recipe, settings.light, pictures.shape[-1])
+        light = light * shading(draws, settings.light, pictures.shape[-1])
     lit = ((pictures - mean) * gain + torch.lerp(mean, mean_lent, share)).mul_(light).clamp_(0, 1)
-    return jitter_lab(lit, recipe, settings) if settings.lab else lit
+    return jitter_lab(lit, draws, settings) if settings.lab else lit
 
 
-def shading(recipe: Recipe, strength: float, width_px: int) -> Tensor:
+def shading(draws: Draws, strength: float, width_px: int) -> Tensor:
     """(N, 1, W, W) factors around 1: light that falls unevenly, from 3×3 random numbers, smooth in between."""
-    field = recipe.normal("light").view(len(recipe), 1, LIGHT, LIGHT)
+    field = draws.normal("light").view(len(draws), 1, LIGHT, LIGHT)
     smooth = functional.interpolate(field, size=(width_px, width_px), mode="bicubic", align_corners=True)
     return torch.exp(strength * smooth.clamp(-3, 3))
 
 
-def jitter_lab(pictures: Tensor, recipe: Recipe, settings: Recolouring) -> Tensor:
+def jitter_lab(pictures: Tensor, draws: Draws, settings: Recolouring) -> Tensor:
     """Scales lightness and shifts a and b of some of the pictures."""
-    chosen = (recipe.unit("lab") < settings.lab).float()
-    gain = 1 + chosen * recipe.signed("lab_l") * settings.lab_lightness
-    shift = torch.stack([recipe.signed("lab_a"), recipe.signed("lab_b")], 1) * chosen[:, None]
+    chosen = (draws.unit("lab") < settings.lab).float()
+    gain = 1 + chosen * draws.signed("lab_l") * settings.lab_lightness
+    shift = torch.stack([draws.signed("lab_a"), draws.signed("lab_b")], 1) * chosen[:, None]
     lab = rgb_to_lab(pictures)
     lightness = (lab[:, :1] * gain[:, None, None, None]).clamp(0, 100)
     chroma = lab[:, 1:] + (shift * settings.lab_chroma * 128)[:, :, None, None]
@@ -76,15 +76,15 @@ def jitter_lab(pictures: Tensor, recipe: Recipe, settings: Recolouring) -> Tenso
     return torch.where(chosen.bool()[:, None, None, None], changed, pictures)
 
 
-def blur_in_motion(pictures: Tensor, recipe: Recipe, settings: Recolouring) -> Tensor:
+def blur_in_motion(pictures: Tensor, draws: Draws, settings: Recolouring) -> Tensor:
     """Blurs some of the pictures along a random line (S18), as a hand or a head in motion does."""
     if settings.motion_blur == 0:
         return pictures
     count, channels, _, width_px = pictures.shape
     shortest, longest = (share * width_px for share in settings.blur_range)
-    length = shortest + (longest - shortest) * recipe.unit("blur_length")
-    length = torch.where(recipe.unit("blur") < settings.motion_blur, length, torch.zeros_like(length))
-    kernels = motion_kernels(length, recipe.unit("blur_angle") * torch.pi, 2 * int(longest / 2 + 1) + 1)
+    length = shortest + (longest - shortest) * draws.unit("blur_length")
+    length = torch.where(draws.unit("blur") < settings.motion_blur, length, torch.zeros_like(length))
+    kernels = motion_kernels(length, draws.unit("blur_angle") * torch.pi, 2 * int(longest / 2 + 1) + 1)
     side = kernels.shape[-1]
     padded = functional.pad(pictures, [side // 2] * 4, mode="reflect").view(
         1, count * channels, *_grown(pictures, side)

@@ -35,7 +35,7 @@ FAILURES_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Unit:
+class FileGroup:
     """Files that a worker takes at a time, each with the name that it gets; `part`: where their records go."""
 
     files: tuple[tuple[str, str], ...]
@@ -44,7 +44,7 @@ class Unit:
 
 
 @dataclass
-class Summary:
+class DetectTotals:
     """Totals of a run; `failures`: (file, reason and detail)."""
 
     files: int = 0
@@ -53,7 +53,7 @@ class Summary:
     tracks: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, other: Summary) -> None:
+    def add(self, other: DetectTotals) -> None:
         self.files += other.files
         self.frames += other.frames
         self.faces += other.faces
@@ -71,7 +71,7 @@ class Summary:
 
 def detect(
     path: Path, sink: BinaryIO, settings: RecordSettings, *, jobs: int = 1, show_progress: bool = False
-) -> Summary:
+) -> DetectTotals:
     """Writes the records of a file or folder to `sink`.
 
     Args:
@@ -83,7 +83,7 @@ def detect(
         FacemillError: no such path, nothing in it, a detector that is not there, or a full disk.
     """
     files = _files_of(path)
-    totals = Summary()
+    totals = DetectTotals()
     if jobs == 1:
         for unit in _units(files, settings, Path()):
             totals.add(_write(_record(unit), sink))
@@ -146,7 +146,7 @@ def detect_command(
         raise FacemillError(f"none of the {totals.files} files could be used: see above")
 
 
-def record_unit(unit: Unit) -> Summary:
+def record_unit(unit: FileGroup) -> DetectTotals:
     """Writes the part of a unit, in a worker."""
     from tasks.work.cluster import one_thread
 
@@ -155,7 +155,7 @@ def record_unit(unit: Unit) -> Summary:
         return _write(_record(unit), part)
 
 
-def _record(unit: Unit) -> Iterator[Record]:
+def _record(unit: FileGroup) -> Iterator[Record]:
     return _recorder(unit.settings).record((Path(path), name) for path, name in unit.files)
 
 
@@ -167,8 +167,8 @@ def _recorder(settings: RecordSettings) -> Recorder:
     return Recorder(settings)
 
 
-def _write(records: Iterable[Record], sink: BinaryIO) -> Summary:
-    totals = Summary()
+def _write(records: Iterable[Record], sink: BinaryIO) -> DetectTotals:
+    totals = DetectTotals()
     name = ""
     for record in records:
         sink.write(to_line(record).encode("ascii"))
@@ -176,7 +176,7 @@ def _write(records: Iterable[Record], sink: BinaryIO) -> Summary:
             name = record.file
         if isinstance(record, EndRecord):
             failed = [] if record.reason is None else [(name, record.detail or record.reason)]
-            totals.add(Summary(1, record.frames, record.faces, record.tracks, failed))
+            totals.add(DetectTotals(1, record.frames, record.faces, record.tracks, failed))
             sink.flush()
     return totals
 
@@ -193,7 +193,7 @@ def _files_of(path: Path) -> list[tuple[Path, str]]:
     return [(file, stable_name(file, path)) for file in files]
 
 
-def _units(files: Sequence[tuple[Path, str]], settings: RecordSettings, folder: Path) -> list[Unit]:
+def _units(files: Sequence[tuple[Path, str]], settings: RecordSettings, folder: Path) -> list[FileGroup]:
     """In the files' order: each video alone, neighbouring pictures together."""
     groups: list[list[tuple[str, str]]] = []
     last_was_picture = False
@@ -204,16 +204,16 @@ def _units(files: Sequence[tuple[Path, str]], settings: RecordSettings, folder: 
         else:
             groups.append([(str(path), name)])
         last_was_picture = picture
-    return [Unit(tuple(group), settings, str(folder / f"{index:06d}")) for index, group in enumerate(groups)]
+    return [FileGroup(tuple(group), settings, str(folder / f"{index:06d}")) for index, group in enumerate(groups)]
 
 
-def _by_workers(units: Sequence[Unit], jobs: int, show_progress: bool) -> Iterator[tuple[Unit, Summary]]:
+def _by_workers(units: Sequence[FileGroup], jobs: int, show_progress: bool) -> Iterator[tuple[FileGroup, DetectTotals]]:
     """Units in their order, as soon as all before them are done."""
     from tasks.params import ClusterParams
     from tasks.work.cluster import open_pool
     from tasks.work.progress import track
 
-    finished: dict[int, Summary] = {}
+    finished: dict[int, DetectTotals] = {}
     blamed: list[int] = []
     next_one = 0
     shown = track("detect", len(units), "units") if show_progress else nullcontext()
@@ -221,7 +221,7 @@ def _by_workers(units: Sequence[Unit], jobs: int, show_progress: bool) -> Iterat
         for index, result in pool.run(record_unit, units):
             if isinstance(result, FacemillError):
                 raise result
-            if isinstance(result, Summary):
+            if isinstance(result, DetectTotals):
                 finished[index] = result
             else:
                 blamed.append(index)
@@ -236,16 +236,16 @@ def _by_workers(units: Sequence[Unit], jobs: int, show_progress: bool) -> Iterat
             yield units[index], finished[index]
 
 
-def _one_by_one(unit: Unit, pool: Any) -> Summary:
+def _one_by_one(unit: FileGroup, pool: Any) -> DetectTotals:
     """A unit in which a worker died: each of its files alone, so that only the poison is lost."""
-    totals = Summary()
+    totals = DetectTotals()
     with Path(unit.part).open("wb") as whole:
         for number, file in enumerate(unit.files):
-            single = Unit((file,), unit.settings, f"{unit.part}-{number}")
+            single = FileGroup((file,), unit.settings, f"{unit.part}-{number}")
             [(_, result)] = list(pool.run(record_unit, [single]))
             if isinstance(result, FacemillError):
                 raise result
-            if isinstance(result, Summary):
+            if isinstance(result, DetectTotals):
                 whole.write(Path(single.part).read_bytes())
                 totals.add(result)
             else:

@@ -27,7 +27,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotArea:
     """Where the data lie in the drawing."""
 
     x_range: tuple[float, float]
@@ -59,7 +59,7 @@ def line_chart(series: Sequence[Series], *, label: str, log_y: bool = True) -> M
     low, high = min(values), max(values)
     y_range = (low * 0.9, high * 1.1) if log_y else _padded(low, high)
     xs = [x for one in series for x in one.x]
-    frame = Frame((min(xs), max(xs)), y_range, log_y)
+    frame = PlotArea((min(xs), max(xs)), y_range, log_y)
     lines = [
         Markup('<polyline class="curve s{}" points="{}"><title>{}</title></polyline>').format(
             index % 8, _points(frame, one), one.name
@@ -83,7 +83,7 @@ def histogram(
     low, high = _padded(min([*values, *limits]), max([*values, *limits]), share=0.03)
     counts = {name: _counts(group, low, high, bins) for name, group in groups.items()}
     tallest = max(sum(column) for column in zip(*counts.values(), strict=True))
-    frame = Frame((low, high), (0.0, float(tallest) * 1.05), width=360, height=190, left=38)
+    frame = PlotArea((low, high), (0.0, float(tallest) * 1.05), width=360, height=190, left=38)
     bars, step = [], (high - low) / bins
     for index in range(bins):
         base = 0
@@ -99,7 +99,7 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], *, threshold: float, lab
     """One line a row from a hollow dot (before) to a full one (after), with a dashed threshold."""
     ends = [value for _, before, after in rows for value in (before, after)]
     high = max(1.0, *ends) * 1.08
-    frame = Frame((0.0, high), (0.0, 1.0), width=420, height=38 + 34 * len(rows), left=96, bottom=26)
+    frame = PlotArea((0.0, high), (0.0, 1.0), width=420, height=38 + 34 * len(rows), left=96, bottom=26)
     parts = [_x_axis(frame), _limit(frame, threshold)]
     for index, (name, before, after) in enumerate(rows):
         y = 26 + 34 * index
@@ -152,19 +152,19 @@ def thinned(series: Series) -> Series:
     return Series(series.name, [x for x, _ in mean], [y for _, y in mean])
 
 
-def _svg(frame: Frame, parts: Sequence[Markup], label: str) -> Markup:
+def _svg(frame: PlotArea, parts: Sequence[Markup], label: str) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         frame.width, frame.height, label, Markup("").join(parts)
     )
 
 
-def _points(frame: Frame, series: Series) -> str:
+def _points(frame: PlotArea, series: Series) -> str:
     kept = thinned(series)
     pairs = zip(kept.x, kept.y, strict=True)
     return " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in pairs if math.isfinite(y))
 
 
-def _y_axis(frame: Frame, whole: bool = False) -> Markup:
+def _y_axis(frame: PlotArea, whole: bool = False) -> Markup:
     low, high = frame.y_range
     marks = log_ticks(low, high) if frame.log_y else ticks(low, high, 4)
     if whole:
@@ -180,7 +180,7 @@ def _y_axis(frame: Frame, whole: bool = False) -> Markup:
     )
 
 
-def _x_axis(frame: Frame) -> Markup:
+def _x_axis(frame: PlotArea) -> Markup:
     y = frame.height - frame.bottom
     base = Markup('<line class="base" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
         frame.left, frame.width - frame.right, y=y
@@ -190,7 +190,7 @@ def _x_axis(frame: Frame) -> Markup:
     return base + Markup("").join(text.format(frame.x(mark), y + 17, _number(mark)) for mark in marks)
 
 
-def _bar(frame: Frame, x: float, step: float, base: int, count: int, number: int, name: str) -> Markup:
+def _bar(frame: PlotArea, x: float, step: float, base: int, count: int, number: int, name: str) -> Markup:
     left, right = frame.x(x), frame.x(x + step)
     return Markup(
         '<rect class="bar s{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
@@ -204,7 +204,7 @@ def _bar(frame: Frame, x: float, step: float, base: int, count: int, number: int
     )
 
 
-def _limit(frame: Frame, value: float) -> Markup:
+def _limit(frame: PlotArea, value: float) -> Markup:
     return Markup(
         '<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{}" y2="{}"><title>limit {v}</title></line>'
     ).format(frame.top, frame.height - frame.bottom, x=frame.x(value), v=_number(value))

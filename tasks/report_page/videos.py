@@ -23,7 +23,7 @@ from facemill.measures import spread
 from facemill.pictures import RGB
 from facemill.reasons import State
 from facemill.sheets import to_height
-from facemill.swap_meter import MeasuredFrame, Summary, SwapMeter, measure_video, summarize
+from facemill.swap_meter import MeasuredFrame, SwapMeter, SwapSummary, measure_video, summarize
 from tasks.params import FolderArchive, Params
 from tasks.report_page.charts import dumbbells
 from tasks.report_page.dataset import sentence
@@ -52,7 +52,7 @@ class VideoEntry:
     row: dict[str, Any]
     reason: str
     pairs: list[Pair] = field(default_factory=list)
-    summary: Summary | None = None
+    summary: SwapSummary | None = None
     chart: Markup | None = None
     problem: str | None = None
     """Why there are no measures, in words."""
@@ -70,7 +70,7 @@ class VideoEntry:
 class VideosSection:
     entries: list[VideoEntry]
     total: int
-    overall: Summary
+    overall: SwapSummary
     states: dict[str, int]
     frames: dict[str, int]
     unmeasured: int
@@ -191,7 +191,7 @@ def _view(frame: MeasuredFrame, picture: RGB) -> RGB:
     return picture if picture.shape[0] <= STRIP_PX else to_height(picture, STRIP_PX)
 
 
-def _identity_chart(row: dict[str, Any], summary: Summary) -> Markup | None:
+def _identity_chart(row: dict[str, Any], summary: SwapSummary) -> Markup | None:
     if not summary.frames:
         return None
     medians = summary.medians
@@ -221,5 +221,5 @@ def _frame_counts(row: dict[str, Any]) -> dict[str, int]:
     return {name: row[name] or 0 for name in names}
 
 
-def _summary_values(summary: Summary | None) -> dict[str, Any]:
+def _summary_values(summary: SwapSummary | None) -> dict[str, Any]:
     return {"measures": summary.as_dict()} if summary is not None else {}

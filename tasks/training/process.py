@@ -30,9 +30,9 @@ from facemill.train.augment import Augmentation
 from facemill.train.card import Person, model_card
 from facemill.train.checkpoint import saved_step
 from facemill.train.data import FaceSet, Feed, place_sets
-from facemill.train.dataset import View, load_faces
+from facemill.train.dataset import CropGeometry, load_faces
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
-from facemill.train.engine import Outcome, Plan, StopReason, fit
+from facemill.train.engine import Outcome, StopReason, TrainingPlan, fit
 from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
@@ -76,7 +76,7 @@ def train_model(
     device = device or choose_device(train.device, "train.device")
     torch.manual_seed(params.seed)
     model = build_model(train.model, train.preset, meta["identities"])
-    view = View(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=train.coverage)
+    view = CropGeometry(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=train.coverage)
     trained, held_out = (load_faces(root / "data" / "dataset", split, view) for split in ("train", "val"))
     check_faces(trained, model.identities)
     remarks = _start(model, start_folder(train, root))
@@ -129,10 +129,10 @@ def _start(model: SwapModel, folder: Path | None) -> list[str]:
     return [f"starts from {meta['name']} {meta['preset']} of {', '.join(trained.identities)}{new}"]
 
 
-def plan_of(params: Params, published: Published) -> Plan:
+def plan_of(params: Params, published: Published) -> TrainingPlan:
     """How long and how fast: params.yaml, and where that says `auto`, the objective."""
     train = params.train
-    return Plan(
+    return TrainingPlan(
         steps=train.steps,
         deadline_s=train.deadline_s,
         plateau=train.plateau,
@@ -242,7 +242,7 @@ def _card(
     meta: Mapping[str, Any],
     faces: Mapping[str, tuple[int, int]],
     metrics: Mapping[str, float],
-    plan: Plan,
+    plan: TrainingPlan,
     used: DeviceSettings,
 ) -> str:
     people = [

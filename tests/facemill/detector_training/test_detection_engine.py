@@ -20,7 +20,7 @@ from facemill.detector_training.augment import PLAIN, Sampling
 from facemill.detector_training.data import DetectionBatch, DetectionFeed
 from facemill.detector_training.engine import DetectionObjective, DetectionPlan, level_weights
 from facemill.detector_training.evaluate import evaluate
-from facemill.detector_training.run import Curve, Recipe, train_detector
+from facemill.detector_training.run import MeasureLog, Recipe, train_detector
 from facemill.device import DeviceSettings
 from facemill.errors import FacemillError
 from facemill.nets.dsfd import Dsfd, DsfdConfig
@@ -123,7 +123,7 @@ def test_a_killed_training_ends_with_the_same_weights_and_curve(
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(torch.equal(first[name], second[name]) for name in first)
     losses = [
-        [(row["step"], row["loss"]) for row in Curve(tmp_path / name / "curve.jsonl", 99).rows if "loss" in row]
+        [(row["step"], row["loss"]) for row in MeasureLog(tmp_path / name / "curve.jsonl", 99).rows if "loss" in row]
         for name in ("whole", "cut")
     ]
     assert losses[0] == losses[1]

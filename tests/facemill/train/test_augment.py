@@ -21,7 +21,7 @@ from facemill.train.augment import (
     similarities,
     warp_offsets,
 )
-from facemill.train.draws import GRID, Recipe, draw_recipe
+from facemill.train.draws import GRID, Draws, draw_numbers
 
 STILL = Augmentation(rotation_deg=0, zoom=0, shift=0, flip=0, warp=0, colour_match=0, brightness=0)
 STRONG = Augmentation(
@@ -29,8 +29,8 @@ STRONG = Augmentation(
 )
 
 
-def recipe(count: int, draw: int = 0) -> Recipe:
-    return draw_recipe(count, seed=0, draw=draw)
+def recipe(count: int, draw: int = 0) -> Draws:
+    return draw_numbers(count, seed=0, draw=draw)
 
 
 def sources(faces: torch.Tensor) -> Sources:

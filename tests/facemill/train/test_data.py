@@ -19,9 +19,9 @@ from facemill.pictures import encode_png
 from facemill.schema import DATASET
 from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed, Order
-from facemill.train.dataset import View, face_eyes, face_weights, load_faces
+from facemill.train.dataset import CropGeometry, face_eyes, face_weights, load_faces
 
-VIEW = View(input_px=32, crop_coverage=1.6, train_coverage=1.0)
+VIEW = CropGeometry(input_px=32, crop_coverage=1.6, train_coverage=1.0)
 Write = Callable[..., Path]
 
 
@@ -65,7 +65,7 @@ def test_the_net_sees_the_centre_of_the_crop_at_the_coverage_of_training(write: 
 
 
 def test_a_crop_with_no_room_to_spare_is_kept_whole(write: Write) -> None:
-    view = View(input_px=32, crop_coverage=1.6, train_coverage=1.6)
+    view = CropGeometry(input_px=32, crop_coverage=1.6, train_coverage=1.6)
     faces = load_faces(write(("anna", {})), "train", view)["anna"]
     assert faces.field == pytest.approx(1.0)
     assert faces.view(32)[0, 0, 16, -1] * 255 == pytest.approx(157, abs=1.5)

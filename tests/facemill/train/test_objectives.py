@@ -17,7 +17,7 @@ from facemill.nets import SwapModel, model_names
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed
-from facemill.train.engine import Plan, fit
+from facemill.train.engine import TrainingPlan, fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.losses import reconstruction
 from facemill.train.objectives import build_objective
@@ -99,7 +99,7 @@ def test_an_autoencoder_learns_to_draw_and_to_swap(model: Autoencoder, tmp_path:
     before = validation_losses(model, sets)
     still = Augmentation(colour_match=0, brightness=0)
     feed = Feed(sets, 16, 6, still, seed=0)
-    fit(build_objective("autoencoder", model), feed, Plan(steps=150, learning_rate=5e-3), tmp_path, CPU)
+    fit(build_objective("autoencoder", model), feed, TrainingPlan(steps=150, learning_rate=5e-3), tmp_path, CPU)
     after = validation_losses(model, sets)
     assert all(after[name] < 0.3 * before[name] for name in ("mae/anna", "mae/bert"))
     red, green, _ = model(sets["anna"].view(16), "bert")[:, :, 8, 8].mean(0).tolist()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from facemill.train.draws import draw_recipe
+from facemill.train.draws import draw_numbers
 from facemill.train.recolour import (
     Recolouring,
     blur_in_motion,
@@ -36,23 +36,23 @@ def colours(pictures: torch.Tensor) -> torch.Tensor:
 
 def changed(pictures: torch.Tensor, settings: Recolouring, draw: int = 0) -> torch.Tensor:
     own = colours(pictures)
-    return recolour(pictures, own, own.flip(0), draw_recipe(len(pictures), 1, draw), settings)
+    return recolour(pictures, own, own.flip(0), draw_numbers(len(pictures), 1, draw), settings)
 
 
 def test_zero_strengths_change_nothing(pictures: torch.Tensor) -> None:
     assert torch.allclose(changed(pictures, NOTHING), pictures, atol=1e-6)
-    assert blur_in_motion(pictures, draw_recipe(8, 1, 0), NOTHING) is pictures
+    assert blur_in_motion(pictures, draw_numbers(8, 1, 0), NOTHING) is pictures
 
 
 def test_colour_match_lends_mean_and_contrast_in_part(pictures: torch.Tensor) -> None:
     matched = changed(pictures, Recolouring(colour_match=1, brightness=0))
     own, lent = colours(pictures)[:, 0, 0], colours(pictures).flip(0)[:, 0, 0]
-    share = draw_recipe(8, 1, 0).unit("match_share")
+    share = draw_numbers(8, 1, 0).unit("match_share")
     assert torch.allclose(matched[:, 0].mean((1, 2)), torch.lerp(own, lent, share), atol=1e-4)
 
 
 def test_shading_is_smooth_positive_and_grows_with_its_strength() -> None:
-    numbers = draw_recipe(200, 1, 0)
+    numbers = draw_numbers(200, 1, 0)
     weak, strong = (shading(numbers, strength, 48) for strength in (0.1, 0.3))
     assert strong.shape == (200, 1, 48, 48)
     assert strong.min() > 0
@@ -78,7 +78,7 @@ def test_lab_has_the_known_values_and_a_way_back(rgb: tuple[float, ...], lab: tu
 
 def test_lab_jitter_changes_that_share_of_the_faces_by_no_more_than_its_limits(pictures: torch.Tensor) -> None:
     many = pictures.repeat(50, 1, 1, 1)
-    jittered = jitter_lab(many, draw_recipe(400, 1, 0), Recolouring(lab=0.4))
+    jittered = jitter_lab(many, draw_numbers(400, 1, 0), Recolouring(lab=0.4))
     touched = (jittered != many).flatten(1).any(1)
     assert touched.float().mean().item() == pytest.approx(0.4, abs=0.07)
     moved = rgb_to_lab(jittered) - rgb_to_lab(many)
@@ -97,6 +97,6 @@ def test_a_motion_kernel_is_a_line_of_that_length_and_angle() -> None:
 def test_motion_blur_spreads_a_dot_and_loses_no_light() -> None:
     dots = torch.zeros(60, 3, 96, 96)
     dots[:, :, 48, 48] = 1
-    blurred = blur_in_motion(dots, draw_recipe(60, 1, 0), Recolouring(motion_blur=0.25))
+    blurred = blur_in_motion(dots, draw_numbers(60, 1, 0), Recolouring(motion_blur=0.25))
     assert torch.allclose(blurred.sum((2, 3)), torch.ones(60, 3), atol=1e-4)
     assert (blurred[:, 0, 48, 48] < 0.9).float().mean().item() == pytest.approx(0.25, abs=0.12)

@@ -18,7 +18,7 @@ from facemill.detection_records import EndRecord, FileRecord, FrameRecord, read_
 from facemill.errors import FacemillError
 from facemill.pictures import encode_jpeg
 from facemill.recorder import RecordSettings
-from tasks.commands.detect import Summary, detect, detect_command
+from tasks.commands.detect import DetectTotals, detect, detect_command
 
 SETTINGS = RecordSettings(detector="hog", min_face_px=80, landmarks=False)
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, hopper: np.ndarray) -> Path
     return folder
 
 
-def written(folder: Path, jobs: int) -> tuple[bytes, Summary]:
+def written(folder: Path, jobs: int) -> tuple[bytes, DetectTotals]:
     sink = io.BytesIO()
     totals = detect(folder, sink, SETTINGS, jobs=jobs)
     return sink.getvalue(), totals
