@@ -7,6 +7,7 @@ Training starts only if DVC finds the model stale: there is a new dataset versio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from flows.convert import convert
 from flows.refresh import refresh
 from flows.stages import Metrics, run_stage
 from flows.train import train
+from tasks.stages import REFRESH_STAGES, STAGES
 from tasks.versions import dvc
 from tasks.versions.store import Version
 
+_OWN_FLOWS: dict[str, Callable[[str], Metrics]] = {"train": train, "convert": convert}
 REPORT = Path("data/report/report.html")
 
 
@@ -37,9 +40,11 @@ def pipeline(root: str = ".") -> Finished:
     project = Path(root).resolve()
     refreshed = refresh(root)
     metrics = dict(refreshed.metrics)
-    if stale := dvc.stale(project, "train"):
-        metrics["train"] = train(root)
-    metrics["convert"] = convert(root)
-    metrics["report"] = run_stage(project, "report")
+    stale = dvc.stale(project, "train")
+    for stage in STAGES:
+        if stage in REFRESH_STAGES or (stage == "train" and not stale):
+            continue
+        own = _OWN_FLOWS.get(stage)
+        metrics[stage] = own(root) if own else run_stage(project, stage)
     create_markdown_artifact(f"The report: open `{project / REPORT}` in a browser.", key="report", description="Report")
     return Finished(refreshed.version, stale, metrics)

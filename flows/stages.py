@@ -23,7 +23,8 @@ from prefect.runtime import task_run
 
 from facemill.files import read_json
 from flows import pages
-from flows.rules import PUSH, RULES
+from flows.rules import PUSH
+from tasks.stages import STAGES
 from tasks.versions import dvc
 
 Metrics = dict[str, Any]
@@ -36,7 +37,7 @@ def run_stage(root: Path, stage: str, *, force: bool = False, on_tick: Callable[
     Raises:
         FacemillError: the stage failed in its last try, with its last lines.
     """
-    rule = RULES[stage]
+    rule = STAGES[stage].rule
     named = _run_stage.with_options(
         name=stage, retries=rule.tries - 1, retry_delay_seconds=rule.wait_s, retry_condition_fn=_may_go_better
     )
@@ -94,7 +95,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
         dvc.repro(
             root,
             stage,
-            deadline_s=RULES[stage].deadline_s,
+            deadline_s=STAGES[stage].rule.deadline_s,
             force=force,
             retry=(task_run.run_count or 1) > 1,
             on_line=logger.info,

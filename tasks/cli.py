@@ -20,6 +20,7 @@ from facemill import __version__
 from facemill.errors import FacemillError
 from tasks.commands.detect import detect_command
 from tasks.commands.detector import detector_app
+from tasks.stages import STAGES
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -37,17 +38,10 @@ Root = Annotated[Path, typer.Option("--root", help="The project's folder, with p
 _HERE = Path(".")
 
 
-class StageName(StrEnum):
-    """The stages, in their order (as in tasks.stages, which is not imported here: --help must be quick)."""
-
-    INVENTORY = "inventory"
-    COLLECT = "collect"
-    DEDUP = "dedup"
-    EXTRACT = "extract"
-    CURATE = "curate"
-    TRAIN = "train"
-    CONVERT = "convert"
-    REPORT = "report"
+def _known_stage(name: str) -> str:
+    if name not in STAGES:
+        raise typer.BadParameter(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    return name
 
 
 class FlowName(StrEnum):
@@ -66,10 +60,11 @@ def check(root: Root = _HERE) -> None:
     from tasks.collect import plan_units
     from tasks.names import check_names
     from tasks.params import check_groups, load_params
+    from tasks.stages import PARAM_GROUPS
     from tasks.training.weight_files import weight_files
 
     params = load_params(root)
-    check_groups(root)
+    check_groups(root, PARAM_GROUPS)
     check_names(params)
     plan_units(params, root.resolve())
     weight_files(params.train, root.resolve())
@@ -82,7 +77,12 @@ def check(root: Root = _HERE) -> None:
 
 @app.command()
 def stage(
-    name: Annotated[StageName, typer.Argument(help="Which stage.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Which stage.", metavar="|".join(STAGES), callback=_known_stage, autocompletion=lambda: [*STAGES]
+        ),
+    ],
     root: Root = _HERE,
     retry: Annotated[
         bool, typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed before.")
@@ -94,7 +94,7 @@ def stage(
     """
     from tasks.stages import print_totals, run_stage
 
-    print_totals(run_stage(name.value, root.resolve(), retry=retry))
+    print_totals(run_stage(name, root.resolve(), retry=retry))
 
 
 @app.command()

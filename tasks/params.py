@@ -7,6 +7,7 @@ No key may be called `size` or `nfiles`: DVC's run cache ignores those (treevers
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -295,9 +296,6 @@ class Params(_Group):
         return any(source.kind == "google" for identity in self.identities.values() for source in identity.sources)
 
 
-_NAMED_IN_DVC_YAML = ("seed", "collect", "dedup", "extract", "curate", "train", "report")  # and have defaults
-
-
 def load_params(root: Path) -> Params:
     """Reads and checks `params.yaml` in the project's root.
 
@@ -316,17 +314,21 @@ def load_params(root: Path) -> Params:
     return parse_params(values)
 
 
-def check_groups(root: Path) -> None:
-    """Asks for every group that dvc.yaml names, even if all of it has defaults: DVC takes a missing one for an error.
+def check_groups(root: Path, groups: Iterable[str]) -> None:
+    """Asks for groups that dvc.yaml names, even if all of one has defaults: DVC takes a missing one for an error.
+
+    Args:
+        root: the project's folder.
+        groups: their names (`tasks.stages.PARAM_GROUPS`).
 
     Raises:
         FacemillError: with what to write.
     """
     values = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8"))
-    if missing := [group for group in _NAMED_IN_DVC_YAML if group not in values]:
-        groups = " ".join(f"`{group}: {{}}`" if group != "seed" else "`seed: 0`" for group in missing)
+    if missing := [group for group in groups if group not in values]:
+        written = " ".join(f"`{group}: {{}}`" if group != "seed" else "`seed: 0`" for group in missing)
         raise FacemillError(
-            f"{PARAMS_FILE} lacks {', '.join(missing)}: DVC wants each of them; write {groups} for the defaults"
+            f"{PARAMS_FILE} lacks {', '.join(missing)}: DVC wants each of them; write {written} for the defaults"
         )
 
 

@@ -1,7 +1,10 @@
-"""The table of stages and how one is run from the command line.
+"""The table of stages, and how one of them is run.
 
-The order here is the order of the pipeline. What is stale is DVC's business (`dvc.yaml`); running a stage here runs it
-whatever its state.
+What stands here about a stage is said nowhere else, or held against it by a test: dvc.yaml (the same stages in the same
+order, with their parameter groups and data), the command line, the flows, the report. A new stage is a module of its
+name in this folder, a row of this table and an entry in dvc.yaml.
+
+What is stale is DVC's business; running a stage here runs it whatever its state.
 """
 
 from __future__ import annotations
@@ -12,15 +15,182 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Protocol, cast
 
 from facemill.errors import FacemillError
-from tasks.params import check_groups, load_params
-from tasks.work.shards import WORK_FOLDER, Totals
 
-STAGES = ("inventory", "collect", "dedup", "extract", "curate", "train", "convert", "report")
-REFRESH_STAGES = STAGES[:5]
+if TYPE_CHECKING:  # the command line reads the table, and must answer at once
+    from tasks.params import Params
+    from tasks.work.shards import Totals
+
+_HOUR_S = 3600.0
+
+
+class Run(Protocol):
+    """The work of a stage: reads and writes below `root/data`, and says how every input ended.
+
+    Raises:
+        FacemillError: what is wrong and how to mend it.
+    """
+
+    def __call__(self, params: Params, root: Path, *, retry: bool = False) -> Totals: ...
+
+
+class _Module(Protocol):
+    run: Run
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How long a stage may take and how often it is tried in a flow, where nobody watches."""
+
+    deadline_s: float
+    """The stage is ended after so many seconds. Generous: it is there for what hangs, not for what is slow."""
+    tries: int
+    wait_s: float
+    """Before the next try."""
+    reason: str
+    """Why another try can help, or cannot."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline; paths are relative to the project's folder."""
+
+    name: str
+    """Also the name of its module in this folder, and of its entry in dvc.yaml."""
+    does: str
+    """One sentence: what it does."""
+    params: tuple[str, ...]
+    """The groups of params.yaml that decide what it makes."""
+    reads: tuple[str, ...]
+    """Tables and files that earlier stages have made."""
+    makes: tuple[str, ...]
+    """Tables and files that are its own: nobody else writes there."""
+    metrics: str | None
+    """File of its numbers."""
+    rule: Rule
+    rows: str | None = None
+    """What its rows are, where the report shows how they ended."""
+    refresh: bool = False
+    """Whether it belongs to the refresh of the dataset, whose outcome versions name."""
+
+    @property
+    def run(self) -> Run:
+        """The work. Its module is imported only now: most of them load torch."""
+        module = cast(_Module, importlib.import_module(f"tasks.{self.name}"))  # a test holds each module to it
+        return module.run
+
+
+_TABLE = (
+    Stage(
+        name="inventory",
+        does="Lists what lies in the sources, the references and the archive, by content.",
+        params=("identities", "archive", "train"),
+        reads=(),
+        makes=("data/inventory.json", "data/weights.json"),
+        metrics=None,
+        rule=Rule(1 * _HOUR_S, 2, 30, "reads every file: a network drive may be away for a moment"),
+        refresh=True,
+    ),
+    Stage(
+        name="collect",
+        does="Collects the pictures of every source, each as a row, and the videos of the archive.",
+        params=("seed", "identities", "archive", "collect"),
+        reads=("data/inventory.json",),
+        makes=("data/raw", "data/videos", "data/archive"),
+        metrics="data/metrics/collect.json",
+        rule=Rule(8 * _HOUR_S, 3, 60, "hosts fail for minutes; only the rows that failed are fetched again"),
+        rows="pictures",
+        refresh=True,
+    ),
+    Stage(
+        name="dedup",
+        does="Marks exact and near duplicates and keeps the best picture of each group.",
+        params=("dedup",),
+        reads=("data/raw",),
+        makes=("data/unique",),
+        metrics="data/metrics/dedup.json",
+        rule=Rule(4 * _HOUR_S, 1, 0, "no network, no chance: a second try would fail alike"),
+        rows="pictures",
+        refresh=True,
+    ),
+    Stage(
+        name="extract",
+        does="Finds faces and their landmarks, and makes an aligned crop and an embedding of each.",
+        params=("extract",),
+        reads=("data/unique",),
+        makes=("data/faces",),
+        metrics="data/metrics/extract.json",
+        rule=Rule(12 * _HOUR_S, 2, 60, "a machine may lose its workers; finished shards are kept"),
+        rows="pictures",
+        refresh=True,
+    ),
+    Stage(
+        name="curate",
+        does="Keeps the wanted identities at the wanted quality, split, with a reason for every other face.",
+        params=("curate",),
+        reads=("data/faces",),
+        makes=("data/dataset",),
+        metrics="data/metrics/curate.json",
+        rule=Rule(2 * _HOUR_S, 1, 0, "no network, no chance: a second try would fail alike"),
+        rows="faces",
+        refresh=True,
+    ),
+    Stage(
+        name="train",
+        does="Trains a face-swap model of everybody in the dataset.",
+        params=("seed", "train"),
+        reads=("data/dataset", "data/weights.json"),
+        makes=("data/model", "data/train"),
+        metrics="data/metrics/train.json",
+        rule=Rule(48 * _HOUR_S, 3, 60, "a GPU may be taken or lost; training goes on from its last checkpoint"),
+        rows="faces",
+    ),
+    Stage(
+        name="convert",
+        does="Converts the videos of the archive, with the face replaced and everything else kept.",
+        params=("convert", "archive"),
+        reads=("data/model", "data/videos", "data/archive"),
+        makes=("data/converted", "data/conversions"),
+        metrics="data/metrics/convert.json",
+        rule=Rule(4 * _HOUR_S, 2, 60, "only publishes what the tasks of each video left; a drive may be away"),
+        rows="videos",
+    ),
+    Stage(
+        name="report",
+        does="Writes one page with pictures and measures, and the same numbers as JSON.",
+        params=("seed", "identities", "archive", "collect", "dedup", "extract", "curate", "train", "convert", "report"),
+        reads=(
+            "data/raw",
+            "data/unique",
+            "data/faces",
+            "data/dataset",
+            "data/train",
+            "data/model",
+            "data/archive",
+            "data/converted",
+            "data/conversions",
+            "data/metrics/collect.json",
+            "data/metrics/dedup.json",
+            "data/metrics/extract.json",
+            "data/metrics/curate.json",
+            "data/metrics/train.json",
+            "data/metrics/convert.json",
+        ),
+        makes=("data/report/report.html",),
+        metrics="data/report/metrics.json",
+        rule=Rule(2 * _HOUR_S, 1, 0, "no network, no chance: a second try would fail alike"),
+    ),
+)
+STAGES = {stage.name: stage for stage in _TABLE}
+"""Name → stage, in the order of the pipeline."""
+REFRESH_STAGES = tuple(name for name, stage in STAGES.items() if stage.refresh)
+PARAM_GROUPS = tuple(dict.fromkeys(group for stage in _TABLE for group in stage.params))
+"""The groups of params.yaml that stages name, and dvc.yaml with them."""
 
 
 def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
@@ -34,20 +204,22 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     Raises:
         FacemillError: unknown stage, wrong parameters, the stage is running already, or its own errors.
     """
+    from tasks.params import check_groups, load_params
+
     if name not in STAGES:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
     params = load_params(root)
-    if name == STAGES[0]:
-        check_groups(root)  # before DVC stumbles over it, stage after stage
-    module = importlib.import_module(f"tasks.{name}")
+    if name == next(iter(STAGES)):
+        check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
     with only_one(root, name), _termination_is_an_interrupt():
-        totals: Totals = module.run(params, root, retry=retry)
-    return totals
+        return STAGES[name].run(params, root, retry=retry)
 
 
 @contextmanager
 def only_one(root: Path, name: str) -> Iterator[None]:
     """Two runs of one stage would fight over its scratch folder. The lock dies with its process."""
+    from tasks.work.shards import WORK_FOLDER
+
     path = root / WORK_FOLDER / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:

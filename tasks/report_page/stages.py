@@ -10,16 +10,8 @@ from typing import Any
 from facemill.files import read_json
 from facemill.reasons import State
 from tasks.report_page.dataset import sentence
+from tasks.stages import STAGES
 
-STAGES = {
-    "collect": "pictures",
-    "dedup": "pictures",
-    "extract": "pictures",
-    "curate": "faces",
-    "train": "faces",
-    "convert": "videos",
-}
-"""Stage -> what its rows are."""
 _KNOWN = {"in", "ok", "rejected", "failed", "reasons", "seconds", "worker_seconds", "per_worker_second"}
 
 
@@ -63,7 +55,11 @@ def gather_stages(root: Path) -> list[StageLine]:
     Raises:
         FacemillError: a file of metrics is broken.
     """
-    return [_line(root / "data" / "metrics" / f"{name}.json", name, unit) for name, unit in STAGES.items()]
+    return [
+        _line(root / stage.metrics, stage.name, stage.rows)
+        for stage in STAGES.values()
+        if stage.metrics is not None and stage.rows is not None
+    ]
 
 
 def stages_metrics(lines: list[StageLine]) -> dict[str, Any]:

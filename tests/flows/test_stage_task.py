@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,8 +15,8 @@ from prefect import flow
 from stand_ins import set_knobs, stages_run
 
 from facemill.errors import FacemillError
-from flows.rules import RULES, Rule
 from flows.stages import Metrics, push, run_stage
+from tasks.stages import STAGES, Rule
 from tasks.versions import dvc
 
 
@@ -26,7 +27,8 @@ def one_stage(project: Path, stage: str) -> Metrics:
 
 @pytest.mark.usefixtures("prefect")
 def test_collect_is_tried_again_and_then_takes_up_failed_rows(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RULES, "inventory", Rule(60, 3, 0, "as in life, without the wait"))
+    rule = Rule(60, 3, 0, "as in life, without the wait")
+    monkeypatch.setitem(STAGES, "inventory", dataclasses.replace(STAGES["inventory"], rule=rule))
     set_knobs(project, inventory={"fail": 1, "says": "no route to host"})
     assert one_stage(project, "inventory")["ok"] == 3
     assert (project / "ran.txt").read_text() == "inventory \ninventory 1\n"
@@ -64,7 +66,8 @@ def test_a_stage_that_hangs_is_ended_with_all_its_processes(project: Path) -> No
 def test_a_killed_flow_leaves_no_stage_behind(project: Path) -> None:
     set_knobs(project, inventory={"sleep": 600})
     call = (
-        f"from tasks import dvc; import pathlib as p; dvc.repro(p.Path({str(project)!r}), 'inventory', deadline_s=99)"
+        "from pathlib import Path; from tasks.versions import dvc\n"
+        f"dvc.repro(Path({str(project)!r}), 'inventory', deadline_s=99)"
     )
     caller = subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pid = wait_for_pid(project / "inventory.pid")

@@ -11,6 +11,7 @@ import yaml
 
 from facemill.errors import FacemillError
 from tasks.params import check_groups, load_params, parse_params
+from tasks.stages import PARAM_GROUPS
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted([PROJECT / "params.yaml", *PROJECT.glob("docs/examples/*/params.yaml")])
@@ -97,7 +98,7 @@ def test_a_group_that_dvc_wants_is_asked_for_even_where_all_of_it_has_defaults(t
     del changed["dedup"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed))
     with pytest.raises(FacemillError, match=r"lacks dedup: DVC wants each of them; write `dedup: \{\}`"):
-        check_groups(tmp_path)
+        check_groups(tmp_path, PARAM_GROUPS)
 
 
 def test_cross_checks_are_named_together() -> None:
