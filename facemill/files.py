@@ -1,39 +1,64 @@
-"""Files that appear whole or not at all.
+"""Files and folders that appear whole or not at all.
 
-Everything that facemill publishes is written under a temporary name in the same folder, flushed and renamed.
-A killed process leaves at most a `.tmp-…` file, which `sweep` removes; a full disk leaves the old file as it was.
+Everything that facemill publishes is written under a temporary name in the same folder, flushed, and takes its name in
+one step that cannot be half done; then the folder with the name is flushed. Kill the process at any moment, or take
+the machine's power: either the old content lies there whole, or the new.
+
+A killed process leaves at most something with a name of the form `.facemill-…` that only this module gives. `sweep`
+removes what dead processes left, and nothing else: neither what a living one still writes nor anybody's own files.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemill.errors import FacemillError
+from facemill.processes import ProcessId, this_process
 
-TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_PREFIX = ".facemill-"
+_NEW, _OLD = "new", "old"
+_TEMPORARY = re.compile(
+    re.escape(TEMPORARY_PREFIX) + rf"(?P<kind>{_NEW}|{_OLD})-(?P<owner>[0-9a-f]+-\d+-[0-9a-f]+)-[0-9a-f]{{8}}"
+    r"(\.[0-9A-Za-z]{1,16})?"
+)
+_SUFFIX = re.compile(r"\.[0-9A-Za-z]{1,16}")
+_FOREIGN_S = 24 * 3600.0  # after so long without a change, what another machine was writing is taken for abandoned
+_WAIT_S = 1.0
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; after the block it is flushed and takes the name `path`.
 
+    The temporary path has the suffix of `path`, since some writers go by it, and no more of its name: that may have
+    all the 255 bytes that a name can have.
+
     Raises:
         FacemillError: the disk is full or the folder cannot be written; the temporary file is gone, `path` untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    temporary = path.with_name(_temporary_name(_NEW, path.suffix))
     try:
         yield temporary
         flush(temporary)
         os.replace(temporary, path)
+        flush(path.parent)
     except OSError as error:
         if is_full(error):
             raise FacemillError(
@@ -47,27 +72,56 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `target` that takes its place after the block, flushed, or leaves no trace."""
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
-    retired = temporary.with_name(f"{temporary.name}-old")
-    try:
-        temporary.mkdir(parents=True)
+    """Yields an empty temporary folder beside `target` that takes its place after the block, or leaves no trace.
+
+    All that lies in it is flushed, then it is exchanged for what `target` was, in one step. Where the file system
+    cannot do that (some network ones, and overlays with a folder that came with the image), several steps stand for
+    it: whoever is killed between them leaves the old folder under a name from which `put_back` brings it back.
+
+    Raises:
+        FacemillError: the disk is full, or `target` is a mount point; `target` is as it was.
+    """
+    with _switched(target) as temporary:
         yield temporary
-        for path in (*temporary.iterdir(), temporary):
-            flush(path)
-        if target.exists():
-            target.rename(retired)
-        temporary.rename(target)
-        flush(target.parent)
-    except OSError as error:
-        if is_full(error):
-            raise FacemillError(
-                f"no space left to write {target.name}: free some and run the same command again"
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                flush(Path(folder, name))
+
+
+def publish_folder(target: Path, files: Mapping[str, Path], *, copy: bool = False) -> None:
+    """Makes `target` hold exactly these files, in one step: nobody ever sees some of the old and some of the new.
+
+    Args:
+        target: the folder; it may exist or not. What lies in it and is not named goes.
+        files: path inside the folder, with `/` → the finished (flushed) file that shall lie there.
+        copy: give copies, for files that somebody writes on in place. Else the files get a second name (hard link),
+            and are copied only where the file system has no links or lies elsewhere.
+
+    Raises:
+        FacemillError: as `atomic_folder`.
+        ValueError: a path that leads out of the folder.
+    """
+    with _switched(target) as folder:
+        for name, source in files.items():
+            inner = PurePosixPath(name)
+            if inner.is_absolute() or ".." in inner.parts:
+                raise ValueError(f"{name!r} is no path inside a folder")
+            path = folder / inner
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if copy or not _link(source, path):
+                shutil.copyfile(source, path)
+                flush(path)
+
+
+def put_back(folder: Path) -> None:
+    """Brings the old folder back where somebody was killed in the middle of replacing it (see `atomic_folder`)."""
+    end = time.monotonic() + _WAIT_S
+    for retired, owner in _retired(folder):
+        while owner.is_here and owner.is_alive and time.monotonic() < end and retired.exists():
+            time.sleep(0.01)  # it is in the middle of that
+        if not _may_be_written(retired, owner):
+            with suppress(OSError):  # somebody else was quicker
+                _restore(retired, folder)
 
 
 def is_full(error: OSError) -> bool:
@@ -117,22 +171,24 @@ def folder_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Gives a finished file a second name, atomically; copies where the file system has no hard links."""
-    with atomic_path(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
+def sweep(folder: Path, *, deep: bool = True) -> None:
+    """Removes what killed processes left behind in a folder, and with `deep` in all those below it.
 
-
-def sweep(folder: Path) -> None:
-    """Removes what killed processes left behind below a folder."""
-    for path in folder.rglob(f"{TEMPORARY_PREFIX}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+    What a living process writes stays. Of what another machine or container began nobody can say whether it lives:
+    it goes when nothing was written to it for a day. A folder that was being replaced is put back.
+    """
+    for path in list((folder.rglob if deep else folder.glob)(f"{TEMPORARY_PREFIX}*")):
+        found = _TEMPORARY.fullmatch(path.name)
+        owner = ProcessId.parse(found["owner"]) if found else None
+        if found is None or owner is None or _may_be_written(path, owner):
+            continue
+        if found["kind"] == _OLD and path.is_dir():
+            for name in (names := os.listdir(path)):
+                put_back(path.with_name(name))
+            if not names:
+                _remove(path)
         else:
-            path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def flush(path: Path) -> None:
@@ -140,5 +196,154 @@ def flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that does not flush folders has nothing to wait for
+            raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _switched(target: Path) -> Iterator[Path]:
+    """`atomic_folder` for files that were flushed when they were written."""
+    target = target.resolve()  # a folder that was moved to a larger disk, with a link in its place, stays there
+    put_back(target)
+    temporary = target.with_name(_temporary_name(_NEW))
+    try:
+        temporary.mkdir(parents=True)
+        if target.is_dir():
+            shutil.copymode(target, temporary)
+        yield temporary
+        for folder, _, _ in os.walk(temporary):
+            flush(Path(folder))
+        _switch(temporary, target)
+        flush(target.parent)
+    except OSError as error:
+        if is_full(error):
+            raise FacemillError(
+                f"no space left to write {target.name} in {target.parent}: free some and run the same command again; "
+                "what lay there before is kept"
+            ) from error
+        raise
+    finally:
+        _remove(temporary)
+
+
+def _temporary_name(kind: str, suffix: str = "") -> str:
+    """At most 80 bytes of ASCII, whatever the final name is."""
+    kept = suffix if _SUFFIX.fullmatch(suffix) else ""
+    return f"{TEMPORARY_PREFIX}{kind}-{this_process()}-{secrets.token_hex(4)}{kept}"
+
+
+def _may_be_written(path: Path, owner: ProcessId) -> bool:
+    if owner.is_here:
+        return owner.is_alive
+    try:
+        newest: float = max(each.lstat().st_mtime for each in (path, *(path.rglob("*") if path.is_dir() else ())))
+    except OSError:  # it is gone, or changes while it is looked at
+        return True
+    return time.time() - newest < _FOREIGN_S
+
+
+def _retired(folder: Path) -> list[tuple[Path, ProcessId]]:
+    """Where old content of a folder lies that somebody was replacing, and who."""
+    found = []
+    for path in folder.parent.glob(f"{TEMPORARY_PREFIX}{_OLD}-*"):
+        name = _TEMPORARY.fullmatch(path.name)
+        owner = ProcessId.parse(name["owner"]) if name else None
+        if owner is not None and os.path.lexists(path / folder.name):
+            found.append((path, owner))
+    return found
+
+
+def _switch(temporary: Path, target: Path) -> None:
+    """Puts `temporary` in the place of `target`, which lies in the place of `temporary` afterwards, or is gone."""
+    try:
+        if not os.path.lexists(target):
+            temporary.rename(target)
+        elif not _exchange(temporary, target):
+            _switch_in_steps(temporary, target)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise FacemillError(
+                f"{target} is a mount point, which nothing can take the place of: mount the folder above it"
+            ) from error
+        raise
+
+
+def _switch_in_steps(temporary: Path, target: Path) -> None:
+    """The same where names cannot be exchanged. As long as a container of the kind `old` lies there, the old content
+    in it is whole and counts: it is made whole before it gets that name, and loses the name before it is removed."""
+    retired = target.with_name(_temporary_name(_OLD))
+    retired.mkdir()
+    try:
+        target.rename(retired / target.name)
+    except OSError as error:
+        retired.rmdir()
+        if error.errno != errno.EXDEV:
+            raise
+        # a folder of an overlay's lower layer cannot be renamed, but its copy can
+        with atomic_folder(retired) as container:
+            shutil.copytree(target, container / target.name, symlinks=True)
+        _remove(target)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        _restore(retired, target)
+        raise
+    _discard(retired)
+
+
+def _restore(retired: Path, target: Path) -> None:
+    if os.path.lexists(target):  # half removed, or new and not yet made known
+        _remove(target)
+    (retired / target.name).rename(target)
+    _remove(retired)
+
+
+def _discard(retired: Path) -> None:
+    garbage = retired.with_name(_temporary_name(_NEW))
+    retired.rename(garbage)
+    _remove(garbage)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchanges two names in one step; False where system or file system cannot."""
+    renameat2 = _renameat2()
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(second))
+
+
+@lru_cache(maxsize=1)
+def _renameat2() -> Any:
+    """Linux's call, from glibc 2.28 or musl 1.2.6 on; None elsewhere."""
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    function.restype = ctypes.c_int
+    return function
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # no links there, another disk, too many links: a copy will do, or say why not
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or folder; what cannot be removed now, a later `sweep` will."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

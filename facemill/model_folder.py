@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from facemill.errors import FacemillError
-from facemill.files import atomic_folder, read_json, write_bytes, write_json
+from facemill.files import atomic_folder, put_back, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
 from facemill.weights import check_weights, load_tensors, save_tensors
 
@@ -48,6 +48,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapMo
     Raises:
         FacemillError: no model there, a pickle, a damaged file, or weights that are not this model's.
     """
+    if not folder.is_dir():
+        put_back(folder)
     meta = _check_meta(folder, read_json(folder / MODEL_FILE))
     weights = load_tensors(folder / WEIGHTS_FILE, torch.device(device))
     model = build_model(meta["name"], meta["preset"], meta["identities"])

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from facemill import schema as schemas
 from facemill.errors import FacemillError
-from facemill.files import atomic_path
+from facemill.files import atomic_path, put_back
 
 ROW_GROUP_ROWS = 256  # pictures: 2–25 MB a group, so that one row is read in milliseconds
 
@@ -100,6 +100,8 @@ def as_float32(values: npt.ArrayLike) -> list[float]:
 
 
 def _existing_parts(folder: Path, schema: pa.Schema) -> list[Path]:
+    if not folder.is_dir():
+        put_back(folder)
     if not folder.is_dir():
         raise FacemillError(f"table {schemas.name_of(schema)} is missing: {folder} does not exist; run its stage first")
     return parts(folder)

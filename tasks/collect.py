@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from facemill import sources, tables
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, link_or_copy, read_json, write_json
+from facemill.files import file_sha256, publish_folder, read_json, write_json
 from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
@@ -261,7 +261,8 @@ def _collect_videos(
         listed = [(entry["name"], entry["sha256"]) for entry in inventory["archive"]]
         shards = plan_shards(listed, params.collect.rows_per_shard, settings)
     seconds = run_shards(work, shards, video_shard, _lost_video, VIDEOS, pool, retry=retry, unit="shards of videos")
-    _publish_archive(settings.folder, names, root / "data" / "archive")
+    # exactly the sample videos: none for an archive that lies elsewhere
+    publish_folder(root / "data" / "archive", {name: settings.folder / name for name in names})
     publish(work, shards, output)
     return seconds
 
@@ -270,19 +271,6 @@ def _sample_names() -> list[str]:
     from facemill.sources.sample.videos import sample_archive
 
     return list(sample_archive())
-
-
-def _publish_archive(made: Path, names: Sequence[str], archive: Path) -> None:
-    """Makes `data/archive` hold exactly the sample videos: none for an archive that lies elsewhere."""
-    archive.mkdir(parents=True, exist_ok=True)
-    wanted = {archive / name for name in names}
-    for path in sorted(archive.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-        elif path.is_file() and path not in wanted:
-            path.unlink()
-    for name in names:
-        link_or_copy(made / name, archive / name)
 
 
 def _video_row(name: str, sha256: str | None, settings: VideoSettings) -> dict[str, Any]:

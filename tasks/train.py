@@ -11,7 +11,6 @@ Every identity of the dataset must be named in params.yaml, and an identity ther
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import torch
 from facemill import tables
 from facemill.device import choose_device
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256, read_json, sweep, write_json
+from facemill.files import folder_sha256, publish_folder, read_json, sweep, write_json
 from facemill.reasons import State
 from facemill.schema import DATASET
 from facemill.train.engine import StopReason
@@ -214,8 +213,7 @@ def _metrics(ended: Mapping[str, Any]) -> dict[str, Any]:
 
 def _publish(work: Work, output: Path) -> None:
     """Curves and previews of the finished run, in place of older ones; scratch of other fingerprints is dropped."""
-    shutil.rmtree(output, ignore_errors=True)
-    for part in ("curves", "previews"):
-        if (work.folder / part).is_dir():
-            shutil.copytree(work.folder / part, output / part)
+    made = [path for part in ("curves", "previews") for path in (work.folder / part).rglob("*") if path.is_file()]
+    # copies: a later run writes on in the curves of the scratch folder
+    publish_folder(output, {path.relative_to(work.folder).as_posix(): path for path in made}, copy=True)
     shards.drop_other_work(work)

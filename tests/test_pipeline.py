@@ -24,6 +24,8 @@ CARRIERS = {
     "facemill",
     "facemill.errors",
     "facemill.files",
+    "facemill.locks",
+    "facemill.processes",
     "facemill.reasons",
     "facemill.registry",
     "facemill.tables",

@@ -2,7 +2,7 @@
 
 `with VideoWriter(...) as writer:` owns every handle. `commit` closes the temporary file, re-opens and checks it,
 flushes it to the disk and gives it its name. Whatever ends the block otherwise (an error, Ctrl-C) leaves nothing
-behind; a killed process leaves a hidden `.tmp-…` that `facemill.files.sweep` removes.
+behind; a killed process leaves a hidden `.facemill-new-…` that `facemill.files.sweep` removes.
 """
 
 from __future__ import annotations

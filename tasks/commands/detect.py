@@ -23,7 +23,7 @@ import typer
 
 from facemill.detection_records import EndRecord, FileRecord, Record, to_line
 from facemill.errors import FacemillError
-from facemill.files import TEMPORARY_PREFIX, atomic_path
+from facemill.files import atomic_path
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, stable_name
 from facemill.reasons import Reason, State
 
@@ -88,7 +88,7 @@ def detect(
         for unit in _units(files, settings, Path()):
             totals.add(_write(_record(unit), sink))
         return totals
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as folder:
+    with tempfile.TemporaryDirectory(prefix="facemill-detect-") as folder:
         units = _units(files, settings, Path(folder))
         for unit, summary in _by_workers(units, jobs, show_progress):
             with Path(unit.part).open("rb") as part:

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, link_or_copy, read_json, sweep, write_json
+from facemill.files import file_sha256, publish_folder, read_json, sweep, write_json
 from facemill.reasons import Reason, State
 from tasks.work.cluster import Pool
 from tasks.work.progress import track
@@ -160,14 +160,9 @@ def run_shards(
 
 
 def publish(work: Work, shards: Sequence[Shard], output: Path) -> None:
-    """Makes the output folder hold exactly the parts of the plan. Scratch of other fingerprints is dropped."""
-    output.mkdir(parents=True, exist_ok=True)
-    wanted = {f"{shard.id}.parquet" for shard in shards}
-    for path in output.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-    for shard in shards:
-        link_or_copy(_part(work, shard), output / f"{shard.id}.parquet")
+    """Makes the output folder hold exactly the parts of the plan, in one step. Scratch of other fingerprints is
+    dropped."""
+    publish_folder(output, {f"{shard.id}.parquet": _part(work, shard) for shard in shards})
     drop_other_work(work)
 
 

@@ -81,7 +81,7 @@ def test_a_close_up_of_each_face_is_written(recorder: Recorder, talk: Path) -> N
         assert face.crop is not None
         assert decode((folder / face.crop).read_bytes()).shape == (128, 128, 3)
     assert faces[0].crop == "talk.mkv/000000-0.jpg"
-    assert not list(folder.rglob(".tmp-*"))
+    assert not list(folder.rglob(".facemill-*"))
 
 
 def test_pictures_are_one_frame_without_times(recorder: Recorder, tmp_path: Path, hopper: np.ndarray) -> None:

@@ -335,7 +335,7 @@ def test_a_killed_writer_leaves_no_output(clip: Path, tmp_path: Path, number: si
         process.send_signal(number)
         process.wait(timeout=60)
     left = [path.name for path in tmp_path.iterdir()]
-    assert left == [] if number == signal.SIGINT else all(name.startswith(".tmp-") for name in left)
+    assert left == [] if number == signal.SIGINT else all(name.startswith(".facemill-new-") for name in left)
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

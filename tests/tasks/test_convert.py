@@ -308,7 +308,7 @@ def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Pat
         convert.convert_folder(parameters(), archive, out, model)
     first = stamps(out)
     assert set(first) == {"1.mp4"}
-    assert not list(out.rglob(".tmp-*"))
+    assert not list(out.rglob(".facemill-new-*"))
     assert convert.convert_folder(parameters(), archive, out, model).counts["ok"] == {"": 3}
     assert stamps(out)["1.mp4"] == first["1.mp4"]
 
@@ -365,18 +365,20 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     environment = {"PYTHONPATH": f"{here.parent.parent}:{here.parent.parent.parent}"}
     with subprocess.Popen([sys.executable, "-c", INTERRUPTED, *paths], env=environment) as process:
         deadline = time.monotonic() + 60
-        while not list(out.rglob(".tmp-*zz long.mp4")) and time.monotonic() < deadline:
+        # the first video has its receipt, so what is written now is the long one
+        while not (list(out.rglob("receipts/*.json")) and list(out.glob(".facemill-new-*.mp4"))):
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
     assert not (out / "zz long.mp4").exists()
     if number == signal.SIGINT:
-        assert not list(out.rglob(".tmp-*"))
+        assert not list(out.rglob(".facemill-new-*"))
     first = stamps(out)
     totals = convert.convert_folder(parameters(), archive, out, model)
     assert totals.counts["ok"] == {"": 2}
-    assert not list(out.rglob(".tmp-*"))
-    assert {name: stamps(out)[name] for name in first if ".tmp-" not in name} == {
-        name: stamp for name, stamp in first.items() if ".tmp-" not in name
+    assert not list(out.rglob(".facemill-new-*"))
+    assert {name: stamps(out)[name] for name in first if ".facemill-new-" not in name} == {
+        name: stamp for name, stamp in first.items() if ".facemill-new-" not in name
     }
 
 

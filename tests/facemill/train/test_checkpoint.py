@@ -143,7 +143,7 @@ def at_step(folder: Path, *steps: int) -> Path:
 def test_the_newest_checkpoint_is_the_one_and_the_one_before_is_kept(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, CPU) is None
     at_step(tmp_path, 8, 9, 10)
-    (tmp_path / ".tmp-1-step-00000011").mkdir()  # what a killed process leaves
+    (tmp_path / ".facemill-new-0a1b2c3d-99-0a1b2c3d4e5f-0a1b2c3d").mkdir()  # what a killed process leaves
     found = load_checkpoint(tmp_path, CPU)
     assert found is not None
     assert (found.tensors["x"].item(), found.values, saved_step(tmp_path)) == (10, {"step": 10}, 10)

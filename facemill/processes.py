@@ -1,0 +1,107 @@
+"""Who a process is, so that what it left can be told from what it still writes.
+
+A number alone does not say that: it is given again, after a restart of the machine at the latest. So a process is its
+number, the moment at which the system started it, and the place in which the number counts (a machine, a container).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+_ENDED = ("Z", "X", "x")  # a zombie holds its number until its parent asks for it, and does nothing any more
+_TOKEN = re.compile(r"([0-9a-f]{8})-(\d+)-([0-9a-f]{12})")
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process, named so that no other one ever has the same name.
+
+    Attributes:
+        place: 8 hex digits for the machine and, in it, the container (PID namespace).
+        pid: its number there.
+        birth: 12 hex digits for the start of the system and the moment since then at which the process started.
+    """
+
+    place: str
+    pid: int
+    birth: str
+
+    def __str__(self) -> str:
+        return f"{self.place}-{self.pid}-{self.birth}"
+
+    @classmethod
+    def parse(cls, text: str) -> ProcessId | None:
+        """The reverse of `str`; None for any other text."""
+        found = _TOKEN.fullmatch(text)
+        return cls(found[1], int(found[2]), found[3]) if found else None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine and container can say anything about it."""
+        return self.place == _place()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs. Only to be asked where `is_here`."""
+        return _birth(self.pid) == self.birth
+
+
+def this_process() -> ProcessId:
+    """The process that asks; right in a fork, too."""
+    pid = os.getpid()
+    return ProcessId(_place(), pid, _birth(pid) or _NO_BIRTH)
+
+
+def running_process(pid: int) -> ProcessId | None:
+    """The process that has this number now; None where there is none."""
+    birth = _birth(pid)
+    return ProcessId(_place(), pid, birth) if birth is not None else None
+
+
+_NO_BIRTH = "0" * 12
+
+
+@lru_cache(maxsize=1)
+def _place() -> str:
+    with suppress(OSError):  # not on Linux: the machine's name must do
+        return _digest(platform.node(), os.readlink("/proc/self/ns/pid"))[:8]
+    return _digest(platform.node())[:8]
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _birth(pid: int) -> str | None:
+    """When a process started, as a digest; None where none (or a zombie) has this number."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if Path("/proc/self/stat").exists() else _birth_without_proc(pid)
+    # 2nd field is the command in parentheses, which may hold anything; the 3rd is the state, the 22nd the start
+    fields = stat[stat.rindex(b")") + 2 :].decode("ascii").split()
+    return None if fields[0] in _ENDED else _digest(_boot(), fields[19])[:12]
+
+
+def _birth_without_proc(pid: int) -> str | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # somebody else's: it lives
+        pass
+    return _NO_BIRTH
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
