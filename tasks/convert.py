@@ -10,7 +10,6 @@ that an interrupted run, or an archive that has grown, costs only what is new.
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from typing import Any
 
 from facemill import schema, tables
 from facemill.errors import FacemillError
-from facemill.files import link_or_copy, read_json, sweep
+from facemill.files import atomic_folder, publish_folder, read_json, sweep
+from facemill.locks import locked
 from facemill.reasons import Reason, State
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
 from tasks.convert_plan import STATE_FOLDER, ConversionPlan, plan_archive, plan_folder, printable
@@ -161,19 +161,10 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> dict[str, Any]:
 
 def _link(plan: ConversionPlan, outcomes: Sequence[Outcome]) -> None:
     """Makes the output folder hold exactly the finished videos."""
-    plan.output.mkdir(parents=True, exist_ok=True)
-    wanted = {
-        plan.output / name for name, outcome in zip(plan.names, outcomes, strict=True) if outcome["status"] == State.OK
-    }
-    for path in sorted(plan.output.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path not in wanted:
-            path.unlink()
-    for job, name, outcome in zip(plan.jobs, plan.names, outcomes, strict=True):
-        if outcome["status"] == State.OK:
-            link_or_copy(Path(job.output), plan.output / name)
+    finished = zip(plan.jobs, plan.names, outcomes, strict=True)
+    publish_folder(
+        plan.output, {name: Path(job.output) for job, name, outcome in finished if outcome["status"] == State.OK}
+    )
 
 
 def _drop_unplanned(plan: ConversionPlan) -> None:
@@ -187,13 +178,10 @@ def _drop_unplanned(plan: ConversionPlan) -> None:
 
 def _write_table(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     starts = range(0, max(1, len(rows)), ROWS_PER_PART)
-    parts = {f"{n:05d}.parquet": rows[at : at + ROWS_PER_PART] for n, at in enumerate(starts)}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
-        tables.write_part(folder / name, tables.from_rows(part, schema.CONVERSIONS))
-    for path in tables.parts(folder):
-        if path.name not in parts:
-            path.unlink()
+    with atomic_folder(folder) as temporary:
+        for number, at in enumerate(starts):
+            part = tables.from_rows(rows[at : at + ROWS_PER_PART], schema.CONVERSIONS)
+            tables.write_part(temporary / f"{number:05d}.parquet", part)
 
 
 def _frames(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -208,12 +196,5 @@ def _frames(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def alone_in(output: Path) -> Iterator[None]:
     """One process at a time writes to an output folder. The lock dies with its process."""
     path = output / STATE_FOLDER / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FacemillError(
-                f"another conversion is writing to {output}: wait for it, or choose another folder"
-            ) from error
+    with locked(path, f"another conversion is writing to {output}", "wait for it, or choose another folder"):
         yield

@@ -9,7 +9,6 @@ What is stale is DVC's business; running a stage here runs it whatever its state
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import signal
 import sys
@@ -21,6 +20,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from facemill.errors import FacemillError
+from facemill.files import sweep
+from facemill.locks import locked
 
 if TYPE_CHECKING:  # the command line reads the table, and must answer at once
     from tasks.params import Params
@@ -212,7 +213,10 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     if name == next(iter(STAGES)):
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
     with only_one(root, name), _termination_is_an_interrupt():
-        return STAGES[name].run(params, root, retry=retry)
+        stage = STAGES[name]
+        for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
+            sweep(folder, deep=False)  # what a killed run left half-written
+        return stage.run(params, root, retry=retry)
 
 
 @contextmanager
@@ -221,12 +225,7 @@ def only_one(root: Path, name: str) -> Iterator[None]:
     from tasks.work.shards import WORK_FOLDER
 
     path = root / WORK_FOLDER / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FacemillError(f"stage {name} is already running in {root}: wait for it, or stop it") from error
+    with locked(path, f"stage {name} is already running in {root}", "wait for it, or stop it"):
         yield
 
 
