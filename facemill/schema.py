@@ -1,148 +1,229 @@
-"""The tables, which are the interfaces between the stages.
+"""The tables, which are the interfaces between the stages: what a row is, for people, for mypy and for Parquet.
 
-Every stage reads and writes Parquet folders of one of these schemas. The name and version stand in the footer, readers
-check both, and `tests/facemill/test_schema.py` freezes the columns: changing one means raising its version.
+Every stage reads and writes Parquet folders of one of these schemas. A row is a `TypedDict` whose columns say the
+Python type and the Arrow type in one word (`Float32` is a Python float that is stored as float32), so that the schema
+is made from the row and a misspelt column is an error of mypy. The name and version stand in the footer, readers check
+both, and `tests/facemill/test_schema.py` freezes the columns: changing one means raising its version.
+
+`| None` stands at columns that can be null in a row whose status is `ok`. In other rows every column but the status can
+be null: a picture that could not be read has no width. A row may lack keys, which is the same as null when it is
+written; a row that was read has all columns that were asked for.
+
 Pictures travel as `struct<bytes, path>`, as Hugging Face's Image feature has it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, TypedDict, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-BOX = pa.list_(pa.float32(), 4)  # x0, y0, x1, y1 in pixels of the upright picture
-LANDMARKS = pa.list_(pa.float32(), 136)  # 68 points as x0, y0, x1, y1, … in pixels of the upright picture
-AFFINE = pa.list_(pa.float64(), 6)  # 2×3, row by row: picture coordinates to crop coordinates
-EMBEDDING = pa.list_(pa.float32(), 128)
+Row = TypeVar("Row", bound=Mapping[str, object])
 
-_STATE = [pa.field("status", pa.string()), pa.field("error", pa.string()), pa.field("detail", pa.string())]
+# An encoded picture and a file name for it. As a class its key `bytes` would hide the type of that name.
+EncodedPicture = TypedDict("EncodedPicture", {"bytes": bytes, "path": str | None})  # noqa: UP013
+
+Bool = Annotated[bool, pa.bool_()]
+Int32 = Annotated[int, pa.int32()]
+Int64 = Annotated[int, pa.int64()]
+UInt64 = Annotated[int, pa.uint64()]
+Float32 = Annotated[float, pa.float32()]
+Float64 = Annotated[float, pa.float64()]
+String = Annotated[str, pa.string()]
+Strings = Annotated[list[str], pa.list_(pa.string())]
+Image = Annotated[EncodedPicture, pa.struct([("bytes", pa.binary()), ("path", pa.string())])]
+Box = Annotated[list[float], pa.list_(pa.float32(), 4)]  # x0, y0, x1, y1 in pixels of the upright picture
+Landmarks = Annotated[list[float], pa.list_(pa.float32(), 136)]  # 68 points x0, y0, x1, y1, … in pixels, upright
+Affine = Annotated[list[float], pa.list_(pa.float64(), 6)]  # 2×3, row by row: picture to crop coordinates
+Embedding = Annotated[list[float], pa.list_(pa.float32(), 128)]
 
 
-def _schema(name: str, version: int, fields: list[pa.Field[pa.DataType]], *images: str) -> pa.Schema:
-    metadata = {"facemill.table": name, "facemill.version": str(version)}
-    if images:
-        metadata["huggingface"] = json.dumps({"info": {"features": {column: {"_type": "Image"} for column in images}}})
-    return pa.schema(fields, metadata=metadata)
+class StateColumns(TypedDict, total=False):
+    """How a row ended; see `facemill.reasons`."""
+
+    status: String  # ok | rejected | failed
+    error: String | None  # the reason's code
+    detail: String | None  # what was found: a number with its limit, or an error's message
 
 
-_RAW_FIELDS = [
-    pa.field("sample_id", pa.string()),  # SHA-256 of the bytes, 64 hex digits
-    pa.field("identity", pa.string()),  # a person in the dataset: a name that the user chose
-    pa.field("role", pa.string()),  # sample | reference
-    pa.field("source", pa.string()),  # the kind: sample, folder, video, google
-    pa.field("url", pa.string()),  # where it came from; stable, never a path of one machine
-    pa.field("page", pa.string()),  # the page that showed it, where there is one
-    pa.field("pts", pa.int64()),  # of the frame, for pictures taken from a video
-    pa.field("licence", pa.string()),
-    pa.field("author", pa.string()),
-    pa.field("rights", pa.string()),  # the basis stated in params.yaml
-    pa.field("width", pa.int32()),  # pixels, upright
-    pa.field("height", pa.int32()),
-    pa.field("image", IMAGE),
-    *_STATE,
-]
+class RawColumns(TypedDict, total=False):
+    """One collected picture, without its state."""
 
-RAW = _schema("raw", 1, _RAW_FIELDS, "image")
+    sample_id: String  # SHA-256 of the bytes, 64 hex digits
+    identity: String  # a person in the dataset: a name that the user chose
+    role: String  # sample | reference
+    source: String  # the kind: sample, folder, video, google
+    url: String  # where it came from; stable, never a path of one machine
+    page: String  # the page that showed it; empty where there is none
+    pts: Int64 | None  # of the frame, for pictures taken from a video
+    licence: String
+    author: String
+    rights: String  # the basis stated in params.yaml
+    width: Int32  # pixels, upright
+    height: Int32
+    image: Image
 
-UNIQUE = _schema(
-    "unique",
-    1,
-    [
-        *_RAW_FIELDS,  # `image` is null in rows that are not kept: their bytes stay in `raw`
-        pa.field("phash", pa.uint64()),
-        pa.field("cluster", pa.string()),  # id of the duplicate cluster: the smallest sample_id in it
-        pa.field("keep", pa.bool_()),
-        pa.field("duplicate_of", pa.string()),  # sample_id of the picture that is kept instead
-        pa.field("distance", pa.int32()),  # Hamming distance of the hashes, 0…64
-    ],
-    "image",
-)
 
-_FACE_FIELDS = [
-    pa.field("face_id", pa.string()),  # sample_id[:16]-identity-index
-    pa.field("sample_id", pa.string()),
-    pa.field("identity", pa.string()),
-    pa.field("role", pa.string()),
-    pa.field("source", pa.string()),
-    pa.field("url", pa.string()),
-    pa.field("pts", pa.int64()),
-    pa.field("cluster", pa.string()),
-    pa.field("face_index", pa.int32()),  # by falling score; null where no face was found
-    pa.field("box", BOX),
-    pa.field("score", pa.float32()),
-    pa.field("detector", pa.string()),
-    pa.field("landmarks", LANDMARKS),
-    pa.field("affine", AFFINE),
-    pa.field("crop", IMAGE),
-    pa.field("face_px", pa.float32()),  # short side of the box
-    pa.field("sharpness", pa.float32()),
-    pa.field("yaw", pa.float32()),  # degrees; signs as in facemill.align.head_pose
-    pa.field("pitch", pa.float32()),
-    pa.field("roll", pa.float32()),
-    pa.field("embedding", EMBEDDING),
-]
+class RawRow(RawColumns, StateColumns, total=False):
+    """One collected picture."""
 
-FACES = _schema("faces", 1, [*_FACE_FIELDS, *_STATE], "crop")
 
-DATASET = _schema(
-    "dataset",
-    1,
-    [
-        *_FACE_FIELDS,
-        pa.field("reference", pa.bool_()),  # one of the faces that define the identity
-        pa.field("distance", pa.float32()),  # of the embedding to the nearest reference
-        pa.field("split", pa.string()),  # train | val, by duplicate cluster; null in rejected rows
-        *_STATE,
-    ],
-    "crop",
-)
+class UniqueRow(RawRow, total=False):
+    """One collected picture with the verdict of deduplication.
 
-VIDEOS = _schema(
-    "videos",
-    1,
-    [
-        pa.field("video", pa.string()),  # path inside the archive, with forward slashes
-        pa.field("sha256", pa.string()),
-        pa.field("size_bytes", pa.int64()),
-        pa.field("codec", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("frames", pa.int64()),  # as the container states it; null where it does not
-        pa.field("duration_s", pa.float64()),
-        pa.field("audio", pa.string()),  # codec of the first audio stream; null without sound
-        *_STATE,
-    ],
-)
+    `image` is null in rows that are not kept: their bytes stay in `raw`.
+    """
 
-CONVERSIONS = _schema(
-    "conversions",
-    1,
-    [
-        pa.field("video", pa.string()),
-        pa.field("output", pa.string()),  # path inside the output archive; null where nothing was written
-        pa.field("input_sha256", pa.string()),
-        pa.field("output_sha256", pa.string()),
-        pa.field("model_sha256", pa.string()),
-        pa.field("dataset", pa.string()),  # fingerprint of the dataset that the model was trained on
-        pa.field("source_identity", pa.string()),  # the face that is replaced
-        pa.field("target_identity", pa.string()),  # the face that is put there
-        pa.field("frames_in", pa.int64()),
-        pa.field("frames_out", pa.int64()),
-        pa.field("frames_swapped", pa.int64()),
-        pa.field("frames_passed", pa.int64()),  # without that face: untouched
-        pa.field("frames_failed", pa.int64()),  # passed through after an error
-        pa.field("warnings", pa.list_(pa.string())),
-        *_STATE,
-    ],
-)
+    phash: UInt64
+    cluster: String  # id of the duplicate cluster: the smallest sample_id in it
+    keep: Bool
+    duplicate_of: String | None  # sample_id of the picture that is kept instead
+    distance: Int32 | None  # Hamming distance of the hashes, 0…64
 
-ALL = {"raw": RAW, "unique": UNIQUE, "faces": FACES, "dataset": DATASET, "videos": VIDEOS, "conversions": CONVERSIONS}
+
+class FaceColumns(TypedDict, total=False):
+    """One detected face, or a picture without one; without its state."""
+
+    face_id: String  # sample_id[:16]-identity-index
+    sample_id: String
+    identity: String
+    role: String
+    source: String
+    url: String
+    pts: Int64 | None
+    cluster: String
+    face_index: Int32  # by falling score; null where no face was found
+    box: Box
+    score: Float32
+    detector: String
+    landmarks: Landmarks
+    affine: Affine
+    crop: Image
+    face_px: Float32  # short side of the box
+    sharpness: Float32
+    yaw: Float32  # degrees; signs as in facemill.align.head_pose
+    pitch: Float32
+    roll: Float32
+    embedding: Embedding
+
+
+class FaceRow(FaceColumns, StateColumns, total=False):
+    """One detected face, or a picture without one."""
+
+
+class VerdictColumns(TypedDict, total=False):
+    """What curation adds to a face."""
+
+    reference: Bool  # one of the faces that define the identity
+    distance: Float32  # of the embedding to the nearest reference
+    split: String  # train | val, by duplicate cluster; null in rejected rows
+
+
+class DatasetRow(FaceColumns, VerdictColumns, StateColumns, total=False):
+    """One judged face."""
+
+
+class VideoColumns(TypedDict, total=False):
+    """One probed video of the archive, without its state."""
+
+    video: String  # path inside the archive, with forward slashes
+    sha256: String
+    size_bytes: Int64
+    codec: String
+    width: Int32
+    height: Int32
+    frames: Int64 | None  # as the container states it
+    duration_s: Float64 | None
+    audio: String | None  # codec of the first audio stream; null without sound
+
+
+class VideoRow(VideoColumns, StateColumns, total=False):
+    """One probed video of the archive."""
+
+
+class ConversionColumns(TypedDict, total=False):
+    """What became of one video of the archive, without its state."""
+
+    video: String
+    output: String  # path inside the output archive; null where nothing was written
+    input_sha256: String
+    output_sha256: String
+    model_sha256: String
+    dataset: String  # fingerprint of the dataset that the model was trained on
+    source_identity: String  # the face that is replaced
+    target_identity: String  # the face that is put there
+    frames_in: Int64
+    frames_out: Int64
+    frames_swapped: Int64
+    frames_passed: Int64  # without that face: untouched
+    frames_failed: Int64  # passed through after an error
+    warnings: Strings
+
+
+class ConversionRow(ConversionColumns, StateColumns, total=False):
+    """What became of one video of the archive."""
+
+
+@dataclass(frozen=True)
+class TableSchema(Generic[Row]):
+    """A table's name and version and the type of its rows.
+
+    Attributes:
+        name: as the footer of each part has it.
+        version: likewise; raised with every change of the columns.
+        row: a `TypedDict` whose values are `Annotated` with an Arrow type.
+        arrow: the columns, the name and the version as Arrow has them; pictures marked as Hugging Face's Image.
+    """
+
+    name: str
+    version: int
+    row: type[Row]
+    arrow: pa.Schema = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        columns = {name: _arrow_type(hint) for name, hint in get_type_hints(self.row, include_extras=True).items()}
+        metadata = {"facemill.table": self.name, "facemill.version": str(self.version)}
+        if images := [name for name, kind in columns.items() if kind == _arrow_type(Image)]:
+            features = {name: {"_type": "Image"} for name in images}
+            metadata["huggingface"] = json.dumps({"info": {"features": features}})
+        object.__setattr__(self, "arrow", pa.schema(list(columns.items()), metadata=metadata))
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in their order."""
+        return list(self.arrow.names)
+
+    def check(self, columns: Iterable[str]) -> None:
+        """Raises ValueError if the table has no column of one of these names."""
+        if unknown := sorted(set(columns) - set(self.arrow.names)):
+            raise ValueError(f"no column {unknown} in table {self.name}")
+
+
+def _arrow_type(hint: object) -> pa.DataType:
+    """The Arrow type that a column is annotated with, `| None` left aside."""
+    found: Any = (
+        hint
+        if get_origin(hint) is Annotated
+        else next(kind for kind in get_args(hint) if get_origin(kind) is Annotated)
+    )
+    return found.__metadata__[0]
+
+
+RAW = TableSchema("raw", 1, RawRow)
+UNIQUE = TableSchema("unique", 1, UniqueRow)
+FACES = TableSchema("faces", 1, FaceRow)
+DATASET = TableSchema("dataset", 1, DatasetRow)
+VIDEOS = TableSchema("videos", 1, VideoRow)
+CONVERSIONS = TableSchema("conversions", 1, ConversionRow)
+
+ALL: dict[str, TableSchema[Any]] = {one.name: one for one in (RAW, UNIQUE, FACES, DATASET, VIDEOS, CONVERSIONS)}
 
 
 def name_of(schema: pa.Schema) -> str:
-    """The table's name, as its footer has it."""
+    """The table's name, as its footer has it; `?` where there is none."""
     return str((schema.metadata or {}).get(b"facemill.table", b"?"), "utf-8")
 
 

@@ -6,7 +6,7 @@ are (JPEG does not compress further), everything else as zstd.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from facemill import schema as schemas
 from facemill.errors import FacemillError
 from facemill.files import atomic_path, put_back
+from facemill.schema import Row, TableSchema
 
 ROW_GROUP_ROWS = 256  # pictures: 2–25 MB a group, so that one row is read in milliseconds
 
@@ -35,17 +36,27 @@ def write_part(path: Path, table: pa.Table) -> None:
         )
 
 
-def from_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """A table of the schema from dictionaries; a missing key is null.
+def from_rows(rows: Sequence[Row], schema: TableSchema[Row]) -> pa.Table:
+    """A table of the schema from its rows; a missing key is null.
 
     Raises:
         ValueError: a key that the schema does not have.
     """
-    known = set(schema.names)
     for row in rows:
-        if unknown := set(row) - known:
-            raise ValueError(f"no column {sorted(unknown)} in table {schemas.name_of(schema)}")
-    return pa.Table.from_pydict({name: [row.get(name) for row in rows] for name in schema.names}, schema=schema)
+        schema.check(row)
+    columns = {name: [row.get(name) for row in rows] for name in schema.columns}
+    return pa.Table.from_pydict(columns, schema=schema.arrow)
+
+
+def to_rows(table: pa.Table, schema: TableSchema[Row]) -> list[Row]:
+    """The rows of a table of that schema, or of some of its columns; the opposite of `from_rows`.
+
+    Raises:
+        ValueError: a column that the schema does not have.
+    """
+    schema.check(table.column_names)
+    rows: list[Row] = table.to_pylist()
+    return rows
 
 
 def parts(folder: Path) -> list[Path]:
@@ -53,25 +64,33 @@ def parts(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
 
 
-def read_table(folder: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads all parts of a table, checked against the schema's name and version.
+def read_table(folder: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads all parts of a table, or some of their columns, checked against the schema's name and version.
 
     Raises:
         FacemillError: no such folder, a part that is not Parquet, or a part of another table or version.
+        ValueError: a column that the schema does not have.
     """
     loaded = [read_part(path, schema, columns) for path in _existing_parts(folder, schema)]
-    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns], schema.metadata)
-    return pa.concat_tables(loaded) if loaded else wanted.empty_table()
+    return pa.concat_tables(loaded) if loaded else empty(schema, columns)
 
 
-def read_part(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads one part, checked as in `read_table`."""
+def read_part(path: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads one part of a table, checked as `read_table` checks all of them."""
+    schema.check(columns or ())
     _check(path, schema)
     return pq.read_table(path, columns=list(columns) if columns is not None else None)
 
 
-def iterate_rows(folder: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows one after another, a row group in memory at a time."""
+def empty(schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
+    """A table without rows that has all columns of the schema, or those that are named."""
+    table = schema.arrow.empty_table()
+    return table if columns is None else table.select(list(columns))
+
+
+def iterate_rows(folder: Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of a table one after another, with a row group in memory at a time. Raises as `read_table`."""
+    schema.check(columns or ())
     for path in _existing_parts(folder, schema):
         _check(path, schema)
         with pq.ParquetFile(path) as file:
@@ -99,26 +118,25 @@ def as_float32(values: npt.ArrayLike) -> list[float]:
     return np.asarray(values, np.float32).ravel().tolist()
 
 
-def _existing_parts(folder: Path, schema: pa.Schema) -> list[Path]:
+def _existing_parts(folder: Path, schema: TableSchema[Any]) -> list[Path]:
     if not folder.is_dir():
         put_back(folder)
     if not folder.is_dir():
-        raise FacemillError(f"table {schemas.name_of(schema)} is missing: {folder} does not exist; run its stage first")
+        raise FacemillError(f"table {schema.name} is missing: {folder} does not exist; run its stage first")
     return parts(folder)
 
 
-def _check(path: Path, schema: pa.Schema) -> None:
-    name, version = schemas.name_of(schema), schemas.version_of(schema)
+def _check(path: Path, schema: TableSchema[Any]) -> None:
     try:
         found = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise FacemillError(
             f"{path} is not a readable Parquet file ({error}): run the stage that makes it again"
         ) from error
-    if (schemas.name_of(found), schemas.version_of(found)) != (name, version):
+    if (schemas.name_of(found), schemas.version_of(found)) != (schema.name, schema.version):
         raise FacemillError(
             f"{path} holds table {schemas.name_of(found)} version {schemas.version_of(found)}, "
-            f"expected {name} version {version}: run the stage that makes it again"
+            f"expected {schema.name} version {schema.version}: run the stage that makes it again"
         )
 
 

@@ -66,16 +66,16 @@ def _both(before: Path, after: Path) -> list[tuple[RGB, RGB]]:
 
 def _crops(dataset: Path, state: State) -> dict[str, list[RGB]]:
     """The first crops of each identity (accepted) or reason (rejected); of other parts no picture is read."""
-    label = "identity" if state is State.OK else "error"
     groups: dict[str, list[RGB]] = {}
     for part in tables.parts(dataset):
-        states = tables.read_part(part, schema.DATASET, ["status", label]).to_pylist()
+        states = tables.read_part(part, schema.DATASET, ["status", "identity", "error"])
         counts = Counter({name: len(faces) for name, faces in groups.items()})
         wanted = []
-        for index, row in enumerate(states):
-            if row["status"] == state and counts[row[label]] < FACES:
-                counts[row[label]] += 1
-                wanted.append((index, row[label]))
+        for index, row in enumerate(tables.to_rows(states, schema.DATASET)):
+            name = row["identity"] if state is State.OK else row["error"] or ""
+            if row["status"] == state and counts[name] < FACES:
+                counts[name] += 1
+                wanted.append((index, name))
         if not wanted:
             continue
         crops = tables.read_part(part, schema.DATASET, ["crop"])["crop"]

@@ -24,7 +24,7 @@ from facemill.files import file_sha256, publish_folder, read_json, write_json
 from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
-from facemill.schema import RAW, VIDEOS
+from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns, VideoRow
 from tasks.params import Params, SampleArchive
 from tasks.work.cluster import Pool, open_pool
 from tasks.work.shards import Shard, Totals, Work, count_rows, finish, open_work, plan_shards, publish, run_shards
@@ -167,9 +167,9 @@ def _reference(reference: str, params: Params) -> tuple[str, dict[str, Any]]:
     return "folder", {"path": reference, "max_file_bytes": params.collect.max_file_bytes}
 
 
-def _row(item: sources.Item, settings: PictureSettings) -> dict[str, Any]:
+def _row(item: sources.Item, settings: PictureSettings) -> RawRow:
     """An item as a row: three ways out, and no fourth."""
-    row: dict[str, Any] = {
+    row: RawRow = {
         "identity": item.identity,
         "role": item.role,
         "source": item.source,
@@ -181,23 +181,24 @@ def _row(item: sources.Item, settings: PictureSettings) -> dict[str, Any]:
         "rights": settings.rights[item.identity],
     }
     if item.data is None:
-        return row | _problem(item.error or Reason.PROCESSING_ERROR, item.detail)
+        return {**row, **_problem(item.error or Reason.PROCESSING_ERROR, item.detail)}
     row["sample_id"] = sha256_hex(item.data)
     try:
         height, width = decode(item.data, max_pixels=settings.max_pixels).shape[:2]
     except InputError as problem:
-        return row | _problem(problem.reason, problem.detail)
-    image = {"bytes": item.data, "path": f"{row['sample_id'][:16]}.{sniff(item.data)}"}
-    return row | {"width": width, "height": height, "image": image, "status": State.OK}
+        return {**row, **_problem(problem.reason, problem.detail)}
+    image: EncodedPicture = {"bytes": item.data, "path": f"{row['sample_id'][:16]}.{sniff(item.data)}"}
+    read: RawRow = {"width": width, "height": height, "image": image, "status": State.OK}
+    return {**row, **read}
 
 
-def _problem(reason: Reason, detail: str) -> dict[str, Any]:
+def _problem(reason: Reason, detail: str) -> StateColumns:
     return {"status": reason.state, "error": reason, "detail": detail}
 
 
-def _lost_row(unit: sources.Unit, reason: Reason, detail: str) -> dict[str, Any]:
-    where = {"identity": unit.identity, "role": unit.role, "source": unit.source, "url": unit.key}
-    return where | _problem(reason, detail)
+def _lost_row(unit: sources.Unit, reason: Reason, detail: str) -> RawRow:
+    where: RawRow = {"identity": unit.identity, "role": unit.role, "source": unit.source, "url": unit.key}
+    return {**where, **_problem(reason, detail)}
 
 
 def _old_network_urls(params: Params, output: Path) -> dict[str, list[str]]:
@@ -214,7 +215,7 @@ def _old_network_urls(params: Params, output: Path) -> dict[str, list[str]]:
         table = tables.read_table(output, RAW, ["identity", "source", "url", "status"])
     except FacemillError as error:
         raise FacemillError(f"{error}. If it cannot be mended, move {output} away to collect anew") from error
-    for row in table.to_pylist():
+    for row in tables.to_rows(table, RAW):
         if row["identity"] in found and row["source"] in NETWORK_SOURCES and row["status"] == State.OK:
             found[row["identity"]].append(row["url"])
     return found
@@ -228,7 +229,7 @@ def _carry_over(
         return []
     network = [shard for shard in shards if shard.items[0].source in NETWORK_SOURCES]
     parts = [tables.read_part(work.folder / f"{shard.id}.parquet", RAW, ["identity", "sample_id"]) for shard in network]
-    new = {(row["identity"], row["sample_id"]) for part in parts for row in part.to_pylist()}
+    new = {(row["identity"], row["sample_id"]) for part in parts for row in tables.to_rows(part, RAW)}
     carried = []
     for number, rows in enumerate(_batches(_old_rows(output, old, new), rows_per_shard)):
         shard = Shard(f"carried-{number:05d}", ())
@@ -238,7 +239,7 @@ def _carry_over(
     return carried
 
 
-def _old_rows(output: Path, old: Mapping[str, Sequence[str]], new: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _old_rows(output: Path, old: Mapping[str, Sequence[str]], new: set[tuple[str, str]]) -> Iterator[RawRow]:
     for row in tables.iterate_rows(output, RAW):
         wanted = row["identity"] in old and row["source"] in NETWORK_SOURCES and row["status"] == State.OK
         if wanted and (row["identity"], row["sample_id"]) not in new:
@@ -273,22 +274,22 @@ def _sample_names() -> list[str]:
     return list(sample_archive())
 
 
-def _video_row(name: str, sha256: str | None, settings: VideoSettings) -> dict[str, Any]:
+def _video_row(name: str, sha256: str | None, settings: VideoSettings) -> VideoRow:
     from facemill.video import probe
 
     path = settings.folder / name
     if settings.sample:
         _write_sample(name, settings)
-    row: dict[str, Any] = {"video": _valid(name), "sha256": sha256}
+    row = _video(name, sha256)
     try:
         row |= {"sha256": sha256 or file_sha256(path), "size_bytes": path.stat().st_size}
         info = probe(path)
         if info.hdr:
             raise InputError(Reason.HDR_VIDEO, f"transfer {info.colour.trc}, {info.bit_depth} bits")
     except OSError as error:
-        return row | _problem(Reason.UNREADABLE, error.strerror or type(error).__name__)
+        return {**row, **_problem(Reason.UNREADABLE, error.strerror or type(error).__name__)}
     except InputError as problem:
-        return row | _problem(problem.reason, problem.detail)
+        return {**row, **_problem(problem.reason, problem.detail)}
     return row | {
         "codec": info.codec,
         "width": info.width,
@@ -307,8 +308,14 @@ def _write_sample(name: str, settings: VideoSettings) -> None:
         write_archive_video(settings.folder, name, settings.seconds, settings.seed)
 
 
-def _lost_video(item: tuple[str, str | None], reason: Reason, detail: str) -> dict[str, Any]:
-    return {"video": _valid(item[0]), "sha256": item[1]} | _problem(reason, detail)
+def _lost_video(item: tuple[str, str | None], reason: Reason, detail: str) -> VideoRow:
+    return {**_video(*item), **_problem(reason, detail)}
+
+
+def _video(name: str, sha256: str | None) -> VideoRow:
+    """What is known of a video before it is opened; sample videos have no hash before they are made."""
+    row: VideoRow = {"video": _valid(name)}
+    return row | {"sha256": sha256} if sha256 else row
 
 
 def _valid(name: str) -> str:
@@ -323,6 +330,6 @@ def _rows_in(params: Params, root: Path, output: Path) -> int:
     return single + sum(kind == "video" or kind in NETWORK_SOURCES for kind in kinds)
 
 
-def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def _batches(rows: Iterator[RawRow], size: int) -> Iterator[list[RawRow]]:
     while batch := list(islice(rows, size)):
         yield batch

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facemill import schema, tables
+from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import atomic_folder, publish_folder, read_json, sweep
 from facemill.locks import locked
 from facemill.reasons import Reason, State
+from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
 from tasks.convert_plan import STATE_FOLDER, ConversionPlan, plan_archive, plan_folder, printable
 from tasks.params import ClusterParams, Params
@@ -112,7 +113,7 @@ def publish(plan: ConversionPlan) -> Totals:
     return totals
 
 
-def _hold(totals: Totals, rows: Sequence[dict[str, Any]], plan: ConversionPlan) -> None:
+def _hold(totals: Totals, rows: Sequence[ConversionRow], plan: ConversionPlan) -> None:
     """For two folders what `finish` is for the stage; names videos, since nobody looks into OUT/.facemill first."""
     failed = [row for row in rows if row["status"] == State.FAILED]
     if not rows or len(failed) / len(rows) <= plan.failure_limit:
@@ -143,11 +144,10 @@ def _outcome(job: ConversionJob) -> Outcome:
     return outcome
 
 
-def _row(job: ConversionJob, name: str, outcome: Outcome) -> dict[str, Any]:
+def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
     """A row of CONVERSIONS: nothing in it depends on when or how fast the video was converted."""
-    row = {
+    row: ConversionRow = {
         "video": job.video,
-        "output": printable(name) if outcome["status"] == State.OK else None,
         "input_sha256": outcome["input_sha256"],
         "source_identity": job.source_identity,
         "target_identity": job.target_identity,
@@ -155,8 +155,21 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> dict[str, Any]:
         "error": outcome["error"],
         "detail": outcome["detail"],
     }
-    receipt = outcome["receipt"] or {}
-    return row | {column: receipt.get(column) for column in schema.CONVERSIONS.names if column not in row}
+    if outcome["status"] == State.OK:
+        row["output"] = printable(name)
+    if receipt := outcome["receipt"]:
+        row |= {
+            "output_sha256": receipt["output_sha256"],
+            "model_sha256": receipt["model_sha256"],
+            "dataset": receipt["dataset"],
+            "frames_in": receipt["frames_in"],
+            "frames_out": receipt["frames_out"],
+            "frames_swapped": receipt["frames_swapped"],
+            "frames_passed": receipt["frames_passed"],
+            "frames_failed": receipt["frames_failed"],
+            "warnings": receipt["warnings"],
+        }
+    return row
 
 
 def _link(plan: ConversionPlan, outcomes: Sequence[Outcome]) -> None:
@@ -176,11 +189,11 @@ def _drop_unplanned(plan: ConversionPlan) -> None:
             path.unlink(missing_ok=True)
 
 
-def _write_table(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_table(folder: Path, rows: Sequence[ConversionRow]) -> None:
     starts = range(0, max(1, len(rows)), ROWS_PER_PART)
     with atomic_folder(folder) as temporary:
         for number, at in enumerate(starts):
-            part = tables.from_rows(rows[at : at + ROWS_PER_PART], schema.CONVERSIONS)
+            part = tables.from_rows(rows[at : at + ROWS_PER_PART], CONVERSIONS)
             tables.write_part(temporary / f"{number:05d}.parquet", part)
 
 

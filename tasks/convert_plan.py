@@ -14,11 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import facemill
-from facemill import schema, tables
+from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
 from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.reasons import State
+from facemill.schema import VIDEOS, ConversionRow, VideoRow
 from facemill.swap.converter import SwapSettings
 from facemill.swap.finder import FinderSettings
 from facemill.swap.job import ConversionJob, describe, finished
@@ -64,7 +65,7 @@ class ConversionPlan:
 
     jobs: tuple[ConversionJob, ...]
     todo: tuple[ConversionJob, ...]
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[ConversionRow, ...]
     names: tuple[str, ...]
     output: Path
     table: Path
@@ -77,7 +78,7 @@ class ConversionPlan:
 def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     data = root / "data"
-    rows = tables.read_table(data / "videos", schema.VIDEOS).to_pylist()
+    rows = list(tables.iterate_rows(data / "videos", VIDEOS))
     settings = swap_settings(params.convert)
     common = _common(params.convert, data / "model", settings, code_version(*CODE))
     scratch = _scratch(root, common["fingerprint"])
@@ -85,13 +86,11 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
         root / Path(params.archive.path).expanduser() if isinstance(params.archive, FolderArchive) else data / "archive"
     )
     names = output_names([row["video"] for row in rows])
-    jobs, job_names, lost_rows = [], [], []
+    jobs, job_names = list[ConversionJob](), list[str]()
+    lost_rows = list[ConversionRow]()
     for row, name in zip(rows, names, strict=True):
         if row["status"] != State.OK:
-            state = {"status": row["status"], "error": row["error"], "detail": row["detail"]}
-            lost_rows.append(
-                {"video": row["video"], "input_sha256": row["sha256"], **_identities(params.convert), **state}
-            )
+            lost_rows.append(_lost_row(row, params.convert))
             continue
         stem = str(scratch.folder / row["sha256"][:32])
         suffix = PurePosixPath(name).suffix.lower()
@@ -206,6 +205,19 @@ def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, code
 
 def _identities(params: ConvertParams) -> dict[str, str]:
     return {"source_identity": params.source, "target_identity": params.target}
+
+
+def _lost_row(video: VideoRow, params: ConvertParams) -> ConversionRow:
+    """The row of a video that cannot be opened: the state in which `collect` found it."""
+    return {
+        "video": video["video"],
+        "input_sha256": video["sha256"],
+        "source_identity": params.source,
+        "target_identity": params.target,
+        "status": video["status"],
+        "error": video["error"],
+        "detail": video["detail"],
+    }
 
 
 def _scratch(root: Path, key: str) -> Work:

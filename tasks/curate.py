@@ -13,7 +13,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from facemill.files import folder_sha256
 from facemill.identity import distance
 from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.reasons import Reason, State
-from facemill.schema import DATASET, FACES
+from facemill.schema import DATASET, FACES, DatasetRow, FaceRow
 from tasks.params import CurateParams, Params
 from tasks.work import shards
 from tasks.work.cluster import InlinePool
@@ -35,8 +34,6 @@ from tasks.work.shards import Shard, Totals
 ROWS_PER_SHARD = 256
 _JUDGED = ["face_id", "sample_id", "identity", "role", "cluster", "face_px", "sharpness", "yaw", "pitch", "roll"]
 _JUDGED += ["status", "error", "detail"]
-
-Row = dict[str, Any]
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -49,7 +46,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     start = time.monotonic()
     source, output = root / "data" / "faces", root / "data" / "dataset"
     places = all_rows(source, FACES)
-    rows = tables.read_table(source, FACES, _JUDGED).to_pylist()
+    rows = list(tables.iterate_rows(source, FACES, _JUDGED))
     verdicts = judge_rows(rows, read_embeddings(source), sorted(params.identities), params.curate)
 
     work = shards.open_work(root, "curate", inputs=folder_sha256(source), params=params.curate.model_dump())
@@ -59,7 +56,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     shards.publish(work, plan, output)
     counts = shards.count_rows(output, DATASET)
     totals = shards.finish(root, Totals("curate", len(rows), counts, time.monotonic() - start, seconds))
-    _require_faces([row | verdict for row, verdict in zip(rows, verdicts, strict=True)], sorted(params.identities))
+    judged = [_dataset_row(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
+    _require_faces(judged, sorted(params.identities))
     return totals
 
 
@@ -73,8 +71,8 @@ def read_embeddings(source: Path) -> npt.NDArray[np.float32]:
 
 
 def judge_rows(
-    rows: Sequence[Row], embeddings: npt.NDArray[np.float32], identities: Iterable[str], params: CurateParams
-) -> list[Row]:
+    rows: Sequence[FaceRow], embeddings: npt.NDArray[np.float32], identities: Iterable[str], params: CurateParams
+) -> list[DatasetRow]:
     """The verdict for each row of `faces`, as the columns that `dataset` adds or replaces.
 
     Args:
@@ -86,8 +84,8 @@ def judge_rows(
     Raises:
         FacemillError: an identity has no usable reference.
     """
-    verdicts: list[Row] = [
-        {"reference": False, **{key: row[key] for key in ("status", "error", "detail")}} for row in rows
+    verdicts: list[DatasetRow] = [
+        {"reference": False, "status": row["status"], "error": row["error"], "detail": row["detail"]} for row in rows
     ]
     for identity in identities:
         faces = [at for at, row in enumerate(rows) if row["identity"] == identity and row["status"] == State.OK]
@@ -103,7 +101,7 @@ def judge_rows(
     return verdicts
 
 
-def reference_rows(rows: Sequence[Row], faces: Iterable[int]) -> list[int]:
+def reference_rows(rows: Sequence[FaceRow], faces: Iterable[int]) -> list[int]:
     """The largest face of each reference picture among an identity's faces, as row numbers."""
     largest: dict[str, int] = {}
     for at in faces:
@@ -115,19 +113,24 @@ def reference_rows(rows: Sequence[Row], faces: Iterable[int]) -> list[int]:
 
 def dataset_shard(shard: Shard) -> pa.Table:
     """The rows of `faces` with their verdicts."""
-    rows = read_rows(shard.settings, [place for place, _ in shard.items], FACES).to_pylist()
-    return tables.from_rows([row | verdict for row, (_, verdict) in zip(rows, shard.items, strict=True)], DATASET)
+    rows = read_rows(shard.settings, [place for place, _ in shard.items], FACES)
+    judged = [_dataset_row(row, verdict) for row, (_, verdict) in zip(rows, shard.items, strict=True)]
+    return tables.from_rows(judged, DATASET)
 
 
-def fault(row: Row, params: CurateParams) -> tuple[Reason, str] | None:
+def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:
     """The first limit of quality that a face breaks, with the numbers; None for a good face."""
     if row["face_px"] < params.min_face_px:
         return Reason.FACE_TOO_SMALL, f"{row['face_px']:.0f} px, limit {params.min_face_px}"
     if row["sharpness"] < params.min_sharpness:
         return Reason.BLURRED, f"{row['sharpness']:.1f}, limit {params.min_sharpness:g}"
-    for name, limit in (("yaw", params.max_yaw_deg), ("pitch", params.max_pitch_deg), ("roll", params.max_roll_deg)):
-        if abs(row[name]) > limit:
-            return Reason.EXTREME_POSE, f"{name} {row[name]:.0f}°, limit {limit:g}°"
+    for name, angle, limit in (
+        ("yaw", row["yaw"], params.max_yaw_deg),
+        ("pitch", row["pitch"], params.max_pitch_deg),
+        ("roll", row["roll"], params.max_roll_deg),
+    ):
+        if abs(angle) > limit:
+            return Reason.EXTREME_POSE, f"{name} {angle:.0f}°, limit {limit:g}°"
     return None
 
 
@@ -147,8 +150,8 @@ def val_clusters(clusters_of: dict[str, set[str]], val_share: float) -> set[str]
     return chosen
 
 
-def _judge_identity(rows: Sequence[Row], verdicts: Sequence[Row], params: CurateParams) -> None:
-    nearest: dict[str, Row] = {}
+def _judge_identity(rows: Sequence[FaceRow], verdicts: Sequence[DatasetRow], params: CurateParams) -> None:
+    nearest: dict[str, DatasetRow] = {}
     for row, verdict in zip(rows, verdicts, strict=True):
         best = nearest.get(row["sample_id"])
         if best is None or verdict["distance"] < best["distance"]:
@@ -168,7 +171,7 @@ def _judge_identity(rows: Sequence[Row], verdicts: Sequence[Row], params: Curate
             verdict |= {"status": found[0].state, "error": found[0], "detail": found[1]}
 
 
-def _set_splits(rows: Sequence[Row], verdicts: Sequence[Row], val_share: float) -> None:
+def _set_splits(rows: Sequence[FaceRow], verdicts: Sequence[DatasetRow], val_share: float) -> None:
     accepted = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if verdict["status"] == State.OK]
     clusters_of: dict[str, set[str]] = defaultdict(set)
     for row, _ in accepted:
@@ -178,7 +181,11 @@ def _set_splits(rows: Sequence[Row], verdicts: Sequence[Row], val_share: float) 
         verdict["split"] = "val" if row["cluster"] in val else "train"
 
 
-def _require_faces(rows: Sequence[Row], identities: Iterable[str]) -> None:
+def _dataset_row(row: FaceRow, verdict: DatasetRow) -> DatasetRow:
+    return {**row, **verdict}
+
+
+def _require_faces(rows: Sequence[DatasetRow], identities: Iterable[str]) -> None:
     for identity in identities:
         own = [row for row in rows if row["identity"] == identity]
         if not any(row["status"] == State.OK for row in own):
@@ -188,7 +195,7 @@ def _require_faces(rows: Sequence[Row], identities: Iterable[str]) -> None:
             )
 
 
-def _no_reference(identity: str, own: Sequence[Row]) -> str:
+def _no_reference(identity: str, own: Sequence[FaceRow]) -> str:
     references = [row for row in own if row["role"] == "reference"]
     seen = f"{len(references)} reference rows: {_reasons(references)}" if references else "no reference picture came in"
     return (
@@ -197,7 +204,7 @@ def _no_reference(identity: str, own: Sequence[Row]) -> str:
     )
 
 
-def _reasons(rows: Sequence[Row]) -> str:
+def _reasons(rows: Sequence[FaceRow] | Sequence[DatasetRow]) -> str:
     counts = Counter(str(row["error"] or row["status"]) for row in rows)
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
@@ -207,6 +214,8 @@ def _fraction(cluster: str) -> float:
     return int(hashlib.sha256(cluster.encode()).hexdigest()[:12], 16) / 16**12
 
 
-def _lost_row(item: tuple[RowAt, Row], reason: Reason, detail: str) -> Row:
+def _lost_row(item: tuple[RowAt, DatasetRow], reason: Reason, detail: str) -> DatasetRow:
     _, verdict = item
-    return verdict | {"split": None, "status": reason.state, "error": reason, "detail": detail}
+    lost: DatasetRow = verdict | {"status": reason.state, "error": reason, "detail": detail}
+    lost.pop("split", None)
+    return lost

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
@@ -23,25 +23,38 @@ from facemill.dedup import Candidate, PictureHash, hash_picture, judge, licence_
 from facemill.errors import InputError
 from facemill.files import folder_sha256
 from facemill.reasons import Reason, State
-from facemill.schema import RAW, UNIQUE
+from facemill.schema import (
+    RAW,
+    UNIQUE,
+    Bool,
+    Float64,
+    RawRow,
+    StateColumns,
+    TableSchema,
+    UInt64,
+    UniqueRow,
+)
 from tasks.params import ClusterParams, DedupParams, Params
 from tasks.work import shards
 from tasks.work.cluster import open_pool
 from tasks.work.rows import RowAt, all_rows, read_rows
 from tasks.work.shards import Shard, Totals
 
-HASHES = pa.schema(
-    [
-        pa.field("phash", pa.uint64()),  # null, like its neighbours, where the row has failed
-        pa.field("dhash", pa.uint64()),
-        pa.field("flat", pa.bool_()),
-        pa.field("sharpness", pa.float64()),
-        pa.field("status", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("detail", pa.string()),
-    ],
-    metadata={"facemill.table": "hashes", "facemill.version": "1"},
-)
+
+class HashColumns(TypedDict, total=False):
+    """What `facemill.dedup.hash_picture` found."""
+
+    phash: UInt64
+    dhash: UInt64
+    flat: Bool
+    sharpness: Float64
+
+
+class HashRow(HashColumns, StateColumns, total=False):
+    """The hashes of one picture."""
+
+
+HASHES = TableSchema("hashes", 1, HashRow)
 """Scratch between the two halves of the stage: one row for each row of `raw`, in its order."""
 
 ROWS_WORTH_A_CLUSTER = 2000
@@ -61,8 +74,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     with open_pool(cluster) as pool:
         hashing = shards.open_work(root, "dedup-hash", inputs=inputs, rows_per_shard=params.dedup.rows_per_shard)
         seconds = shards.run_shards(hashing, plan, hash_shard, _lost_hash, HASHES, pool, retry=retry)
-        hashes = tables.read_table(hashing.folder, HASHES).to_pylist()
-        verdicts = judge_rows(tables.read_table(source, RAW, _JUDGED).to_pylist(), hashes, params.dedup)
+        hashes = list(tables.iterate_rows(hashing.folder, HASHES))
+        verdicts = judge_rows(list(tables.iterate_rows(source, RAW, _JUDGED)), hashes, params.dedup)
 
         work = shards.open_work(root, "dedup", inputs=inputs, params=params.dedup.model_dump())
         judged = shards.plan_shards(list(zip(places, verdicts, strict=True)), params.dedup.rows_per_shard, source)
@@ -76,16 +89,14 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 def hash_shard(shard: Shard) -> pa.Table:
     """The hashes of the rows that `collect` could read; the others keep their state."""
     columns = ["image", "status", "error", "detail"]
-    rows = read_rows(shard.settings, shard.items, RAW, columns).to_pylist()
+    rows = read_rows(shard.settings, shard.items, RAW, columns)
     return tables.from_rows([_hash_row(row) for row in rows], HASHES)
 
 
-def judge_rows(
-    rows: Sequence[dict[str, Any]], hashes: Sequence[dict[str, Any]], params: DedupParams
-) -> list[dict[str, Any]]:
+def judge_rows(rows: Sequence[RawRow], hashes: Sequence[HashRow], params: DedupParams) -> list[UniqueRow]:
     """The verdict for each row of `raw`, as the columns that `unique` adds or replaces."""
-    verdicts = [
-        {"keep": False, "phash": None, **{key: item[key] for key in ("status", "error", "detail")}} for item in hashes
+    verdicts: list[UniqueRow] = [
+        {"keep": False, "status": item["status"], "error": item["error"], "detail": item["detail"]} for item in hashes
     ]
     usable = [at for at, item in enumerate(hashes) if item["status"] == State.OK]
     candidates = [_candidate(rows[at], hashes[at], at) for at in usable]
@@ -96,20 +107,27 @@ def judge_rows(
     for own, at in enumerate(usable):
         kept = candidates[stands_for[own]]
         verdicts[at] |= {"phash": candidates[own].hash.phash, "cluster": names[int(cluster[own])]}
-        verdicts[at] |= {"keep": True} if stands_for[own] == own else _duplicate(candidates[own], kept)
+        verdicts[at].update({"keep": True} if stands_for[own] == own else _duplicate(candidates[own], kept))
     return verdicts
 
 
 def unique_shard(shard: Shard) -> pa.Table:
     """The rows of `raw` with their verdicts; pictures only where they are kept."""
-    rows = read_rows(shard.settings, [place for place, _ in shard.items], RAW).to_pylist()
-    merged = [row | verdict for row, (_, verdict) in zip(rows, shard.items, strict=True)]
-    return tables.from_rows([row if row["keep"] else row | {"image": None} for row in merged], UNIQUE)
+    rows = read_rows(shard.settings, [place for place, _ in shard.items], RAW)
+    merged = [_unique_row(row, verdict) for row, (_, verdict) in zip(rows, shard.items, strict=True)]
+    return tables.from_rows(merged, UNIQUE)
 
 
-def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
+def _unique_row(row: RawRow, verdict: UniqueRow) -> UniqueRow:
+    merged: UniqueRow = {**row, **verdict}
+    if not merged["keep"]:
+        del merged["image"]
+    return merged
+
+
+def _hash_row(row: RawRow) -> HashRow:
     if row["status"] != State.OK:
-        return {key: row[key] for key in ("status", "error", "detail")}
+        return {"status": row["status"], "error": row["error"], "detail": row["detail"]}
     try:
         found = hash_picture(row["image"]["bytes"])
     except InputError as error:
@@ -123,7 +141,7 @@ def _hash_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _candidate(row: dict[str, Any], found: dict[str, Any], at: int) -> Candidate:
+def _candidate(row: RawRow, found: HashRow, at: int) -> Candidate:
     pixels = (row["width"] or 0) * (row["height"] or 0)
     rank = (row["role"] != "reference", licence_rank(row["licence"]), -pixels, -found["sharpness"])
     return Candidate(
@@ -134,7 +152,7 @@ def _candidate(row: dict[str, Any], found: dict[str, Any], at: int) -> Candidate
     )
 
 
-def _duplicate(item: Candidate, kept: Candidate) -> dict[str, Any]:
+def _duplicate(item: Candidate, kept: Candidate) -> UniqueRow:
     reason = Reason.EXACT_DUPLICATE if item.sample_id == kept.sample_id else Reason.NEAR_DUPLICATE
     distance = (item.hash.phash ^ kept.hash.phash).bit_count()
     return {
@@ -146,10 +164,10 @@ def _duplicate(item: Candidate, kept: Candidate) -> dict[str, Any]:
     }
 
 
-def _lost_hash(place: RowAt, reason: Reason, detail: str) -> dict[str, Any]:
+def _lost_hash(place: RowAt, reason: Reason, detail: str) -> HashRow:
     return {"status": reason.state, "error": reason, "detail": detail}
 
 
-def _lost_row(item: tuple[RowAt, dict[str, Any]], reason: Reason, detail: str) -> dict[str, Any]:
+def _lost_row(item: tuple[RowAt, UniqueRow], reason: Reason, detail: str) -> UniqueRow:
     _, verdict = item
     return verdict | {"keep": False, "status": reason.state, "error": reason, "detail": detail}

@@ -33,7 +33,7 @@ from facemill.landmarks import Landmarks68
 from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness
 from facemill.reasons import Reason, State
-from facemill.schema import FACES, UNIQUE
+from facemill.schema import FACES, UNIQUE, FaceRow, UniqueRow
 from tasks.params import ExtractParams, Params
 from tasks.work import shards
 from tasks.work.cluster import one_thread, open_pool
@@ -56,7 +56,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
         seconds = shards.run_shards(work, plan, extract_shard, partial(_lost_row, source), FACES, pool, retry=retry)
     shards.publish(work, plan, output)
 
-    faces = tables.read_table(output, FACES, ["status", "error", "face_index"]).to_pylist()
+    faces = list(tables.iterate_rows(output, FACES, ["status", "error", "face_index"]))
     pictures = [row for row in faces if not row["face_index"]]  # one for each picture: its first face, or no face
     totals = Totals(
         "extract",
@@ -80,8 +80,8 @@ def extract_shard(shard: Shard) -> pa.Table:
     """The faces of a shard's pictures: a loop with three ways out, ok, rejected and failed."""
     source, params = shard.settings
     tools = load_tools(params)
-    rows: list[dict[str, Any]] = []
-    for batch in _batches(read_rows(source, shard.items, UNIQUE, [*_CARRIED, "image"]).to_pylist()):
+    rows: list[FaceRow] = []
+    for batch in _batches(read_rows(source, shard.items, UNIQUE, [*_CARRIED, "image"])):
         found = iter(find([picture for _, picture in batch if not isinstance(picture, InputError)], tools))
         for origin, picture in batch:
             if isinstance(picture, InputError):
@@ -97,12 +97,12 @@ def extract_shard(shard: Shard) -> pa.Table:
     return tables.from_rows(rows, FACES)
 
 
-def _batches(pictures: Iterable[dict[str, Any]]) -> Iterator[list[tuple[dict[str, Any], RGB | InputError]]]:
+def _batches(pictures: Iterable[UniqueRow]) -> Iterator[list[tuple[FaceRow, RGB | InputError]]]:
     """The pictures decoded, each with the columns that its rows carry, in batches of about BATCH_PX at most."""
-    batch: list[tuple[dict[str, Any], RGB | InputError]] = []
+    batch: list[tuple[FaceRow, RGB | InputError]] = []
     pixels = 0
     for row in pictures:
-        origin = {key: row[key] for key in _CARRIED}
+        origin = _origin(row)
         try:
             picture = decode(row["image"]["bytes"])
         except InputError as error:
@@ -153,7 +153,7 @@ def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
     ]
 
 
-def faces_of(picture: RGB, found: Faces, origin: dict[str, Any], tools: Tools) -> list[dict[str, Any]]:
+def faces_of(picture: RGB, found: Faces, origin: FaceRow, tools: Tools) -> list[FaceRow]:
     """The rows of a picture's faces, strongest first; empty when there is none."""
     points = tools.landmarks.predict(picture, found.boxes_xyxy, tools.detector.box_convention)
     embeddings = tools.embedder.embed(picture, points)
@@ -191,12 +191,12 @@ def _in_pixels_of(picture: RGB, copy: RGB, found: Faces) -> Faces:
 
 
 def _face_row(
-    origin: dict[str, Any],
+    origin: FaceRow,
     detector: str,
     index: int,
     box: npt.NDArray[np.float32],
     score: float,
-) -> dict[str, Any]:
+) -> FaceRow:
     return origin | {
         "face_id": _face_id(origin, index),
         "face_index": index,
@@ -210,7 +210,7 @@ def _face_row(
 
 def _geometry(
     picture: npt.NDArray[np.uint8], points: npt.NDArray[np.float32], params: ExtractParams, face_id: str
-) -> dict[str, Any]:
+) -> FaceRow:
     affine = crop_affine(points, params.crop_px, params.coverage)
     crop = warp(picture, affine, params.crop_px)
     yaw, pitch, roll = head_pose(points)
@@ -225,14 +225,27 @@ def _geometry(
     }
 
 
-def _without_face(origin: dict[str, Any], reason: Reason, detail: str) -> dict[str, Any]:
+def _origin(row: UniqueRow) -> FaceRow:
+    """The columns that a picture's faces carry on."""
+    return {
+        "sample_id": row["sample_id"],
+        "identity": row["identity"],
+        "role": row["role"],
+        "source": row["source"],
+        "url": row["url"],
+        "pts": row["pts"],
+        "cluster": row["cluster"],
+    }
+
+
+def _without_face(origin: FaceRow, reason: Reason, detail: str) -> FaceRow:
     return origin | {"face_id": _face_id(origin, None), "status": reason.state, "error": reason, "detail": detail}
 
 
-def _face_id(origin: dict[str, Any], index: int | None) -> str:
+def _face_id(origin: FaceRow, index: int | None) -> str:
     return f"{origin['sample_id'][:16]}-{origin['identity']}-{'none' if index is None else index}"
 
 
-def _lost_row(source: Path, place: RowAt, reason: Reason, detail: str) -> dict[str, Any]:
-    [origin] = read_rows(source, [place], UNIQUE, _CARRIED).to_pylist()
-    return _without_face(origin, reason, detail)
+def _lost_row(source: Path, place: RowAt, reason: Reason, detail: str) -> FaceRow:
+    [row] = read_rows(source, [place], UNIQUE, _CARRIED)
+    return _without_face(_origin(row), reason, detail)

@@ -23,7 +23,7 @@ from facemill import tables
 from facemill.align import transform
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import RGB, decode
-from facemill.schema import DATASET
+from facemill.schema import DATASET, DatasetRow
 from facemill.train.data import FaceSet
 
 ROOM = 1.25
@@ -128,13 +128,13 @@ class _Filling:
         return FaceSet(self._identity, tuple(self._ids), *tensors, self._field)
 
 
-def _rows(folder: Path, split: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(folder: Path, split: str, columns: list[str]) -> Iterator[DatasetRow]:
     for row in tables.iterate_rows(folder, DATASET, [*columns, "split", "status"]):
         if row["status"] == "ok" and row["split"] == split:
             yield row
 
 
-def _face(row: dict[str, Any], view: CropGeometry) -> _Face:
+def _face(row: DatasetRow, view: CropGeometry) -> _Face:
     """What is kept of one row."""
     try:
         crop = decode(row["crop"]["bytes"])

@@ -6,7 +6,7 @@ Only narrow columns are read whole; pictures are fetched for the few rows that a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from facemill import schema, tables
 from facemill.files import folder_sha256
 from facemill.measures import spread
 from facemill.reasons import Reason, State
+from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, UniqueRow
 from tasks.params import Params
 from tasks.report_page.charts import histogram
 from tasks.report_page.thumbnails import Album, pictures_of
@@ -91,6 +92,16 @@ class DatasetSection:
         }
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The narrow columns of the four tables of a refresh; empty where a stage has not run yet."""
+
+    raw: list[RawRow]
+    unique: list[UniqueRow]
+    faces: list[FaceRow]
+    dataset: list[DatasetRow]
+
+
 def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection | None:
     """Reads the tables of the refresh; None where not even `raw` is there.
 
@@ -98,60 +109,61 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
         FacemillError: a table of another version.
     """
     data = root / "data"
-    rows = {
-        "raw": _rows(data / "raw", schema.RAW, ["sample_id", "identity", "role", "source", "url"]),
-        "unique": _rows(
-            data / "unique", schema.UNIQUE, ["sample_id", "identity", "role", "url", "keep", "duplicate_of"]
-        ),
-        "faces": _rows(data / "faces", schema.FACES, ["sample_id", "identity", "role", "url"]),
-        "dataset": _rows(data / "dataset", schema.DATASET, _FACE_COLUMNS),
-    }
-    if not any(rows.values()):
+    rows = Rows(
+        raw=_rows(data / "raw", schema.RAW, ["sample_id", "identity", "role", "source", "url"]),
+        unique=_rows(data / "unique", schema.UNIQUE, ["sample_id", "identity", "role", "url", "keep", "duplicate_of"]),
+        faces=_rows(data / "faces", schema.FACES, ["sample_id", "identity", "role", "url"]),
+        dataset=_rows(data / "dataset", schema.DATASET, _FACE_COLUMNS),
+    )
+    if not (rows.raw or rows.unique or rows.faces or rows.dataset):
         return None
-    collected = [row for row in rows["dataset"] if row["role"] == "sample"]
-    files = [_file(row) for row in rows["raw"] if row["status"] == State.FAILED]
+    collected = [row for row in rows.dataset if row["role"] == "sample"]
+    files = [_file(row) for row in rows.raw if row["status"] == State.FAILED]
+    names = {row["identity"] for row in rows.raw} | {row["identity"] for row in rows.dataset}
     return DatasetSection(
-        fingerprint=folder_sha256(data / "dataset") if rows["dataset"] else None,
-        funnels=[_funnel(name, rows) for name in sorted({row["identity"] for row in rows["raw"] + rows["dataset"]})],
+        fingerprint=folder_sha256(data / "dataset") if rows.dataset else None,
+        funnels=[_funnel(name, rows) for name in sorted(names)],
         kept=_kept_sheets(data, collected, params, album),
         rejected=_rejected_sheets(data, collected, params, album),
-        pictures=_picture_sheets(data, rows["unique"] + rows["faces"], album),
+        pictures=_picture_sheets(data, rows.unique, rows.faces, album),
         files=files[:MAX_FILES],
         files_total=len(files),
         histograms=_histograms(collected, params),
     )
 
 
-def _rows(folder: Path, table: Any, columns: list[str]) -> list[dict[str, Any]]:
+def _rows(folder: Path, table: TableSchema[Row], columns: list[str]) -> list[Row]:
     if not folder.is_dir():
         return []
-    loaded: list[dict[str, Any]] = tables.read_table(folder, table, [*columns, "status", "error", "detail"]).to_pylist()
-    return loaded
+    return list(tables.iterate_rows(folder, table, [*columns, "status", "error", "detail"]))
 
 
-def _funnel(identity: str, rows: dict[str, list[dict[str, Any]]]) -> Funnel:
+def _funnel(identity: str, rows: Rows) -> Funnel:
     """Pictures of role `sample`, references left out: they define the person and were chosen by hand."""
-    of = {
-        name: [row for row in table if row["identity"] == identity and row["role"] == "sample"]
-        for name, table in rows.items()
-    }
-    accepted = [row for row in of["dataset"] if row["status"] == State.OK]
-    with_face = {row["sample_id"] for row in of["faces"] if row["status"] == State.OK}
+    raw = [row for row in rows.raw if row["identity"] == identity and row["role"] == "sample"]
+    unique = [row for row in rows.unique if row["identity"] == identity and row["role"] == "sample"]
+    faces = [row for row in rows.faces if row["identity"] == identity and row["role"] == "sample"]
+    dataset = [row for row in rows.dataset if row["identity"] == identity and row["role"] == "sample"]
+    accepted = [row for row in dataset if row["status"] == State.OK]
+    with_face = {row["sample_id"] for row in faces if row["status"] == State.OK}
     splits = Counter(row["split"] for row in accepted)
     steps = [
-        ("collected", len(of["raw"])),
-        ("readable", _ok(of["raw"])),
-        ("unique", sum(bool(row["keep"]) for row in of["unique"])),
+        ("collected", len(raw)),
+        ("readable", sum(row["status"] == State.OK for row in raw)),
+        ("unique", sum(bool(row["keep"]) for row in unique)),
         ("with a face", len(with_face)),
-        ("faces", _ok(of["faces"])),
+        ("faces", sum(row["status"] == State.OK for row in faces)),
         ("accepted", len(accepted)),
     ]
     return Funnel(identity, steps, splits["train"], splits["val"])
 
 
-def _kept_sheets(data: Path, rows: Sequence[dict[str, Any]], params: Params, album: Album) -> list[Sheet]:
+def _kept_sheets(data: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:
     """A sheet an identity: faces spread evenly from the most to the least alike."""
-    by_identity = _grouped((row for row in rows if row["status"] == State.OK), "identity")
+    by_identity = defaultdict[str, list[DatasetRow]](list)
+    for row in rows:
+        if row["status"] == State.OK:
+            by_identity[row["identity"]].append(row)
     sheets = []
     for identity in sorted(by_identity)[:MAX_IDENTITIES]:
         faces = sorted(by_identity[identity], key=lambda row: (row["distance"] or 0.0, row["face_id"]))
@@ -164,8 +176,11 @@ def _kept_sheets(data: Path, rows: Sequence[dict[str, Any]], params: Params, alb
     return sheets
 
 
-def _rejected_sheets(data: Path, rows: Sequence[dict[str, Any]], params: Params, album: Album) -> list[Sheet]:
-    by_reason = _grouped((row for row in rows if row["status"] != State.OK and row["face_id"]), "error")
+def _rejected_sheets(data: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:
+    by_reason = defaultdict[str, list[DatasetRow]](list)
+    for row in rows:
+        if row["error"] and row["face_id"]:
+            by_reason[row["error"]].append(row)
     share = max(6, params.report.faces_per_sheet // max(1, len(by_reason)))
     sheets = []
     for reason in sorted(by_reason):
@@ -177,13 +192,16 @@ def _rejected_sheets(data: Path, rows: Sequence[dict[str, Any]], params: Params,
     return sheets
 
 
-def _picture_sheets(data: Path, rows: Sequence[dict[str, Any]], album: Album) -> list[Sheet]:
+def _picture_sheets(data: Path, pictures: Sequence[UniqueRow], faces: Sequence[FaceRow], album: Album) -> list[Sheet]:
     """Whole pictures that never became a face: near duplicates and pictures without one."""
     shown_reasons = (Reason.NEAR_DUPLICATE, Reason.NO_FACE)
-    by_reason = _grouped((row for row in rows if row["error"] in shown_reasons), "error")
+    by_reason = defaultdict[str, dict[str, UniqueRow | FaceRow]](dict)
+    rows: list[UniqueRow | FaceRow] = [*pictures, *faces]
+    for row in rows:
+        if row["error"] in shown_reasons:
+            by_reason[row["error"]][row["sample_id"]] = row
     sheets = []
-    for reason in sorted(by_reason):
-        unique = {row["sample_id"]: row for row in by_reason[reason]}
+    for reason, unique in sorted(by_reason.items()):
         chosen = [unique[name] for name in spread(sorted(unique), MAX_PICTURES)]
         found = pictures_of(data / "raw", schema.RAW, "sample_id", "image", {row["sample_id"] for row in chosen})
         thumbnails = [
@@ -196,9 +214,7 @@ def _picture_sheets(data: Path, rows: Sequence[dict[str, Any]], album: Album) ->
     return sheets
 
 
-def _face_thumbnails(
-    data: Path, rows: Sequence[dict[str, Any]], captions: Sequence[str], album: Album
-) -> list[Thumbnail]:
+def _face_thumbnails(data: Path, rows: Sequence[DatasetRow], captions: Sequence[str], album: Album) -> list[Thumbnail]:
     wanted = {row["face_id"] for row in rows}
     crops = pictures_of(data / "dataset", schema.DATASET, "face_id", "crop", wanted)
     if missing := wanted - crops.keys():  # rejected rows may have left their crop in `faces`
@@ -211,19 +227,20 @@ def _face_thumbnails(
     ]
 
 
-def _histograms(rows: Sequence[dict[str, Any]], params: Params) -> list[tuple[str, str, Markup]]:
+def _histograms(rows: Sequence[DatasetRow], params: Params) -> list[tuple[str, str, Markup]]:
     """(heading, what the dashed line is, chart) for accepted and rejected faces."""
     limits = params.curate
-    plans = [
-        ("Distance to the references", "distance", (limits.identity_distance,)),
-        ("Yaw, degrees", "yaw", (-limits.max_yaw_deg, limits.max_yaw_deg)),
-        ("Sharpness", "sharpness", (limits.min_sharpness,)),
+    ok = [row["status"] == State.OK for row in rows]
+    plans: list[tuple[str, list[float], tuple[float, ...]]] = [
+        ("Distance to the references", [row["distance"] for row in rows], (limits.identity_distance,)),
+        ("Yaw, degrees", [row["yaw"] for row in rows], (-limits.max_yaw_deg, limits.max_yaw_deg)),
+        ("Sharpness", [row["sharpness"] for row in rows], (limits.min_sharpness,)),
     ]
     drawn = []
-    for heading, column, marks in plans:
+    for heading, values, marks in plans:
         groups = {
-            "accepted": [row[column] for row in rows if row["status"] == State.OK and row[column] is not None],
-            "rejected": [row[column] for row in rows if row["status"] != State.OK and row[column] is not None],
+            name: [value for value, good in zip(values, ok, strict=True) if good == wanted and value is not None]
+            for name, wanted in (("accepted", True), ("rejected", False))
         }
         if any(groups.values()):
             limit = " and ".join(f"{mark:g}" for mark in marks).replace("-", "−")
@@ -239,7 +256,7 @@ def sentence(reason: str | None) -> str:
         return reason or ""
 
 
-def _file(row: dict[str, Any]) -> dict[str, str]:
+def _file(row: RawRow) -> dict[str, str]:
     return {
         "name": str(row["url"] or row["sample_id"] or "?"),
         "identity": str(row["identity"] or ""),
@@ -248,15 +265,15 @@ def _file(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _why(row: dict[str, Any]) -> str:
+def _why(row: DatasetRow) -> str:
     """The number that decided, where there is one."""
-    texts = {
+    texts: dict[str, str] = {
         Reason.OTHER_IDENTITY: _number(row["distance"], "{:.2f}"),
         Reason.BLURRED: _number(row["sharpness"], "{:.0f}"),
         Reason.EXTREME_POSE: _number(row["yaw"], "{:.0f}°"),
         Reason.FACE_TOO_SMALL: _number(row["face_px"], "{:.0f} px"),
     }
-    return texts.get(row["error"], "")
+    return texts.get(row["error"] or "", "")
 
 
 def _number(value: float | None, pattern: str) -> str:
@@ -265,14 +282,3 @@ def _number(value: float | None, pattern: str) -> str:
 
 def _code_words(reason: str | None) -> str:
     return (reason or "unknown").replace("_", " ")
-
-
-def _ok(rows: Sequence[dict[str, Any]]) -> int:
-    return sum(row["status"] == State.OK for row in rows)
-
-
-def _grouped(rows: Iterable[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[str(row[key])].append(row)
-    return groups

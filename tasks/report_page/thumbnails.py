@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facemill import tables
 from facemill.errors import InputError
 from facemill.pictures import RGB, decode, encode_jpeg
+from facemill.schema import TableSchema
 from facemill.sheets import fit
 
 JPEG_QUALITY = 82
@@ -44,7 +45,9 @@ class Album:
             return None
 
 
-def pictures_of(folder: Path, schema: pa.Schema, key: str, column: str, wanted: Collection[str]) -> dict[str, bytes]:
+def pictures_of(
+    folder: Path, schema: TableSchema[Any], key: str, column: str, wanted: Collection[str]
+) -> dict[str, bytes]:
     """Encoded pictures of a few rows of a table, by the value of their key column.
 
     Only row groups that hold a wanted row are read, so a table of many gigabytes costs no more than a small one.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from facemill import schema, tables
+from facemill import tables
 from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.errors import InputError
@@ -22,6 +22,7 @@ from facemill.files import read_json
 from facemill.measures import spread
 from facemill.pictures import RGB
 from facemill.reasons import State
+from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.sheets import to_height
 from facemill.swap_meter import MeasuredFrame, SwapMeter, SwapSummary, measure_video, summarize
 from tasks.params import FolderArchive, Params
@@ -33,6 +34,7 @@ from tasks.work.progress import track
 MAX_DETAILED = 12
 MAX_LISTED = 300
 STRIP_PX = 300
+FRAME_COUNTS = ("in", "out", "swapped", "passed", "failed")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class VideoEntry:
     """One row of the archive."""
 
     number: int
-    row: dict[str, Any]
+    row: ConversionRow
     reason: str
     pairs: list[Pair] = field(default_factory=list)
     summary: SwapSummary | None = None
@@ -95,7 +97,7 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
     folder = root / "data" / "conversions"
     if not folder.is_dir():
         return None
-    rows = sorted(tables.read_table(folder, schema.CONVERSIONS).to_pylist(), key=lambda row: str(row["video"]))
+    rows = sorted(tables.iterate_rows(folder, CONVERSIONS), key=lambda row: str(row["video"]))
     converted = [row["video"] for row in rows if row["status"] == State.OK and row["frames_swapped"]]
     detailed = set(spread(converted, MAX_DETAILED))
     entries, frames = [], []
@@ -109,13 +111,13 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
             entries.append(entry)
             frames += measured
             progress.advance()
-    names = ("in", "out", "swapped", "passed", "failed")
+    counts = [_frame_counts(row) for row in rows]
     return VideosSection(
         entries=_listed(entries),
         total=len(entries),
         overall=summarize(frames),
         states={str(state): sum(row["status"] == state for row in rows) for state in State},
-        frames={name: sum(row[f"frames_{name}"] or 0 for row in rows) for name in names},
+        frames={name: sum(count[f"frames_{name}"] for count in counts) for name in FRAME_COUNTS},
         unmeasured=sum(entry.problem is not None for entry in entries),
     )
 
@@ -146,7 +148,7 @@ class _Meters:
 
 
 def _detailed(
-    number: int, root: Path, params: Params, row: dict[str, Any], meters: _Meters, album: Album
+    number: int, root: Path, params: Params, row: ConversionRow, meters: _Meters, album: Album
 ) -> tuple[VideoEntry, list[MeasuredFrame]]:
     original, result = archive_folder(root, params) / row["video"], root / "data" / "converted" / row["output"]
     for path, what in ((original, "the original is no longer in the archive"), (result, "the output is gone")):
@@ -191,7 +193,7 @@ def _view(frame: MeasuredFrame, picture: RGB) -> RGB:
     return picture if picture.shape[0] <= STRIP_PX else to_height(picture, STRIP_PX)
 
 
-def _identity_chart(row: dict[str, Any], summary: SwapSummary) -> Markup | None:
+def _identity_chart(row: ConversionRow, summary: SwapSummary) -> Markup | None:
     if not summary.frames:
         return None
     medians = summary.medians
@@ -216,9 +218,14 @@ def _listed(entries: Sequence[VideoEntry]) -> list[VideoEntry]:
     return [entry for entry in entries if id(entry) in kept]
 
 
-def _frame_counts(row: dict[str, Any]) -> dict[str, int]:
-    names = ("frames_in", "frames_out", "frames_swapped", "frames_passed", "frames_failed")
-    return {name: row[name] or 0 for name in names}
+def _frame_counts(row: ConversionRow) -> dict[str, int]:
+    return {
+        "frames_in": row["frames_in"] or 0,
+        "frames_out": row["frames_out"] or 0,
+        "frames_swapped": row["frames_swapped"] or 0,
+        "frames_passed": row["frames_passed"] or 0,
+        "frames_failed": row["frames_failed"] or 0,
+    }
 
 
 def _summary_values(summary: SwapSummary | None) -> dict[str, Any]:

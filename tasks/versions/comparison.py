@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemill import schema
+from facemill import schema, tables
 from facemill.errors import FacemillError
 from tasks.params import PARAMS_FILE
 from tasks.versions import git
@@ -97,7 +97,7 @@ def _rows(root: Path, version: Version) -> dict[tuple[Any, ...], tuple[str, str]
     return rows
 
 
-def _dataset_rows(root: Path, version: Version, columns: list[str]) -> Iterator[dict[str, Any]]:
+def _dataset_rows(root: Path, version: Version, columns: list[str]) -> Iterator[schema.DatasetRow]:
     """The version's table straight from DVC's cache or remote; crops are not read."""
     import pyarrow.parquet as pq
     from dvc.api import DVCFileSystem
@@ -108,9 +108,9 @@ def _dataset_rows(root: Path, version: Version, columns: list[str]) -> Iterator[
         for path in sorted(files.glob(f"{DATASET}/*.parquet")):
             with files.open(path, "rb") as stream, pq.ParquetFile(stream) as part:
                 found = schema.name_of(part.schema_arrow), schema.version_of(part.schema_arrow)
-                if found != (schema.name_of(schema.DATASET), schema.version_of(schema.DATASET)):
+                if found != (schema.DATASET.name, schema.DATASET.version):
                     raise FacemillError(f"version {version.name}: {path} holds table {found[0]} version {found[1]}")
-                yield from part.read(columns).to_pylist()
+                yield from tables.to_rows(part.read(columns), schema.DATASET)
     except (OSError, DataIndexDirError) as error:
         raise FacemillError(
             f"the data of version {version.name} is neither in DVC's cache nor in its remote: "

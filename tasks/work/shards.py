@@ -27,6 +27,7 @@ from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, publish_folder, read_json, sweep, write_json
 from facemill.reasons import Reason, State
+from facemill.schema import Row, TableSchema
 from tasks.work.cluster import Pool
 from tasks.work.progress import track
 
@@ -44,7 +45,7 @@ class Shard:
 
 
 ShardFunction = Callable[[Shard], pa.Table]
-LostRow = Callable[[Any, Reason, str], dict[str, Any]]
+LostRow = Callable[[Any, Reason, str], Row]
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def run_shards(
     work: Work,
     shards: Sequence[Shard],
     function: ShardFunction,
-    lost_row: LostRow,
-    schema: pa.Schema,
+    lost_row: LostRow[Row],
+    schema: TableSchema[Row],
     pool: Pool,
     *,
     retry: bool = False,
@@ -173,7 +174,7 @@ def drop_other_work(work: Work) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def count_rows(folder: Path, schema: pa.Schema) -> dict[str, dict[str, int]]:
+def count_rows(folder: Path, schema: TableSchema[Any]) -> dict[str, dict[str, int]]:
     """The rows of a table by state and reason."""
     table = tables.read_table(folder, schema, ["status", "error"])
     return tables.count_states(zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True))
@@ -216,7 +217,9 @@ def _first_pass(
     return sorted(blamed, key=lambda shard: shard.id)
 
 
-def _alone(work: Work, shard: Shard, function: ShardFunction, lost_row: LostRow, schema: pa.Schema, pool: Pool) -> None:
+def _alone(
+    work: Work, shard: Shard, function: ShardFunction, lost_row: LostRow[Row], schema: TableSchema[Row], pool: Pool
+) -> None:
     """Item by item: the guilty one becomes a row, its neighbours are kept."""
     start = time.monotonic()
     pieces = []
@@ -247,7 +250,7 @@ def _write(work: Work, shard: Shard, table: pa.Table, seconds: float) -> None:
     tables.write_part(_part(work, shard), table)
 
 
-def _drop_failed(work: Work, shards: Sequence[Shard], schema: pa.Schema) -> None:
+def _drop_failed(work: Work, shards: Sequence[Shard], schema: TableSchema[Any]) -> None:
     for shard in shards:
         part = _part(work, shard)
         if (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
+import pyarrow as pa
 import pytest
 
 from facemill import schema
@@ -21,11 +24,38 @@ FROZEN = {
 @pytest.mark.parametrize("name", schema.ALL)
 def test_columns_change_only_with_the_version(name: str) -> None:
     table = schema.ALL[name]
-    digest = hashlib.sha256(table.to_string(show_schema_metadata=False).encode()).hexdigest()[:12]
-    assert (schema.version_of(table), digest) == FROZEN[name]
+    digest = hashlib.sha256(table.arrow.to_string(show_schema_metadata=False).encode()).hexdigest()[:12]
+    assert (table.version, digest) == FROZEN[name]
 
 
 @pytest.mark.parametrize("name", schema.ALL)
 def test_every_table_carries_its_name_and_a_state(name: str) -> None:
-    assert schema.name_of(schema.ALL[name]) == name
-    assert {"status", "error", "detail"} <= set(schema.ALL[name].names)
+    table = schema.ALL[name]
+    assert (schema.name_of(table.arrow), schema.version_of(table.arrow)) == (name, table.version)
+    assert {"status", "error", "detail"} <= set(table.columns)
+
+
+@pytest.mark.parametrize("name", schema.ALL)
+def test_the_python_type_of_a_column_is_what_arrow_gives_for_it(name: str) -> None:
+    table = schema.ALL[name]
+    hints = get_type_hints(table.row)
+    assert list(hints) == table.columns
+    assert {column: without_none(hints[column]) for column in hints} == {
+        field.name: python_type(field.type) for field in table.arrow
+    }
+
+
+def python_type(kind: pa.DataType) -> Any:
+    """What `to_pylist` makes of a value."""
+    if pa.types.is_struct(kind):
+        assert {field.name: python_type(field.type) for field in kind} == {"bytes": bytes, "path": str}
+        return schema.EncodedPicture
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return list[python_type(kind.value_type)]
+    return type(pa.array([0]).cast(kind)[0].as_py()) if kind != pa.binary() else bytes
+
+
+def without_none(hint: Any) -> Any:
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if NoneType in get_args(hint) else [hint]
+    [kind] = kinds
+    return kind

@@ -59,7 +59,7 @@ if stage == "collect":  # an archive without videos
     from facemill import tables
     from facemill.schema import VIDEOS
 
-    tables.write_part(Path("data/videos/00000.parquet"), VIDEOS.empty_table())
+    tables.write_part(Path("data/videos/00000.parquet"), VIDEOS.arrow.empty_table())
 if stage == "train":
     (output / "model.json").write_text("{}")
 write_json(Path("data/metrics") / f"{stage}.json", metrics)
