@@ -10,7 +10,11 @@ import hashlib
 import os
 import platform
 import re
-from contextlib import suppress
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,7 +69,39 @@ def running_process(pid: int) -> ProcessId | None:
     return ProcessId(_place(), pid, birth) if birth is not None else None
 
 
+@contextmanager
+def ends_with(masters: Sequence[ProcessId], grace_s: float = 180.0) -> Iterator[None]:
+    """Ends this process when one of its masters ends during the block, however suddenly that is.
+
+    It gets SIGTERM first, as if a person had ended it, so that it saves and cleans up, and SIGKILL if that has not
+    brought it down.
+
+    Args:
+        masters: who must live; none: nothing is watched.
+        grace_s: seconds between the two signals.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while all(master.is_alive for master in masters):
+            if over.wait(_LOOK_EVERY_S):
+                return
+        with suppress(OSError, ValueError):  # whoever read this may be gone as well
+            print("the process that this one works for has ended: ends, too", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not over.wait(grace_s):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if masters:
+        threading.Thread(target=watch, name="ends-with", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 _NO_BIRTH = "0" * 12
+_LOOK_EVERY_S = 0.5
 
 
 @lru_cache(maxsize=1)

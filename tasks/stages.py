@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from facemill.errors import FacemillError
 from facemill.files import sweep
 from facemill.locks import locked
+from facemill.processes import ProcessId, ends_with
 
 if TYPE_CHECKING:  # the command line reads the table, and must answer at once
     from tasks.params import Params
@@ -206,13 +207,15 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         FacemillError: unknown stage, wrong parameters, the stage is running already, or its own errors.
     """
     from tasks.params import check_groups, load_params
+    from tasks.work.callers import callers
 
     if name not in STAGES:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
     params = load_params(root)
     if name == next(iter(STAGES)):
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
-    with only_one(root, name), _termination_is_an_interrupt():
+    masters = callers()
+    with only_one(root, name, works_for=masters), _termination_is_an_interrupt(), ends_with(masters):
         stage = STAGES[name]
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
             sweep(folder, deep=False)  # what a killed run left half-written
@@ -220,12 +223,19 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
 
 
 @contextmanager
-def only_one(root: Path, name: str) -> Iterator[None]:
-    """Two runs of one stage would fight over its scratch folder. The lock dies with its process."""
+def only_one(root: Path, name: str, *, works_for: Sequence[ProcessId] = ()) -> Iterator[None]:
+    """Two runs of one stage would fight over its scratch folder. The lock dies with its process.
+
+    Args:
+        works_for: as `facemill.locks.locked` has it.
+
+    Raises:
+        FacemillError: the stage is running already, with who runs it; or the folder cannot be written to.
+    """
     from tasks.work.shards import WORK_FOLDER
 
     path = root / WORK_FOLDER / f"{name}.lock"
-    with locked(path, f"stage {name} is already running in {root}", "wait for it, or stop it"):
+    with locked(path, f"stage {name} is already running in {root}", "wait for it, or stop it", works_for=works_for):
         yield
 
 

@@ -25,6 +25,7 @@ from facemill import tables
 from facemill.device import choose_device
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, publish_folder, read_json, sweep, write_json
+from facemill.processes import this_process
 from facemill.reasons import State
 from facemill.schema import DATASET
 from facemill.train.engine import StopReason
@@ -161,7 +162,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
         (scratch / name).unlink(missing_ok=True)
     write_json(scratch / "meta.json", dict(meta))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    command = [sys.executable, *launcher, "-m", "tasks.training.process", str(root), str(scratch), str(os.getpid())]
+    command = [sys.executable, *launcher, "-m", "tasks.training.process", str(root), str(scratch), str(this_process())]
     # a group of its own: whoever ends this stage signals its whole group, and torchrun takes a second signal for an
     # order to let the saving be
     running = subprocess.Popen(command, cwd=shards.PROJECT, process_group=0)

@@ -30,6 +30,7 @@ CARRIERS = {
     "facemill.registry",
     "facemill.tables",
     "tasks",
+    "tasks.work.callers",
     "tasks.work.cluster",
     "tasks.versions.dvc",
     "tasks.versions.git",

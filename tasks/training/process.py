@@ -8,11 +8,7 @@ the first one alone evaluates, writes and speaks.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -26,6 +22,7 @@ from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.model_folder import load_model, save_model
 from facemill.nets import SwapModel, build_model
+from facemill.processes import ProcessId, ends_with
 from facemill.train.augment import Augmentation
 from facemill.train.card import Person, model_card
 from facemill.train.checkpoint import saved_step
@@ -43,7 +40,6 @@ from tasks.training.weight_files import placed_options, start_folder
 from tasks.work.progress import track
 
 OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"
-WATCH_S = 5.0
 MIN_FACES = 2
 """Of each identity: with a single one there is nothing to learn but that picture."""
 
@@ -261,12 +257,15 @@ def _card(
     return model_card(meta, sum(p.numel() for p in model.parameters()), people, settings, metrics)
 
 
-def main(root: Path, scratch: Path, stage: int) -> None:
+def main(root: Path, scratch: Path, stage: ProcessId) -> None:
     """One of several processes. The first to fail leaves its message for the one that started them all."""
     params = load_params(root)
-    threading.Thread(target=_end_with, args=(stage,), daemon=True).start()
     try:
-        with ranks_of_torchrun(choose_device(params.train.device, "train.device")) as (ranks, device):
+        # GPUs are not left busy where the stage was killed too suddenly to pass a signal on
+        with (
+            ends_with([stage]),
+            ranks_of_torchrun(choose_device(params.train.device, "train.device")) as (ranks, device),
+        ):
             ended = train_model(params, root, scratch, read_json(scratch / "meta.json"), ranks, device)
     except FacemillError as error:
         (scratch / ERROR_FILE).write_text(str(error), encoding="utf-8")
@@ -275,16 +274,8 @@ def main(root: Path, scratch: Path, stage: int) -> None:
         write_json(scratch / OUTCOME_FILE, ended)
 
 
-def _end_with(stage: int) -> None:
-    """Saves and ends when the stage is gone, killed too suddenly to pass a signal on: GPUs are not left busy."""
-    while True:
-        time.sleep(WATCH_S)
-        try:
-            os.kill(stage, 0)
-        except ProcessLookupError:
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    started_by = ProcessId.parse(sys.argv[3])
+    if started_by is None:
+        raise SystemExit(f"{sys.argv[3]} is no process")
+    main(Path(sys.argv[1]), Path(sys.argv[2]), started_by)

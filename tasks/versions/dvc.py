@@ -1,7 +1,8 @@
 """DVC, called as a person would call it: `python -m dvc …` in a process group of its own.
 
-The group matters: DVC does not hand a termination on to the stage that it runs, so ending DVC alone would leave the
-stage, and its Dask workers, behind. Every call has a deadline.
+The group matters: DVC does not hand a termination on to the stage that it runs, so the stage, and its Dask workers,
+are ended with it. Where this process is killed too suddenly for that, the stage sees it and ends (tasks.work.callers).
+Every call has a deadline.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
+from tasks.work.callers import calling
 from tasks.work.progress import PROGRESS_FILE_VARIABLE
 
 RETRY_VARIABLE = "FACEMILL_RETRY"
@@ -295,4 +297,4 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     quiet = {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "PATH": path}
     inherited = {key: value for key, value in os.environ.items() if key not in (PROGRESS_FILE_VARIABLE, RETRY_VARIABLE)}
-    return {**inherited, **quiet, **extra}
+    return calling({**inherited, **quiet, **extra})

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from facemill import files
 from facemill.errors import FacemillError
-from facemill.processes import ProcessId, running_process, this_process
+from facemill.processes import ProcessId, this_process
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -304,20 +304,3 @@ def test_what_another_machine_writes_goes_when_it_was_left_for_a_day(tmp_path: P
         os.utime(path, (time.time() - 90_000,) * 2)
     files.sweep(tmp_path)
     assert not left.exists()
-
-
-def test_a_number_that_is_given_again_is_another_process() -> None:
-    me = this_process()
-    assert me.is_alive
-    assert me.is_here
-    assert running_process(os.getpid()) == me
-    assert ProcessId.parse(str(me)) == me
-    assert not ProcessId(me.place, me.pid, "0" * 12).is_alive
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    child = running_process(process.pid)
-    assert child is not None
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not child.is_alive  # a zombie
-    process.wait()
-    assert not child.is_alive
-    assert ProcessId.parse("0a-1-2") is None
