@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from facemill.errors import FacemillError
+from tasks.catalogue import Data
 
 # Prefect reads these when it is imported. They stand in prefect.toml, too, for Prefect's own commands.
 os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
@@ -50,7 +51,7 @@ def train(root: Root = ".") -> None:
     from flows.train import train
 
     metrics = train(root)
-    print(f"model: {Path(root) / 'data' / 'model'}, {metrics.get('steps', '?')} steps")
+    print(f"model: {Path(root) / Data.MODEL}, {metrics.get('steps', '?')} steps")
 
 
 @app.command()
@@ -58,7 +59,7 @@ def convert(
     root: Root = ".",
     archive: Annotated[str | None, typer.Option(help="A folder of videos.", show_default="params.yaml's")] = None,
     output: Annotated[str | None, typer.Option(help="Where their conversions go.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model folder.", show_default="data/model")] = None,
+    model: Annotated[str | None, typer.Option(help="The model folder.", show_default=Data.MODEL)] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Take up videos that failed before, too.")] = False,
 ) -> None:
     """Convert the archive, a task for each video."""
@@ -66,7 +67,7 @@ def convert(
     from flows.convert import convert
 
     metrics = convert(root, archive, output, model, retry)
-    where = output or Path(root) / "data" / "converted"
+    where = output or Path(root) / Data.CONVERTED
     print(f"videos: {where}, {metrics['ok']} of {metrics['in']} converted")
 
 
@@ -74,14 +75,14 @@ def convert(
 def pipeline(root: Root = ".") -> None:
     """Refresh, train, convert, report."""
     _check(root)
-    from flows.pipeline import REPORT, pipeline
+    from flows.pipeline import pipeline
 
     done = pipeline(root)
     project = Path(root)
     print(f"\ndataset  {done.version.name} ({'new' if done.version.is_new else 'nothing has changed'})")
-    print(f"model    {project / 'data' / 'model'} ({'trained now' if done.trained else 'up to date'})")
-    print(f"videos   {project / 'data' / 'converted'} ({_of(done.metrics['convert'])} converted)")
-    print(f"report   {project / REPORT}: open it in a browser")
+    print(f"model    {project / Data.MODEL} ({'trained now' if done.trained else 'up to date'})")
+    print(f"videos   {project / Data.CONVERTED} ({_of(done.metrics['convert'])} converted)")
+    print(f"report   {project / Data.REPORT}: open it in a browser")
     print(f"prefect  {os.environ.get('PREFECT_API_URL') or _how_to_open()}")
 
 

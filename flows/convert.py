@@ -31,6 +31,7 @@ from facemill.swap.job import ConversionJob, convert_one, lost
 from flows import pages, pictures
 from flows.rules import VIDEO
 from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
+from tasks.catalogue import Data
 from tasks.convert import alone_in, publish
 from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
@@ -64,7 +65,7 @@ def convert(
     if (archive is None) != (output is None):
         raise FacemillError("convert: archive and output belong together, give both or none")
     if archive is not None and output is not None:
-        model_dir = Path(model) if model else project / "data" / "model"
+        model_dir = Path(model) if model else project / Data.MODEL
         with alone_in(Path(output)):
             plan = plan_folder(params, Path(archive), Path(output), model_dir)
             try:

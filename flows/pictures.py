@@ -12,6 +12,7 @@ from facemill.errors import InputError
 from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.reasons import Reason, State
 from facemill.video import VideoReader
+from tasks.catalogue import Data
 
 FACES = 24
 VIDEOS, FRAMES, LOOKED_AT_FRAMES = 4, 5, 250
@@ -21,9 +22,9 @@ _QUALITY = 80
 
 def dataset_sheets(root: Path) -> Iterator[tuple[str, bytes]]:
     """For each identity the first accepted faces, then rejected ones with their reasons in the caption."""
-    for identity, faces in sorted(_crops(root / "data" / "dataset", State.OK).items()):
+    for identity, faces in sorted(_crops(root / Data.DATASET, State.OK).items()):
         yield f"{identity}: accepted", _sheet(faces)
-    for reason, faces in sorted(_crops(root / "data" / "dataset", State.REJECTED).items()):
+    for reason, faces in sorted(_crops(root / Data.DATASET, State.REJECTED).items()):
         yield f"rejected, {reason}: {Reason(reason).sentence}", _sheet(faces)
 
 

@@ -18,12 +18,12 @@ from flows.convert import convert
 from flows.refresh import refresh
 from flows.stages import Metrics, run_stage
 from flows.train import train
+from tasks.catalogue import Data
 from tasks.stages import REFRESH_STAGES, STAGES
 from tasks.versions import dvc
 from tasks.versions.store import Version
 
 _OWN_FLOWS: dict[str, Callable[[str], Metrics]] = {"train": train, "convert": convert}
-REPORT = Path("data/report/report.html")
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,7 @@ def pipeline(root: str = ".") -> Finished:
             continue
         own = _OWN_FLOWS.get(stage)
         metrics[stage] = own(root) if own else run_stage(project, stage)
-    create_markdown_artifact(f"The report: open `{project / REPORT}` in a browser.", key="report", description="Report")
+    create_markdown_artifact(
+        f"The report: open `{project / Data.REPORT}` in a browser.", key="report", description="Report"
+    )
     return Finished(refreshed.version, stale, metrics)

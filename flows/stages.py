@@ -24,6 +24,7 @@ from prefect.runtime import task_run
 from facemill.files import read_json
 from flows import pages
 from flows.rules import PUSH
+from tasks.catalogue import metrics_file
 from tasks.stages import STAGES
 from tasks.versions import dvc
 
@@ -104,7 +105,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
         )
         bar.show(_read(progress) or {"done": 1, "total": 1, "note": "done"}, last=True)
     metrics: Metrics = {}
-    path = root / "data" / "metrics" / f"{stage}.json"
+    path = root / metrics_file(stage)
     if path.exists():
         metrics = read_json(path)
         with _forgiving():

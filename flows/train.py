@@ -17,6 +17,7 @@ from facemill.files import folder_sha256
 from flows import pictures
 from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
+from tasks.catalogue import Data
 from tasks.params import load_params
 from tasks.work.shards import WORK_FOLDER
 
@@ -35,10 +36,10 @@ def train(root: str = ".", then_convert: bool = False) -> Metrics:
     load_params(project)  # a wrong value is said before anything starts
     metrics = run_stage(project, "train", on_tick=PreviewWatch(project / WORK_FOLDER / "train").look)
     push(project, ["train"])
-    if preview := pictures.newest_preview(project / "data" / "train"):
+    if preview := pictures.newest_preview(project / Data.TRAIN):
         show_pictures("train-preview", "Training, finished", [preview])
     if then_convert:
-        start_once("convert/cpu", f"convert-{folder_sha256(project / 'data' / 'model')}", root=root)
+        start_once("convert/cpu", f"convert-{folder_sha256(project / Data.MODEL)}", root=root)
     return metrics
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from facemill import __version__
 from facemill.errors import FacemillError
+from tasks.catalogue import Data
 from tasks.commands.detect import detect_command
 from tasks.commands.detector import detector_app
 from tasks.stages import STAGES
@@ -126,7 +127,7 @@ def convert(
     archive: Annotated[Path, typer.Argument(help="A folder of videos.", exists=True, file_okay=False)],
     output: Annotated[Path, typer.Argument(help="The folder for the converted videos.")],
     root: Root = _HERE,
-    model: Annotated[Path | None, typer.Option(help="The model folder.", show_default="data/model")] = None,
+    model: Annotated[Path | None, typer.Option(help="The model folder.", show_default=Data.MODEL)] = None,
 ) -> None:
     """Convert an archive folder with a trained model; run again it converts only what is new.
 
@@ -138,7 +139,7 @@ def convert(
     from tasks.stages import print_totals
 
     root = root.resolve()
-    print_totals(convert_folder(load_params(root), archive, output, model or root / "data" / "model"))
+    print_totals(convert_folder(load_params(root), archive, output, model or root / Data.MODEL))
 
 
 app.command("detect")(detect_command)

@@ -25,6 +25,7 @@ from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns, VideoRow
+from tasks.catalogue import Data
 from tasks.params import Params, SampleArchive
 from tasks.work.cluster import Pool, open_pool
 from tasks.work.shards import Shard, Totals, Work, count_rows, finish, open_work, plan_shards, publish, run_shards
@@ -37,9 +38,9 @@ _REFERENCE_EVERY_S, _REFERENCE_FRAMES = 2.0, 5
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Collects everything. Raises FacemillError as the sources, `run_shards` and `finish` do."""
     start = time.monotonic()
-    inventory = read_json(root / "data" / "inventory.json")  # missing: the message says which stage makes it
+    inventory = read_json(root / Data.INVENTORY)  # missing: the message says which stage makes it
 
-    raw, videos = root / "data" / "raw", root / "data" / "videos"
+    raw, videos = root / Data.RAW, root / Data.VIDEOS
     with open_pool(params.cluster) as pool:
         seconds = _collect_pictures(params, root, raw, inventory, pool, retry=retry)
         seconds += _collect_videos(params, root, videos, inventory, pool, retry=retry)
@@ -83,7 +84,7 @@ def plan_units(params: Params, root: Path, skip: Mapping[str, Sequence[str]] | N
 
 def archive_folder(params: Params, root: Path) -> Path:
     """Where the videos of the archive lie."""
-    return root / "data" / "archive" if isinstance(params.archive, SampleArchive) else root / params.archive.path
+    return root / Data.ARCHIVE if isinstance(params.archive, SampleArchive) else root / params.archive.path
 
 
 def archive_videos(params: Params, root: Path) -> list[Path]:
@@ -263,7 +264,7 @@ def _collect_videos(
         shards = plan_shards(listed, params.collect.rows_per_shard, settings)
     seconds = run_shards(work, shards, video_shard, _lost_video, VIDEOS, pool, retry=retry, unit="shards of videos")
     # exactly the sample videos: none for an archive that lies elsewhere
-    publish_folder(root / "data" / "archive", {name: settings.folder / name for name in names})
+    publish_folder(root / Data.ARCHIVE, {name: settings.folder / name for name in names})
     publish(work, shards, output)
     return seconds
 

@@ -18,6 +18,7 @@ from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
 from facemill.media_files import VIDEO_SUFFIXES, list_files
+from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, VideoRow
 from facemill.swap.converter import SwapSettings
@@ -25,6 +26,7 @@ from facemill.swap.finder import FinderSettings
 from facemill.swap.job import ConversionJob, describe, finished
 from facemill.video import EncoderSettings
 from facemill.video.writer import CONTAINERS
+from tasks.catalogue import Data
 from tasks.params import ConvertParams, FolderArchive, Params
 from tasks.work.shards import WORK_FOLDER, Work, code_version, fingerprint
 
@@ -77,13 +79,14 @@ class ConversionPlan:
 
 def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
     """The plan of the stage: jobs write to scratch under the hash of their input."""
-    data = root / "data"
-    rows = list(tables.iterate_rows(data / "videos", VIDEOS))
+    rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
     settings = swap_settings(params.convert)
-    common = _common(params.convert, data / "model", settings, code_version(*CODE))
+    common = _common(params.convert, root / Data.MODEL, settings, code_version(*CODE))
     scratch = _scratch(root, common["fingerprint"])
     archive = (
-        root / Path(params.archive.path).expanduser() if isinstance(params.archive, FolderArchive) else data / "archive"
+        root / Path(params.archive.path).expanduser()
+        if isinstance(params.archive, FolderArchive)
+        else root / Data.ARCHIVE
     )
     names = output_names([row["video"] for row in rows])
     jobs, job_names = list[ConversionJob](), list[str]()
@@ -110,8 +113,8 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
         todo=_todo(jobs, retry=retry),
         rows=tuple(lost_rows),
         names=tuple(job_names),
-        output=data / "converted",
-        table=data / "conversions",
+        output=root / Data.CONVERTED,
+        table=root / Data.CONVERSIONS,
         failure_limit=params.convert.failure_limit,
         root=root,
         scratch=scratch,
@@ -197,7 +200,7 @@ def output_names(videos: Sequence[str]) -> list[str]:
 
 def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, code: str) -> dict[str, Any]:
     """What all jobs of a plan share."""
-    if not (model_dir / "model.json").is_file():
+    if not (model_dir / MODEL_FILE).is_file():
         raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
     key = fingerprint(code=code, model=folder_sha256(model_dir), settings=describe(settings), **_identities(params))
     return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, **_identities(params)}

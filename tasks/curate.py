@@ -25,6 +25,7 @@ from facemill.identity import distance
 from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.reasons import Reason, State
 from facemill.schema import DATASET, FACES, DatasetRow, FaceRow
+from tasks.catalogue import Data
 from tasks.params import CurateParams, Params
 from tasks.work import shards
 from tasks.work.cluster import InlinePool
@@ -44,7 +45,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             accepted face (the table is there then, to see why).
     """
     start = time.monotonic()
-    source, output = root / "data" / "faces", root / "data" / "dataset"
+    source, output = root / Data.FACES, root / Data.DATASET
     places = all_rows(source, FACES)
     rows = list(tables.iterate_rows(source, FACES, _JUDGED))
     verdicts = judge_rows(rows, read_embeddings(source), sorted(params.identities), params.curate)

@@ -34,6 +34,7 @@ from facemill.schema import (
     UInt64,
     UniqueRow,
 )
+from tasks.catalogue import Data
 from tasks.params import ClusterParams, DedupParams, Params
 from tasks.work import shards
 from tasks.work.cluster import open_pool
@@ -66,7 +67,7 @@ _JUDGED = ["sample_id", "identity", "role", "url", "licence", "width", "height"]
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Hashes in the workers, judges here, publishes `root/data/unique`. Raises FacemillError when `raw` is missing."""
     start = time.monotonic()
-    source, output = root / "data" / "raw", root / "data" / "unique"
+    source, output = root / Data.RAW, root / Data.UNIQUE
     places, inputs = all_rows(source, RAW), folder_sha256(source)
     plan = shards.plan_shards(places, params.dedup.rows_per_shard, source)
 

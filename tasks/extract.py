@@ -34,6 +34,7 @@ from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE, FaceRow, UniqueRow
+from tasks.catalogue import Data
 from tasks.params import ExtractParams, Params
 from tasks.work import shards
 from tasks.work.cluster import one_thread, open_pool
@@ -48,7 +49,7 @@ _CARRIED = ["sample_id", "identity", "role", "source", "url", "pts", "cluster"]
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Extracts into `root/data/faces`. Raises FacemillError when `unique` is missing or too many pictures failed."""
     start = time.monotonic()
-    source, output = root / "data" / "unique", root / "data" / "faces"
+    source, output = root / Data.UNIQUE, root / Data.FACES
     settings = (source, params.extract)
     plan = shards.plan_shards(kept_rows(source), params.extract.rows_per_shard, settings)
     work = shards.open_work(root, "extract", inputs=folder_sha256(source), params=params.extract.model_dump())

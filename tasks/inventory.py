@@ -16,6 +16,7 @@ from typing import Any
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, read_json, write_json
 from facemill.reasons import State
+from tasks.catalogue import Data
 from tasks.collect import archive_folder, archive_videos, plan_units
 from tasks.names import check_names
 from tasks.params import Params, SampleArchive
@@ -43,8 +44,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     folder = archive_folder(params, root)
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
     written = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(units)}
-    write_json(root / "data" / "inventory.json", written)
-    write_json(root / "data" / "weights.json", weight_files(params.train, root))
+    write_json(root / Data.INVENTORY, written)
+    write_json(root / Data.WEIGHTS, weight_files(params.train, root))
     rows = len(entries) + len(archive)
     return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
 

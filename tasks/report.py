@@ -20,6 +20,7 @@ from facemill.errors import FacemillError
 from facemill.files import write_bytes, write_json
 from facemill.measures import PSNR_CAP_DB
 from facemill.reasons import Reason, State
+from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.report_page.dataset import DatasetSection, gather_dataset
 from tasks.report_page.stages import gather_stages, stages_metrics
@@ -28,7 +29,6 @@ from tasks.report_page.training import TrainingSection, gather_training
 from tasks.report_page.videos import VideosSection, gather_videos
 from tasks.work.shards import Totals
 
-PAGE, METRICS = "report.html", "metrics.json"
 _TEMPLATES = Path(__file__).parent / "report_page"
 
 
@@ -70,8 +70,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
         )
     )
-    write_bytes(root / "data" / "report" / PAGE, page.encode())
-    write_json(root / "data" / "report" / METRICS, metrics)
+    write_bytes(root / Data.REPORT, page.encode())
+    write_json(root / Data.REPORT_METRICS, metrics)
     return _totals(videos, time.monotonic() - start)
 
 
@@ -82,7 +82,7 @@ def dataset_version(root: Path) -> str | None:
     try:
         locked = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
         outputs = locked["stages"]["curate"]["outs"]
-        current = next(out["md5"] for out in outputs if out["path"] == "data/dataset")
+        current = next(out["md5"] for out in outputs if out["path"] == Data.DATASET)
         return next((one.name for one in reversed(list_versions(root)) if one.dataset == current), None)
     except (FacemillError, OSError, yaml.YAMLError, KeyError, TypeError, StopIteration):
         return None  # no DVC, no git or no version: the fingerprint alone is shown

@@ -29,6 +29,7 @@ from facemill.processes import this_process
 from facemill.reasons import State
 from facemill.schema import DATASET
 from facemill.train.engine import StopReason
+from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.training.process import ERROR_FILE, OUTCOME_FILE, train_model
 from tasks.training.weight_files import weight_files
@@ -70,7 +71,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
         KeyboardInterrupt: told to end; the state was saved, the same command goes on from it.
     """
     start = time.monotonic()
-    dataset = root / "data" / "dataset"
+    dataset = root / Data.DATASET
     fingerprint = folder_sha256(dataset)
     work = _open_work(root, params, fingerprint)
     references = load_references(dataset)
@@ -86,7 +87,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             flush=True,
         )
         raise KeyboardInterrupt
-    _publish(work, root / "data" / "train")
+    _publish(work, root / Data.TRAIN)
     faces, seconds = ended["faces"], time.monotonic() - start
     return shards.finish(root, Totals("train", faces, {State.OK: {"": faces}}, seconds, extra=_metrics(ended)))
 

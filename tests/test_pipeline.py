@@ -31,6 +31,7 @@ CARRIERS = {
     "facemill.tables",
     "tasks",
     "tasks.work.callers",
+    "tasks.catalogue",
     "tasks.work.cluster",
     "tasks.versions.dvc",
     "tasks.versions.git",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from facemill.errors import FacemillError
+from tasks.catalogue import Data
 
 
 def export(root: Path, output: Path | None = None, identity: str | None = None) -> dict[Path, float]:
@@ -27,11 +28,11 @@ def export(root: Path, output: Path | None = None, identity: str | None = None) 
     from facemill.model_folder import load_model
     from facemill.train.export import export_onnx
 
-    model, meta = load_model(root / "data" / "model")
+    model, meta = load_model(root / Data.MODEL)
     wanted = [identity] if identity else list(meta["identities"])
     if identity and identity not in meta["identities"]:
         raise FacemillError(f"the model draws {', '.join(meta['identities'])}, not {identity!r}")
-    folder = output or root / "data" / "export"
+    folder = output or root / Data.EXPORT
     found: dict[Path, float] = {}
     for name in wanted:
         path = folder / f"{name}.onnx"

@@ -18,6 +18,7 @@ from facemill.files import folder_sha256
 from facemill.measures import spread
 from facemill.reasons import Reason, State
 from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, UniqueRow
+from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.report_page.charts import histogram
 from tasks.report_page.thumbnails import Album, pictures_of
@@ -108,12 +109,13 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
     Raises:
         FacemillError: a table of another version.
     """
-    data = root / "data"
     rows = Rows(
-        raw=_rows(data / "raw", schema.RAW, ["sample_id", "identity", "role", "source", "url"]),
-        unique=_rows(data / "unique", schema.UNIQUE, ["sample_id", "identity", "role", "url", "keep", "duplicate_of"]),
-        faces=_rows(data / "faces", schema.FACES, ["sample_id", "identity", "role", "url"]),
-        dataset=_rows(data / "dataset", schema.DATASET, _FACE_COLUMNS),
+        raw=_rows(root / Data.RAW, schema.RAW, ["sample_id", "identity", "role", "source", "url"]),
+        unique=_rows(
+            root / Data.UNIQUE, schema.UNIQUE, ["sample_id", "identity", "role", "url", "keep", "duplicate_of"]
+        ),
+        faces=_rows(root / Data.FACES, schema.FACES, ["sample_id", "identity", "role", "url"]),
+        dataset=_rows(root / Data.DATASET, schema.DATASET, _FACE_COLUMNS),
     )
     if not (rows.raw or rows.unique or rows.faces or rows.dataset):
         return None
@@ -121,11 +123,11 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
     files = [_file(row) for row in rows.raw if row["status"] == State.FAILED]
     names = {row["identity"] for row in rows.raw} | {row["identity"] for row in rows.dataset}
     return DatasetSection(
-        fingerprint=folder_sha256(data / "dataset") if rows.dataset else None,
+        fingerprint=folder_sha256(root / Data.DATASET) if rows.dataset else None,
         funnels=[_funnel(name, rows) for name in sorted(names)],
-        kept=_kept_sheets(data, collected, params, album),
-        rejected=_rejected_sheets(data, collected, params, album),
-        pictures=_picture_sheets(data, rows.unique, rows.faces, album),
+        kept=_kept_sheets(root, collected, params, album),
+        rejected=_rejected_sheets(root, collected, params, album),
+        pictures=_picture_sheets(root, rows.unique, rows.faces, album),
         files=files[:MAX_FILES],
         files_total=len(files),
         histograms=_histograms(collected, params),
@@ -158,7 +160,7 @@ def _funnel(identity: str, rows: Rows) -> Funnel:
     return Funnel(identity, steps, splits["train"], splits["val"])
 
 
-def _kept_sheets(data: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:
+def _kept_sheets(root: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:
     """A sheet an identity: faces spread evenly from the most to the least alike."""
     by_identity = defaultdict[str, list[DatasetRow]](list)
     for row in rows:
@@ -169,14 +171,14 @@ def _kept_sheets(data: Path, rows: Sequence[DatasetRow], params: Params, album: 
         faces = sorted(by_identity[identity], key=lambda row: (row["distance"] or 0.0, row["face_id"]))
         chosen = spread(faces, params.report.faces_per_sheet)
         captions = [_number(row["distance"], "{:.2f}") for row in chosen]
-        thumbnails = _face_thumbnails(data, chosen, captions, album)
+        thumbnails = _face_thumbnails(root, chosen, captions, album)
         sheets.append(
             Sheet(identity, "from the most to the least alike; distance to the references", len(faces), thumbnails)
         )
     return sheets
 
 
-def _rejected_sheets(data: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:
+def _rejected_sheets(root: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:
     by_reason = defaultdict[str, list[DatasetRow]](list)
     for row in rows:
         if row["error"] and row["face_id"]:
@@ -186,13 +188,13 @@ def _rejected_sheets(data: Path, rows: Sequence[DatasetRow], params: Params, alb
     for reason in sorted(by_reason):
         faces = sorted(by_reason[reason], key=lambda row: str(row["face_id"]))
         chosen = spread(faces, share)
-        thumbnails = _face_thumbnails(data, chosen, [_why(row) for row in chosen], album)
+        thumbnails = _face_thumbnails(root, chosen, [_why(row) for row in chosen], album)
         if any(thumbnail.uri for thumbnail in thumbnails):
             sheets.append(Sheet(_code_words(reason), sentence(reason), len(faces), thumbnails))
     return sheets
 
 
-def _picture_sheets(data: Path, pictures: Sequence[UniqueRow], faces: Sequence[FaceRow], album: Album) -> list[Sheet]:
+def _picture_sheets(root: Path, pictures: Sequence[UniqueRow], faces: Sequence[FaceRow], album: Album) -> list[Sheet]:
     """Whole pictures that never became a face: near duplicates and pictures without one."""
     shown_reasons = (Reason.NEAR_DUPLICATE, Reason.NO_FACE)
     by_reason = defaultdict[str, dict[str, UniqueRow | FaceRow]](dict)
@@ -203,7 +205,7 @@ def _picture_sheets(data: Path, pictures: Sequence[UniqueRow], faces: Sequence[F
     sheets = []
     for reason, unique in sorted(by_reason.items()):
         chosen = [unique[name] for name in spread(sorted(unique), MAX_PICTURES)]
-        found = pictures_of(data / "raw", schema.RAW, "sample_id", "image", {row["sample_id"] for row in chosen})
+        found = pictures_of(root / Data.RAW, schema.RAW, "sample_id", "image", {row["sample_id"] for row in chosen})
         thumbnails = [
             Thumbnail(uri, str(row["identity"]), str(row["url"] or ""))
             for row in chosen
@@ -214,11 +216,11 @@ def _picture_sheets(data: Path, pictures: Sequence[UniqueRow], faces: Sequence[F
     return sheets
 
 
-def _face_thumbnails(data: Path, rows: Sequence[DatasetRow], captions: Sequence[str], album: Album) -> list[Thumbnail]:
+def _face_thumbnails(root: Path, rows: Sequence[DatasetRow], captions: Sequence[str], album: Album) -> list[Thumbnail]:
     wanted = {row["face_id"] for row in rows}
-    crops = pictures_of(data / "dataset", schema.DATASET, "face_id", "crop", wanted)
+    crops = pictures_of(root / Data.DATASET, schema.DATASET, "face_id", "crop", wanted)
     if missing := wanted - crops.keys():  # rejected rows may have left their crop in `faces`
-        crops |= pictures_of(data / "faces", schema.FACES, "face_id", "crop", missing)
+        crops |= pictures_of(root / Data.FACES, schema.FACES, "face_id", "crop", missing)
     return [
         Thumbnail(
             album.add_encoded(crops.get(row["face_id"]), FACE_PX), caption, f"{row['identity']} · {row['face_id']}"

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from facemill.files import read_json
 from facemill.measures import spread
+from tasks.catalogue import Data
 from tasks.report_page.charts import Series, line_chart
 from tasks.report_page.thumbnails import Album
 
@@ -64,8 +65,8 @@ def gather_training(root: Path, album: Album) -> TrainingSection | None:
     Raises:
         FacemillError: model.json is there and broken.
     """
-    described = root / "data" / "model" / "model.json"
-    folder = root / "data" / "train"
+    described = root / Data.MODEL_META
+    folder = root / Data.TRAIN
     if not described.is_file() and not folder.is_dir():
         return None
     model = {k: v for k, v in read_json(described).items() if k != _REFERENCES} if described.is_file() else {}

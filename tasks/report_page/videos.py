@@ -25,6 +25,7 @@ from facemill.reasons import State
 from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.sheets import to_height
 from facemill.swap_meter import MeasuredFrame, SwapMeter, SwapSummary, measure_video, summarize
+from tasks.catalogue import Data
 from tasks.params import FolderArchive, Params
 from tasks.report_page.charts import dumbbells
 from tasks.report_page.dataset import sentence
@@ -94,7 +95,7 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
     Raises:
         FacemillError: a table of another version, or a model folder that cannot be read.
     """
-    folder = root / "data" / "conversions"
+    folder = root / Data.CONVERSIONS
     if not folder.is_dir():
         return None
     rows = sorted(tables.iterate_rows(folder, CONVERSIONS), key=lambda row: str(row["video"]))
@@ -126,7 +127,7 @@ class _Meters:
     """One `SwapMeter` a pair of identities, made when it is first needed."""
 
     def __init__(self, root: Path, params: Params) -> None:
-        self._model_path = root / "data" / "model" / "model.json"
+        self._model_path = root / Data.MODEL_META
         self._params = params.convert
         self._made: dict[tuple[str, str], SwapMeter] = {}
 
@@ -150,7 +151,7 @@ class _Meters:
 def _detailed(
     number: int, root: Path, params: Params, row: ConversionRow, meters: _Meters, album: Album
 ) -> tuple[VideoEntry, list[MeasuredFrame]]:
-    original, result = archive_folder(root, params) / row["video"], root / "data" / "converted" / row["output"]
+    original, result = archive_folder(root, params) / row["video"], root / Data.CONVERTED / row["output"]
     for path, what in ((original, "the original is no longer in the archive"), (result, "the output is gone")):
         if not path.is_file():
             return VideoEntry(number, row, "", problem=what), []
@@ -174,7 +175,7 @@ def archive_folder(root: Path, params: Params) -> Path:
     """Where the originals are."""
     if isinstance(params.archive, FolderArchive):
         return root / Path(params.archive.path).expanduser()
-    return root / "data" / "archive"
+    return root / Data.ARCHIVE
 
 
 def _pair(frame: MeasuredFrame, album: Album) -> Pair | None:

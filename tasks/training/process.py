@@ -33,6 +33,7 @@ from facemill.train.engine import Outcome, StopReason, TrainingPlan, fit
 from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
+from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
 from tasks.training.curves import open_curves
 from tasks.training.swap_measures import SwapMeasures
@@ -73,7 +74,7 @@ def train_model(
     torch.manual_seed(params.seed)
     model = build_model(train.model, train.preset, meta["identities"])
     view = CropGeometry(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=train.coverage)
-    trained, held_out = (load_faces(root / "data" / "dataset", split, view) for split in ("train", "val"))
+    trained, held_out = (load_faces(root / Data.DATASET, split, view) for split in ("train", "val"))
     check_faces(trained, model.identities)
     remarks = _start(model, start_folder(train, root))
     objective = build_objective(train.model, model, **placed_options(train, root))
@@ -110,7 +111,7 @@ def train_model(
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics = watcher.measure()
         whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": objective.describe()}
-        save_model(root / "data" / "model", model, whole, _card(params, model, whole, faces, metrics, plan, settings))
+        save_model(root / Data.MODEL, model, whole, _card(params, model, whole, faces, metrics, plan, settings))
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
     return ended
 

@@ -12,6 +12,7 @@ from typing import Any
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, folder_sha256
 from facemill.train.features import ENCODER
+from tasks.catalogue import Data
 from tasks.params import TrainParams
 
 
@@ -31,7 +32,7 @@ def start_folder(train: TrainParams, root: Path) -> Path | None:
     if train.start is None:
         return None
     folder = (root / train.start).resolve()
-    if folder == (root / "data" / "model").resolve():
+    if folder == (root / Data.MODEL).resolve():
         raise FacemillError(
             f"train.start is {train.start}, which this training writes itself: copy the folder and name the copy"
         )

@@ -13,9 +13,9 @@ from typing import Any
 
 from facemill import schema, tables
 from facemill.errors import FacemillError
+from tasks.catalogue import Data
 from tasks.params import PARAMS_FILE
 from tasks.versions import git
-from tasks.versions.dvc_lock import DATASET
 from tasks.versions.store import Version, list_versions, named
 
 _ABSENT = "(absent)"
@@ -105,7 +105,7 @@ def _dataset_rows(root: Path, version: Version, columns: list[str]) -> Iterator[
 
     try:
         files = DVCFileSystem(str(root), rev=version.tag)
-        for path in sorted(files.glob(f"{DATASET}/*.parquet")):
+        for path in sorted(files.glob(f"{Data.DATASET}/*.parquet")):
             with files.open(path, "rb") as stream, pq.ParquetFile(stream) as part:
                 found = schema.name_of(part.schema_arrow), schema.version_of(part.schema_arrow)
                 if found != (schema.DATASET.name, schema.DATASET.version):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+from tasks.catalogue import Data
 from tasks.stages import REFRESH_STAGES
 
 LOCK_FILE = "dvc.lock"
-DATASET, METRICS = "data/dataset", "data/metrics/"
 
 Lock = dict[str, Any]
 
@@ -42,24 +42,24 @@ def refresh_stages(lock: Lock) -> list[str]:
 
 def dataset_stage(lock: Lock) -> str | None:
     """Name of the stage that made the dataset."""
-    return next((name for name, entry in stages(lock).items() if _out_hash(entry, DATASET)), None)
+    return next((name for name, entry in stages(lock).items() if _out_hash(entry, Data.DATASET)), None)
 
 
 def dataset_hash(lock: Lock) -> str | None:
     """DVC's hash of the dataset; None where there is none yet."""
-    return next((found for entry in stages(lock).values() if (found := _out_hash(entry, DATASET))), None)
+    return next((found for entry in stages(lock).values() if (found := _out_hash(entry, Data.DATASET))), None)
 
 
 def metrics_files(lock: Lock) -> list[str]:
     """What the refresh stages made below data/metrics: small files that DVC does not keep in its cache."""
     outs = [out for name in refresh_stages(lock) for out in stages(lock)[name].get("outs", [])]
-    return [out["path"] for out in outs if out["path"].startswith(METRICS)]
+    return [out["path"] for out in outs if out["path"].startswith(f"{Data.METRICS}/")]
 
 
 def cached_hashes(lock: Lock) -> list[str]:
     """DVC's hashes of what the refresh stages made, metrics left out."""
     outs = [out for name in refresh_stages(lock) for out in stages(lock)[name].get("outs", [])]
-    return [out["md5"] for out in outs if not out["path"].startswith(METRICS)]
+    return [out["md5"] for out in outs if not out["path"].startswith(f"{Data.METRICS}/")]
 
 
 def merged(present: Lock, wanted: Lock) -> Lock:

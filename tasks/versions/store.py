@@ -17,11 +17,12 @@ from pathlib import Path
 
 from facemill.errors import FacemillError
 from facemill.files import read_json, write_bytes
+from tasks.catalogue import Data, metrics_file
 from tasks.params import PARAMS_FILE
 from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks
-from tasks.versions.dvc_lock import DATASET, LOCK_FILE, METRICS, Lock
+from tasks.versions.dvc_lock import LOCK_FILE, Lock
 
 STAGES_FILE = "dvc.yaml"
 _PREFIX = "dataset/"
@@ -65,7 +66,7 @@ def save_version(root: Path, name: str | None = None) -> Version:
     lock = _read_lock(root)
     dataset = locks.dataset_hash(lock)
     if dataset is None:
-        raise FacemillError(f"{LOCK_FILE} holds no {DATASET}: run `dvc repro curate` first")
+        raise FacemillError(f"{LOCK_FILE} holds no {Data.DATASET}: run `dvc repro curate` first")
     _check_untouched(root, lock)
     for version in versions:
         if version.dataset == dataset:
@@ -204,9 +205,9 @@ def _check_repository(root: Path) -> None:
 def _check_untouched(root: Path, lock: Lock) -> None:
     """A version names what dvc.lock says; the dataset in the folder must be that."""
     stage = locks.dataset_stage(lock)
-    if stage is not None and DATASET in dvc.changed_outputs(root, stage):
+    if stage is not None and Data.DATASET in dvc.changed_outputs(root, stage):
         raise FacemillError(
-            f"{DATASET} is not what {LOCK_FILE} says: run `dvc repro {stage}`, "
+            f"{Data.DATASET} is not what {LOCK_FILE} says: run `dvc repro {stage}`, "
             f"or `dvc commit {stage}` to take it as it is"
         )
 
@@ -238,7 +239,7 @@ def _next_name(versions: Sequence[Version]) -> str:
 def _totals(root: Path) -> dict[str, dict[str, int]]:
     totals = {}
     for stage in REFRESH_STAGES:
-        path = root / METRICS / f"{stage}.json"
+        path = root / metrics_file(stage)
         if path.exists():
             metrics = read_json(path)
             totals[stage] = {key: metrics[key] for key in ("in", "ok", "rejected", "failed") if key in metrics}

@@ -28,6 +28,7 @@ from facemill.errors import FacemillError
 from facemill.files import file_sha256, publish_folder, read_json, sweep, write_json
 from facemill.reasons import Reason, State
 from facemill.schema import Row, TableSchema
+from tasks.catalogue import metrics_file
 from tasks.work.cluster import Pool
 from tasks.work.progress import track
 
@@ -186,7 +187,7 @@ def finish(root: Path, totals: Totals, failure_limit: float = 1.0) -> Totals:
     Raises:
         FacemillError: the totals do not reconcile, or more rows failed than the limit allows.
     """
-    write_json(root / "data" / "metrics" / f"{totals.stage}.json", totals.as_metrics())
+    write_json(root / metrics_file(totals.stage), totals.as_metrics())
     if totals.rows_in != totals.rows_out:
         raise FacemillError(
             f"{totals.stage}: {totals.rows_in} rows in, {totals.rows_out} out: a defect, please report it"
