@@ -77,14 +77,13 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 
 def dataset_version(root: Path) -> str | None:
     """The name of the saved version that holds the dataset as it is, if there is one."""
+    from tasks.versions import dvc_lock
     from tasks.versions.store import list_versions
 
     try:
-        locked = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
-        outputs = locked["stages"]["curate"]["outs"]
-        current = next(out["md5"] for out in outputs if out["path"] == Data.DATASET)
+        current = dvc_lock.dataset_hash(dvc_lock.read(root))
         return next((one.name for one in reversed(list_versions(root)) if one.dataset == current), None)
-    except (FacemillError, OSError, yaml.YAMLError, KeyError, TypeError, StopIteration):
+    except FacemillError:
         return None  # no DVC, no git or no version: the fingerprint alone is shown
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+from facemill.errors import FacemillError
 from tasks.catalogue import Data
 from tasks.stages import REFRESH_STAGES
 
@@ -13,11 +15,29 @@ LOCK_FILE = "dvc.lock"
 Lock = dict[str, Any]
 
 
-def parse(content: bytes) -> Lock:
-    """The lock as plain values; nothing, or an empty file, is an empty lock."""
-    from ruamel.yaml import YAML  # as DVC has it: to another reader, a hash such as 12e34… is a number
+def read(root: Path) -> Lock:
+    """The project's lock as plain values; a file that is missing is an empty lock. Raises as `parse`."""
+    path = root / LOCK_FILE
+    return parse(path.read_bytes()) if path.exists() else {}
 
-    return YAML(typ="safe").load(content.decode()) or {}
+
+def parse(content: bytes) -> Lock:
+    """The lock as plain values; an empty file is an empty lock.
+
+    Raises:
+        FacemillError: it is not YAML, or not a lock.
+    """
+    from ruamel.yaml import YAML  # as DVC has it: to another reader, a hash such as 12e34… is a number
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        lock: Any = YAML(typ="safe").load(content.decode()) or {}
+        _check(lock)
+    except (YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise FacemillError(
+            f"{LOCK_FILE} cannot be read ({error}): bring it back from git, or delete it and run `dvc repro`"
+        ) from error
+    return dict(lock)
 
 
 def dump(lock: Lock) -> bytes:
@@ -67,6 +87,18 @@ def merged(present: Lock, wanted: Lock) -> Lock:
     later = {name: entry for name, entry in stages(present).items() if name not in REFRESH_STAGES}
     refresh = {name: entry for name, entry in stages(wanted).items() if name in REFRESH_STAGES}
     return wanted | {"stages": refresh | later}
+
+
+def _check(lock: Any) -> None:
+    """Raises ValueError unless each stage lists its outputs by path and hash."""
+    found = lock.get("stages", {}) if isinstance(lock, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError("no table of stages")
+    for name, entry in found.items():
+        outs = entry.get("outs", []) if isinstance(entry, dict) else None
+        listed = isinstance(outs, list) and all(isinstance(out, dict) and {"path", "md5"} <= out.keys() for out in outs)
+        if not listed:
+            raise ValueError(f"stage {name} does not list its outputs by path and md5")
 
 
 def _out_hash(entry: dict[str, Any], path: str) -> str | None:

@@ -63,7 +63,7 @@ def save_version(root: Path, name: str | None = None) -> Version:
     """
     _check_repository(root)
     versions = list_versions(root)
-    lock = _read_lock(root)
+    lock = locks.read(root)
     dataset = locks.dataset_hash(lock)
     if dataset is None:
         raise FacemillError(f"{LOCK_FILE} holds no {Data.DATASET}: run `dvc repro curate` first")
@@ -156,7 +156,7 @@ def _no_refresh(root: Path) -> Iterator[None]:
 
 
 def _bring_back(root: Path, version: Version) -> None:
-    present = _read_lock(root)
+    present = locks.read(root)
     lock = locks.parse(git.show(root, version.tag, LOCK_FILE) or b"")
     names = [PARAMS_FILE, *locks.metrics_files(lock)]
     after = {each: git.show(root, version.tag, each) for each in names} | {
@@ -220,7 +220,7 @@ def _check_saved(root: Path, versions: Sequence[Version]) -> None:
         raise FacemillError(
             f"{PARAMS_FILE} has changes that are in no commit and no version: commit them, or give --force to lose them"
         )
-    dataset = locks.dataset_hash(_read_lock(root))
+    dataset = locks.dataset_hash(locks.read(root))
     committed = locks.dataset_hash(locks.parse(git.show(root, "HEAD", LOCK_FILE) or b""))
     if dataset not in {None, committed, *(version.dataset for version in versions)}:
         raise FacemillError(
@@ -244,11 +244,6 @@ def _totals(root: Path) -> dict[str, dict[str, int]]:
             metrics = read_json(path)
             totals[stage] = {key: metrics[key] for key in ("in", "ok", "rejected", "failed") if key in metrics}
     return totals
-
-
-def _read_lock(root: Path) -> Lock:
-    path = root / LOCK_FILE
-    return locks.parse(path.read_bytes() if path.exists() else b"")
 
 
 def _put(root: Path, contents: Mapping[str, bytes | None]) -> None:
