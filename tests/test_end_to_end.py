@@ -12,7 +12,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -83,6 +84,15 @@ def test_every_picture_ends_in_one_state_and_every_planted_kind_is_found(project
     for stage in ("collect", "dedup", "extract", "curate", "convert"):
         metrics = json.loads((project / "data" / "metrics" / f"{stage}.json").read_text())
         assert metrics["in"] == metrics["ok"] + metrics["rejected"] + metrics["failed"] > 0
+
+
+@pytest.mark.parametrize("name", schema.ALL)
+def test_a_row_that_is_ok_lacks_only_what_its_type_says_may_be_null(project: Path, name: str) -> None:
+    table = schema.ALL[name]
+    always = [column for column, hint in get_type_hints(table.row).items() if NoneType not in get_args(hint)]
+    rows = [row for row in tables.iterate_rows(project / "data" / name, table) if row["status"] == "ok"]
+    assert rows
+    assert {column for row in rows for column in always if row[column] is None} == set()
 
 
 def test_the_archive_is_converted_and_the_frames_reconcile(project: Path) -> None:
