@@ -30,7 +30,7 @@ from facemill.nets import build_model
 from facemill.pictures import decode, encode_png
 from facemill.sources.sample import Pose, render
 from facemill.swap.converter import FacePainter, SwapSettings, convert
-from facemill.swap.finder import Finder
+from facemill.swap.people import PeopleFinder
 from facemill.swap.swapper import Swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
@@ -115,7 +115,8 @@ def load(clip: Path) -> tuple[Swapper, DlibTools, SwapSettings]:
     box = boxes[np.argmax(boxes[:, 2] - boxes[:, 0])]
     references = tools.embed(picture, tools.landmarks(picture, box[None]))
     model = build_model("autoencoder", "small", ["a", "b"]).eval()
-    return Swapper(model, "cpu", "a", "b", 1.1, references), tools, SwapSettings()
+    swapper = Swapper(model=model, device="cpu", becomes={"a": "b"}, coverage=1.1, references={"a": references})
+    return swapper, tools, SwapSettings()
 
 
 def report(swapped: int) -> None:
@@ -145,7 +146,8 @@ def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: DlibTools, settin
         for index, (pts, time_base) in enumerate(times):
             yield Frame.from_rgb(decode((folder / pattern.format(index)).read_bytes()), pts, time_base)
 
-    painter, finder = FacePainter(swapper, settings), Finder(tools, swapper.references, settings.finder)
+    painter = FacePainter(swapper, settings)
+    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings.finder)
     for index, sighting in enumerate(finder.follow(frames("{:06d}.png"))):
         painter.paint([sighting])
         (folder / f"{index:06d}-out.png").write_bytes(encode_png(sighting.frame.rgb))

@@ -1,6 +1,6 @@
 """Every model on the same two people: trained, then measured on seconds of the clip that it never saw.
 
-    python benchmarks/models.py WORK vasa3.mp4 vasa5.mp4                # the first one's face becomes the second's
+    python benchmarks/models.py WORK vasa3.mp4 vasa5.mp4                # the first becomes the second
     python benchmarks/models.py WORK vasa3.mp4 vasa5.mp4 --models autoencoder/small transform/small
 
 The first four fifths of each clip are the footage to train on, the last fifth of the first clip is what is converted.
@@ -9,8 +9,8 @@ All of it goes through the stages of the pipeline, in the project folder WORK, w
 to begin again.
 
 A row is a model: minutes of training, then medians over frames of the held-out seconds: distance of the embedding to
-the target and to the source before and after (one person: under 0.6), landmark error, flicker, PSNR outside the mask
-(`facemill.measures`). WORK/models.jpg shows the same frames of each.
+the new and to the replaced person before and after (one person: under 0.6), landmark error, flicker, PSNR outside the
+mask (`facemill.measures`). WORK/models.jpg shows the same frames of each.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ RUNS: dict[str, dict[str, Any]] = {
 HELD_OUT = 0.2
 MEASURED_FRAMES, SHOWN_FRAMES, SHOWN_PX = 16, 6, 160
 RIGHTS = {"basis": "synthetic", "evidence": "whoever runs this benchmark states that these people do not exist"}
-HEADER = ("model", "Mparam", "min", "to target", "to source", "landmarks", "flicker", "PSNR", "nearer to target")
+HEADER = ("model", "Mparam", "min", "to new", "to replaced", "landmarks", "flicker", "PSNR", "nearer to new")
 
 
 def main() -> None:
     arguments = _arguments()
-    if arguments.source.stem == arguments.target.stem:
+    if arguments.replaced.stem == arguments.new.stem:
         raise SystemExit("the two clips need names of their own, which are those of the people")
-    work, clips = arguments.work.resolve(), {clip.stem: clip.resolve() for clip in (arguments.source, arguments.target)}
+    work, clips = arguments.work.resolve(), {clip.stem: clip.resolve() for clip in (arguments.replaced, arguments.new)}
     if not (work / "data" / "dataset").is_dir():
         for name, clip in clips.items():
-            archived = work / "archive" / clip.name if clip.stem == arguments.source.stem else None
+            archived = work / "archive" / clip.name if clip.stem == arguments.replaced.stem else None
             split_clip(clip, work / "footage" / name, archived)
         _write_params(work, clips, {"model": "autoencoder"})
         for stage in ("inventory", "collect", "dedup", "extract", "curate"):
@@ -80,7 +80,7 @@ def main() -> None:
 
 def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFrame]:
     """Trains (if it was not done before), converts the held-out seconds, and looks at some frames."""
-    source, target = clips
+    replaced, new = clips
     kind, _, preset = name.partition("/")
     model = work / "models" / name.replace("/", "-")
     settings = {"model": kind, "preset": preset, "save_every": 500, "preview_every": 500, **RUNS.get(name, {})}
@@ -97,11 +97,11 @@ def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFram
     references = read_json(model / "model.json")["references"]
     meter = SwapMeter(
         build_detector("hog", min_face_px=100),
-        np.asarray(references[source], np.float32),
-        np.asarray(references[target], np.float32),
+        {replaced: new},
+        {name: np.asarray(rows, np.float32) for name, rows in references.items()},
         coverage=1.2,
     )
-    original = work / "archive" / clips[source].name
+    original = work / "archive" / clips[replaced].name
     return measure_video(meter, original, next(converted.glob("*.mp4")), MEASURED_FRAMES)
 
 
@@ -125,7 +125,7 @@ def split_clip(clip: Path, footage: Path, archive: Path | None) -> None:
 
 
 def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> dict[str, Any]:
-    source, target = clips
+    replaced, new = clips
     identities = {
         name: {
             "rights": RIGHTS,
@@ -143,7 +143,7 @@ def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> 
         "extract": {"detector": "hog", "min_face_px": 100},
         "curate": {},
         "train": train,
-        "convert": {"source": source, "target": target, "identity_distance": 0.5, "min_face_px": 100},
+        "convert": {"becomes": {replaced: new}, "identity_distance": 0.5, "min_face_px": 100},
         "report": {},
     }
     write_bytes(work / "params.yaml", yaml.safe_dump(params).encode())
@@ -163,9 +163,9 @@ def _row(work: Path, name: str, frames: list[MeasuredFrame]) -> str:
     by = summary.medians
     return (
         f"{name:20}{millions:8.2f}{minutes:6.1f}"
-        f"{by['target_before']:7.2f} → {by['target_after']:.2f}{by['source_before']:7.2f} → {by['source_after']:.2f}"
+        f"{by['new_before']:7.2f} → {by['new_after']:.2f}{by['replaced_before']:7.2f} → {by['replaced_after']:.2f}"
         f"{by['landmark_error']:9.1f} %{by['flicker']:9.2f}{by['psnr_outside_db']:7.1f}"
-        f"{summary.closer_to_target:12} of {summary.frames}"
+        f"{summary.closer_to_new:12} of {summary.frames}"
     )
 
 
@@ -178,8 +178,8 @@ def _face(frame: MeasuredFrame, picture: RGB) -> RGB:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="project folder that is made, or gone on with")
-    parser.add_argument("source", type=Path, help="clip whose face is replaced")
-    parser.add_argument("target", type=Path, help="clip of the face that is put there")
+    parser.add_argument("replaced", type=Path, help="clip of the person who is replaced")
+    parser.add_argument("new", type=Path, help="clip of the person who is put there")
     parser.add_argument("--models", nargs="+", default=list(RUNS), help="MODEL/PRESET")
     return parser.parse_args()
 

@@ -41,6 +41,21 @@ Affine = Annotated[list[float], pa.list_(pa.float64(), 6)]  # 2×3, row by row: 
 Embedding = Annotated[list[float], pa.list_(pa.float32(), 128)]
 
 
+class PairOfIdentities(TypedDict):
+    """Who becomes whom in a video."""
+
+    replaced: str  # the identity whose face was there
+    new: str  # the identity whose face was put there
+    frames: int | None  # in which it was; null where the video was not converted
+
+
+# A list of structs and not a map: `datasets` reads no maps.
+Becomes = Annotated[
+    list[PairOfIdentities],
+    pa.list_(pa.struct([("replaced", pa.string()), ("new", pa.string()), ("frames", pa.int64())])),
+]
+
+
 class StateColumns(TypedDict, total=False):
     """How a row ended; see `facemill.reasons`."""
 
@@ -153,12 +168,11 @@ class ConversionColumns(TypedDict, total=False):
     output_sha256: String
     model_sha256: String
     dataset: String  # fingerprint of the dataset that the model was trained on
-    source_identity: String  # the face that is replaced
-    target_identity: String  # the face that is put there
+    becomes: Becomes  # who was to become whom
     frames_in: Int64
     frames_out: Int64
-    frames_swapped: Int64
-    frames_passed: Int64  # without that face: untouched
+    frames_swapped: Int64  # in which at least one face was replaced
+    frames_passed: Int64  # without any of those faces: untouched
     frames_failed: Int64  # passed through after an error
     warnings: Strings
 
@@ -217,7 +231,7 @@ UNIQUE = TableSchema("unique", 1, UniqueRow)
 FACES = TableSchema("faces", 1, FaceRow)
 DATASET = TableSchema("dataset", 1, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
-CONVERSIONS = TableSchema("conversions", 1, ConversionRow)
+CONVERSIONS = TableSchema("conversions", 2, ConversionRow)
 
 ALL: dict[str, TableSchema[Any]] = {one.name: one for one in (RAW, UNIQUE, FACES, DATASET, VIDEOS, CONVERSIONS)}
 

@@ -1,11 +1,11 @@
 """How good a swap is, measured on pairs of frames: the original and what was made of it.
 
 Four questions, four numbers. Whose face is it now: the distance of its embedding to the references of both
-identities, before and after (`facemill.identity`). Is the expression kept: how far the 68 landmarks moved, over the
-distance of the outer eye corners. Does it tremble: how much more it changes from frame to frame than the original's.
-Was the rest left alone: PSNR outside the mask.
+identities, the replaced and the new one, before and after (`facemill.identity`). Is the expression kept: how far the 68
+landmarks moved, over the distance of the outer eye corners. Does it tremble: how much more it changes from frame to
+frame than the original's. Was the rest left alone: PSNR outside the masks.
 
-Nothing is dropped silently: a frame whose original shows no face of the wanted identity, or whose output shows no face
+Nothing is dropped silently: a frame whose original shows nobody who was to be replaced, or whose output shows no face
 where one was, is a result too and is counted.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import median
@@ -43,26 +43,35 @@ SPAN_FRAMES = 3000
 
 @dataclass(frozen=True)
 class PairMeasures:
-    """One pair of frames. Distances are Euclidean between embeddings, to the nearest reference of that identity."""
+    """One face in a pair of frames.
 
-    source_before: float
+    Distances are Euclidean between embeddings, to the nearest reference of the identity that is named.
+    """
+
+    replaced_before: float
     """To the identity that is replaced, in the original; the same person is under 0.6."""
-    target_before: float
-    """To the identity that is put there, in the original."""
-    source_after: float
-    target_after: float
+    new_before: float
+    """To the identity whose face is put there, in the original."""
+    replaced_after: float
+    """To the identity that is replaced, in the output."""
+    new_after: float
+    """To the identity whose face is put there, in the output."""
     landmark_error: float
     """Mean distance of the 68 points between input and output, % of the distance of the outer eye corners."""
     psnr_outside_db: float
-    """Of everything outside the mask; `PSNR_CAP_DB` where nothing differs."""
+    """Of everything outside the masks of all faces that are replaced; `PSNR_CAP_DB` where nothing differs."""
     flicker: float | None = None
     """See `flicker`; None where a neighbouring frame was missing."""
 
 
 @dataclass(frozen=True)
 class MeasuredFrame:
-    """A pair that was looked at: `measures` is None where `problem` says what was missing."""
+    """One face in a pair of frames: `measures` is None where `problem` says what was missing.
 
+    replaced: whose face it was; None where nobody who was to be replaced is in the original.
+    """
+
+    replaced: str | None
     index: int
     time_s: float
     before: RGB
@@ -74,27 +83,31 @@ class MeasuredFrame:
 
 @dataclass(frozen=True)
 class SwapSummary:
-    """Medians over the measured frames of one video or of all; None where nothing was measured."""
+    """Medians over the measured faces of one video or of all."""
 
     frames: int = 0
-    no_source_face: int = 0
+    """Measured: a frame with two faces that were replaced counts twice."""
+    no_replaced_face: int = 0
+    """Frames whose original shows nobody who was to be replaced, as this meter sees it."""
     no_output_face: int = 0
+    """Frames whose output shows no face where one was."""
     medians: dict[str, float] = field(default_factory=dict)
-    closer_to_target: int = 0
-    """Frames whose output face is nearer to the target than to the source."""
+    """By the names of `PairMeasures`; without those of which no frame has a value."""
+    closer_to_new: int = 0
+    """Frames whose output face is nearer to the new identity than to the replaced one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, rounded, for JSON."""
         return {
             "frames": self.frames,
-            NO_SOURCE_FACE: self.no_source_face,
+            NO_REPLACED_FACE: self.no_replaced_face,
             NO_OUTPUT_FACE: self.no_output_face,
-            "closer_to_target": self.closer_to_target,
+            "closer_to_new": self.closer_to_new,
             **{name: round(value, 4) for name, value in self.medians.items()},
         }
 
 
-NO_SOURCE_FACE, NO_OUTPUT_FACE = "no_source_face", "no_output_face"
+NO_REPLACED_FACE, NO_OUTPUT_FACE = "no_replaced_face", "no_output_face"
 
 
 class SwapMeter:
@@ -103,8 +116,8 @@ class SwapMeter:
     def __init__(
         self,
         detector: Detector,
-        source_references: npt.NDArray[Any],
-        target_references: npt.NDArray[Any],
+        becomes: Mapping[str, str],
+        references: Mapping[str, npt.NDArray[Any]],
         *,
         coverage: float,
         identity_distance: float = SAME_PERSON,
@@ -112,13 +125,16 @@ class SwapMeter:
         """
         Args:
             detector: finds the faces in both pictures.
-            source_references: N×128 embeddings of the face that is replaced.
-            target_references: M×128 embeddings of the face that is put there.
+            becomes: the identity that is replaced → the identity whose face is put there.
+            references: N×128 embeddings of each of these identities.
             coverage: of the square that the net draws, as `facemill.align.crop_affine` has it.
-            identity_distance: how far from its references the source's face may be in the original.
+            identity_distance: how far from its references the replaced identity's face may be in the original.
         """
         self._detector = detector
-        self._references = (_references("source", source_references), _references("target", target_references))
+        self._becomes = dict(becomes)
+        self._references = {
+            identity: _checked(identity, references[identity]) for identity in {*becomes, *becomes.values()}
+        }
         self._coverage = coverage
         self._limit = identity_distance
         self._predictor = Landmarks68()
@@ -126,39 +142,58 @@ class SwapMeter:
 
     def measure(
         self, index: int, before: Frame, after: Frame, beside: Sequence[tuple[Frame, Frame]] = ()
-    ) -> MeasuredFrame:
-        """Measures one pair of frames of one size. beside: the pairs before and behind it, for the flicker."""
-        original, converted = before.rgb, after.rgb
-        points = self._source_face(original)
-        if points is None:
-            return MeasuredFrame(index, before.time_s, original, converted, None, None, NO_SOURCE_FACE)
-        x0, y0, x1, y1 = (float(v) for v in landmark_box(points[None])[0])
-        made = self._output_face(converted, points)
-        if made is None:
-            return MeasuredFrame(index, before.time_s, original, converted, (x0, y0, x1, y1), None, NO_OUTPUT_FACE)
-        was = self._embedder.embed(original, points[None])[0]
-        is_now = self._embedder.embed(converted, made[None])[0]
-        source, target = self._references
-        inside = mask_region(points, original.shape, self._coverage)
-        measures = PairMeasures(
-            source_before=nearest(was, source),
-            target_before=nearest(was, target),
-            source_after=nearest(is_now, source),
-            target_after=nearest(is_now, target),
-            landmark_error=landmark_error(points, made),
-            psnr_outside_db=psnr_db(original, converted, ~inside),
-            flicker=_flicker((before, after), beside, inside) if len(beside) == 2 else None,
-        )
-        return MeasuredFrame(index, before.time_s, original, converted, (x0, y0, x1, y1), measures)
+    ) -> list[MeasuredFrame]:
+        """Measures one pair of frames of one size.
 
-    def _source_face(self, picture: RGB) -> npt.NDArray[np.float32] | None:
-        """68×2 landmarks of the source's face; the largest one where there are several, as the converter takes it."""
+        Args:
+            beside: the pairs before and behind it, for the flicker.
+
+        Returns:
+            One entry for each face that was to be replaced; a single one with a problem where there is none.
+        """
+        original, converted = before.rgb, after.rgb
+        people = self._replaced_faces(original)
+        if not people:
+            return [MeasuredFrame(None, index, before.time_s, original, converted, None, None, NO_REPLACED_FACE)]
+        insides = {name: mask_region(points, original.shape, self._coverage) for name, points in people.items()}
+        psnr_outside_db = psnr_db(original, converted, ~np.any([*insides.values()], axis=0))
+        measured = []
+        for name, points in people.items():
+            x0, y0, x1, y1 = (float(v) for v in landmark_box(points[None])[0])
+            made = self._output_face(converted, points)
+            measures = None
+            if made is not None:
+                was = self._embedder.embed(original, points[None])[0]
+                is_now = self._embedder.embed(converted, made[None])[0]
+                replaced, new = self._references[name], self._references[self._becomes[name]]
+                measures = PairMeasures(
+                    replaced_before=nearest(was, replaced),
+                    new_before=nearest(was, new),
+                    replaced_after=nearest(is_now, replaced),
+                    new_after=nearest(is_now, new),
+                    landmark_error=landmark_error(points, made),
+                    psnr_outside_db=psnr_outside_db,
+                    flicker=_flicker((before, after), beside, insides[name]) if len(beside) == 2 else None,
+                )
+            problem = NO_OUTPUT_FACE if measures is None else None
+            box = (x0, y0, x1, y1)
+            measured.append(MeasuredFrame(name, index, before.time_s, original, converted, box, measures, problem))
+        return measured
+
+    def _replaced_faces(self, picture: RGB) -> dict[str, npt.NDArray[np.float32]]:
+        """68×2 landmarks of each identity that is replaced and in the picture.
+
+        A face is that of the nearest of them; the largest one counts where there are several, as in the converter.
+        """
+        found: dict[str, npt.NDArray[np.float32]] = {}
         points = self._faces(picture)
-        embeddings = self._embedder.embed(picture, points)
-        near = [
-            one for one, at in zip(points, embeddings, strict=True) if nearest(at, self._references[0]) <= self._limit
-        ]
-        return max(near, key=lambda one: float(np.ptp(one[:, 1]))) if near else None
+        for one, embedding in zip(points, self._embedder.embed(picture, points), strict=True):
+            distances = {name: nearest(embedding, self._references[name]) for name in self._becomes}
+            name = min(distances, key=lambda name: distances[name])
+            larger = name not in found or np.ptp(one[:, 1]) > np.ptp(found[name][:, 1])
+            if distances[name] <= self._limit and larger:
+                found[name] = one
+        return {name: found[name] for name in self._becomes if name in found}
 
     def _output_face(self, picture: RGB, expected: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """68×2 landmarks of the face at the place of the expected one. Only the surroundings are searched."""
@@ -181,17 +216,21 @@ def measure_video(
 ) -> list[MeasuredFrame]:
     """Measures up to `count` frames, spread evenly over those that were swapped (`swapped` many, where that is known).
 
+    Returns:
+        One entry for each face in these frames that was to be replaced, at least one for each frame, in their order.
+
     Raises:
         InputError: one of the two videos cannot be read.
     """
     chosen = set(spread(changed_frames(original, converted, swapped), count))
-    measured, recent = [], deque[tuple[Frame, Frame]](maxlen=3)
+    measured: list[MeasuredFrame] = []
+    recent = deque[tuple[Frame, Frame]](maxlen=3)
     end = max(chosen, default=-1) + 1
     pairs = ((before, after) for _, before, after in _pairs(original, converted, end + 1))
     for index, pair in enumerate(itertools.chain(pairs, [None]), start=-1):  # `index` is that of the pair before
         if index in chosen:
             beside = [recent[-2], pair] if pair and len(recent) > 1 else []
-            measured.append(meter.measure(index, *recent[-1], beside))
+            measured += meter.measure(index, *recent[-1], beside)
         if pair is None or index + 1 == end:
             break
         recent.append(pair)
@@ -218,10 +257,10 @@ def summarize(frames: Sequence[MeasuredFrame]) -> SwapSummary:
     names = [one.name for one in fields(PairMeasures)]
     return SwapSummary(
         frames=len(measured),
-        no_source_face=sum(frame.problem == NO_SOURCE_FACE for frame in frames),
+        no_replaced_face=sum(frame.problem == NO_REPLACED_FACE for frame in frames),
         no_output_face=sum(frame.problem == NO_OUTPUT_FACE for frame in frames),
         medians={name: float(median(values)) for name in names if (values := _known(measured, name))},
-        closer_to_target=sum(one.target_after < one.source_after for one in measured),
+        closer_to_new=sum(one.new_after < one.replaced_after for one in measured),
     )
 
 
@@ -260,8 +299,8 @@ def _pairs(original: Path, converted: Path, limit: int) -> Iterator[tuple[int, F
             yield index, before, after
 
 
-def _references(name: str, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _checked(name: str, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     array = np.asarray(embeddings, np.float64)
     if array.ndim != 2 or array.shape[1] != 128 or not len(array):
-        raise ValueError(f"{name} references: expected N×128 with N ≥ 1, got {array.shape}")
+        raise ValueError(f"references of {name}: expected N×128 with N ≥ 1, got {array.shape}")
     return array

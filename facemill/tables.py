@@ -146,12 +146,12 @@ def _codec(leaf: str) -> str:
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
     """Parquet's names of the physical columns: structs as `image.bytes`, lists as `box.list.element`."""
-    paths: list[str] = []
-    for field in schema:
-        if pa.types.is_struct(field.type):
-            paths += [f"{field.name}.{child.name}" for child in field.type]
-        elif pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type):
-            paths.append(f"{field.name}.list.element")
-        else:
-            paths.append(field.name)
-    return paths
+    return [path for field in schema for path in _leaves(field.name, field.type)]
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_struct(kind):
+        return [leaf for child in kind for leaf in _leaves(f"{path}.{child.name}", child.type)]
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    return [path]

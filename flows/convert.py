@@ -103,7 +103,7 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
     create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=f"{len(rows)} videos")
     swapped = {row["video"] for row in rows if row["swapped"]}
-    pairs = [(job.video, Path(job.source), Path(job.output)) for job in plan.todo if job.video in swapped]
+    pairs = [(job.video, Path(job.input), Path(job.output)) for job in plan.todo if job.video in swapped]
     show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))
 
 

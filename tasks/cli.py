@@ -72,7 +72,8 @@ def check(root: Root = _HERE) -> None:
     for name, identity in params.identities.items():
         kinds = ", ".join(source.kind for source in identity.sources)
         print(f"{name}: {identity.rights.basis} ({identity.rights.evidence}); sources: {kinds}")
-    print(f"archive: {params.archive.kind}; {params.convert.source} becomes {params.convert.target}")
+    becomes = ", ".join(f"{replaced} becomes {new}" for replaced, new in params.convert.becomes.items())
+    print(f"archive: {params.archive.kind}; {becomes}")
     print("params.yaml is in order")
 
 

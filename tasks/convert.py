@@ -1,4 +1,4 @@
-"""Stage `convert`: the archive's videos with the face of one identity replaced.
+"""Stage `convert`: the archive's videos with the faces of some people replaced by those of others.
 
 Reads `data/videos` (one row a video), `data/archive` or the archive folder, and `data/model`. Writes `data/converted`
 (the videos, under the paths that they have in the archive) and `data/conversions` (one row a video: ok, or failed with
@@ -23,7 +23,7 @@ from facemill.locks import locked
 from facemill.reasons import Reason, State
 from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
-from tasks.convert_plan import STATE_FOLDER, ConversionPlan, plan_archive, plan_folder, printable
+from tasks.convert_plan import STATE_FOLDER, ConversionPlan, becomes_rows, plan_archive, plan_folder, printable
 from tasks.params import ClusterParams, Params
 from tasks.work.cluster import open_pool
 from tasks.work.progress import track
@@ -146,18 +146,18 @@ def _outcome(job: ConversionJob) -> Outcome:
 
 def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
     """A row of CONVERSIONS: nothing in it depends on when or how fast the video was converted."""
+    receipt = outcome["receipt"]
     row: ConversionRow = {
         "video": job.video,
         "input_sha256": outcome["input_sha256"],
-        "source_identity": job.source_identity,
-        "target_identity": job.target_identity,
+        "becomes": becomes_rows(job.becomes, receipt["swapped"] if receipt else None),
         "status": outcome["status"],
         "error": outcome["error"],
         "detail": outcome["detail"],
     }
     if outcome["status"] == State.OK:
         row["output"] = printable(name)
-    if receipt := outcome["receipt"]:
+    if receipt:
         row |= {
             "output_sha256": receipt["output_sha256"],
             "model_sha256": receipt["model_sha256"],

@@ -8,7 +8,7 @@ fingerprint is done.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ from facemill.files import folder_sha256, sweep
 from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
-from facemill.schema import VIDEOS, ConversionRow, VideoRow
+from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
 from facemill.swap.converter import SwapSettings
 from facemill.swap.finder import FinderSettings
 from facemill.swap.job import ConversionJob, describe, finished
@@ -93,14 +93,14 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     lost_rows = list[ConversionRow]()
     for row, name in zip(rows, names, strict=True):
         if row["status"] != State.OK:
-            lost_rows.append(_lost_row(row, params.convert))
+            lost_rows.append(_lost_row(row, common["becomes"]))
             continue
         stem = str(scratch.folder / row["sha256"][:32])
         suffix = PurePosixPath(name).suffix.lower()
         jobs.append(
             ConversionJob(
                 video=row["video"],
-                source=str(archive / row["video"]),
+                input=str(archive / row["video"]),
                 output=stem + suffix,
                 outcome=f"{stem}{suffix}.json",
                 input_sha256=row["sha256"],
@@ -139,7 +139,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
     jobs = [
         ConversionJob(
             video=printable(video),
-            source=str(path),
+            input=str(path),
             output=str(output / name),
             outcome=str(output / STATE_FOLDER / "receipts" / f"{name}.json"),
             **common,
@@ -202,21 +202,25 @@ def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, code
     """What all jobs of a plan share."""
     if not (model_dir / MODEL_FILE).is_file():
         raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
-    key = fingerprint(code=code, model=folder_sha256(model_dir), settings=describe(settings), **_identities(params))
-    return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, **_identities(params)}
+    becomes = dict(sorted(params.becomes.items()))  # in whatever order they are written, the videos are the same
+    key = fingerprint(code=code, model=folder_sha256(model_dir), settings=describe(settings), becomes=becomes)
+    return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, "becomes": becomes}
 
 
-def _identities(params: ConvertParams) -> dict[str, str]:
-    return {"source_identity": params.source, "target_identity": params.target}
+def becomes_rows(becomes: Mapping[str, str], frames: Mapping[str, int] | None = None) -> list[PairOfIdentities]:
+    """The column `becomes` of CONVERSIONS. frames: in which each identity was replaced; None for no conversion."""
+    return [
+        {"replaced": replaced, "new": new, "frames": frames[replaced] if frames else None}
+        for replaced, new in becomes.items()
+    ]
 
 
-def _lost_row(video: VideoRow, params: ConvertParams) -> ConversionRow:
+def _lost_row(video: VideoRow, becomes: Mapping[str, str]) -> ConversionRow:
     """The row of a video that cannot be opened: the state in which `collect` found it."""
     return {
         "video": video["video"],
         "input_sha256": video["sha256"],
-        "source_identity": params.source,
-        "target_identity": params.target,
+        "becomes": becomes_rows(becomes),
         "status": video["status"],
         "error": video["error"],
         "detail": video["detail"],

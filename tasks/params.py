@@ -199,10 +199,9 @@ class TrainParams(_Group):
 
 
 class ConvertParams(_Group):
-    source: Name
-    """The identity whose face is looked for and replaced."""
-    target: Name
-    """The identity whose face is put there."""
+    becomes: Annotated[dict[Name, Name], Field(min_length=1)]
+    """Who becomes whom: the identity whose face is looked for and replaced → the identity whose face is put there.
+    `{bert: anna}`: Bert becomes Anna. Several pairs are converted at once."""
     detector: DetectorName = "hog"
     detect_every: Annotated[int, Field(ge=1)] = 12
     """The whole frame is searched at least every so many frames."""
@@ -229,6 +228,16 @@ class ConvertParams(_Group):
     """A video fails when a larger share of its frames failed."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_who_becomes_whom(cls, values: Any) -> Any:
+        """Other programs call the face that is put in the source: a word that turns the conversion round in silence."""
+        if isinstance(values, dict) and (old := [key for key in ("source", "target") if key in values]):
+            raise ValueError(
+                f"{' and '.join(old)}: unknown key; write `convert: {{becomes: {{bert: anna}}}}`: Bert becomes Anna"
+            )
+        return values
 
 
 class ReportParams(_Group):
@@ -277,13 +286,13 @@ class Params(_Group):
     @model_validator(mode="after")
     def _consistent(self) -> Params:
         known = ", ".join(sorted(self.identities))
+        becomes = self.convert.becomes
         wrong = [
-            f"convert.{field}: no identity {name!r}; known are {known}"
-            for field, name in (("source", self.convert.source), ("target", self.convert.target))
+            f"convert.becomes: no identity {name!r}; known are {known}"
+            for name in dict.fromkeys([*becomes, *becomes.values()])
             if name not in self.identities
         ]
-        if self.convert.source == self.convert.target:
-            wrong.append("convert: source and target are the same identity")
+        wrong += [f"convert.becomes: {name} becomes {name}" for name, new in becomes.items() if name == new]
         if self.train.coverage > self.extract.coverage:
             wrong.append("train.coverage is larger than extract.coverage: the crops do not hold so much of the face")
         if wrong:

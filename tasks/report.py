@@ -18,6 +18,7 @@ import yaml
 from facemill import __version__
 from facemill.errors import FacemillError
 from facemill.files import write_bytes, write_json
+from facemill.identity import SAME_PERSON
 from facemill.measures import PSNR_CAP_DB
 from facemill.reasons import Reason, State
 from tasks.catalogue import Data
@@ -117,8 +118,8 @@ def _tiles(
         tiles.append({"label": "frames swapped", "value": _whole(frames["swapped"]), "note": note})
     if videos and videos.overall.frames:
         medians = videos.overall.medians
-        note = f"was {medians['target_before']:.2f}; under 0.6 is the same person"
-        tiles.append({"label": "distance to the target", "value": f"{medians['target_after']:.2f}", "note": note})
+        note = f"was {medians['new_before']:.2f}; under {SAME_PERSON} is the same person"
+        tiles.append({"label": "distance to the new face", "value": f"{medians['new_after']:.2f}", "note": note})
         note = "of the eyes' distance; less keeps more of the expression"
         tiles.append({"label": "landmark error", "value": f"{medians['landmark_error']:.1f} %", "note": note})
     return tiles

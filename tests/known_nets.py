@@ -28,6 +28,24 @@ class Paint(PassThrough):
         return torch.zeros_like(face) + torch.tensor([0.1, 0.8, 0.1]).view(1, 3, 1, 1)
 
 
+class PaintEach(PassThrough):
+    """Collins is green, Hopper is blue."""
+
+    colours = {"collins": (0.1, 0.8, 0.1), "hopper": (0.1, 0.1, 0.8)}  # noqa: RUF012  # never written to
+
+    def forward(self, face: torch.Tensor, identity: str) -> torch.Tensor:
+        return torch.zeros_like(face) + torch.tensor(self.colours[identity]).view(1, 3, 1, 1)
+
+
+class OnlyCollins(PaintEach):
+    """Can draw Collins alone."""
+
+    def forward(self, face: torch.Tensor, identity: str) -> torch.Tensor:
+        if identity != "collins":
+            raise RuntimeError("out of memory")
+        return super().forward(face, identity)
+
+
 class Stumbles(PassThrough):
     """Fails on batches, and on its third face alone; its fourth is not a number."""
 
@@ -42,8 +60,8 @@ class Stumbles(PassThrough):
         return face * float("nan") if self.calls == 4 else face
 
 
-def model_folder(folder: Path, references: np.ndarray) -> None:
-    """Writes a small model of Hopper and Collins with random weights; Hopper has references."""
+def model_folder(folder: Path, references: dict[str, np.ndarray]) -> None:
+    """Writes a small model of Hopper and Collins with random weights."""
     model = build_model("autoencoder", "small", ["hopper", "collins"])
     meta = {
         "name": "autoencoder",
@@ -53,6 +71,6 @@ def model_folder(folder: Path, references: np.ndarray) -> None:
         "crop_px": 256,
         "crop_coverage": 1.6,
         "train_coverage": 1.1,
-        "references": {"hopper": references.tolist()},
+        "references": {name: rows.tolist() for name, rows in references.items()},
     }
     save_model(folder, model, meta)

@@ -3,15 +3,16 @@
         thread 1          thread 2            this thread                                   thread 3
     file ──► frames ──► sightings ──► batches ──► crops ──► net ──► colour ──► blend ──► encoder ──► file
 
-A frame without the wanted face goes through untouched. A frame that fails goes through too, and is counted with its
-reason; a video with too many of them fails. The output appears whole and verified or not at all.
+Several people can be replaced at once; a frame counts as swapped if any of their faces was. A frame without any of them
+goes through untouched. A face that fails is left as it is, and its frame is counted with the reason; a video with too
+many such frames fails. The output appears whole and verified or not at all.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from facemill.reasons import Reason
 from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
 from facemill.swap.detail import match_detail
-from facemill.swap.finder import FaceTools, Finder, FinderSettings, Sighting
+from facemill.swap.finder import Face, FaceTools, FinderSettings
 from facemill.swap.mask import face_mask
+from facemill.swap.people import PeopleFinder, Sightings
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.threads import ahead, behind
 from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
@@ -44,7 +46,7 @@ class SwapSettings:
 
     Attributes:
         detector: name of a registered detector.
-        finder: how the face is looked for.
+        finder: how the faces are looked for.
         colour: name of a colour method (`facemill.swap.colour`).
         blend: name of a blend method (`facemill.swap.blend`).
         feather: width of the soft edge over the height of the face.
@@ -52,7 +54,7 @@ class SwapSettings:
             with more than that is softened (`facemill.swap.detail`). 0 leaves it as it was drawn.
         batch: frames that go through the net together.
         encoder: how pictures are encoded.
-        frame_failure_limit: the video fails when a larger share of its frames failed.
+        frame_failure_limit: the video fails when a face could not be replaced in a larger share of its frames.
         accept_cut: convert what can be read of a video that is cut short, instead of failing it.
         device: auto, cpu or cuda.
         decoder_threads: 0 takes one for each core; changes no bytes.
@@ -74,20 +76,29 @@ class SwapSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What happened to one video. `frames_in = frames_swapped + frames_passed + frames_failed = frames_out`."""
+    """What happened to one video. `frames_in = frames_swapped + frames_passed + frames_failed = frames_out`.
+
+    Attributes:
+        becomes: the identity that was to be replaced → the identity whose face was put there.
+        swapped: the identity that was to be replaced → frames in which its face was.
+        frames_swapped: frames in which the face of at least one of them was replaced.
+        frames_passed: frames without any of them, untouched.
+        frames_failed: frames in which none was replaced, because of an error.
+        failures: reason → frames in which a face was left as it is for it; another face in them may be replaced.
+    """
 
     input_sha256: str
     output_sha256: str
     model_sha256: str
     dataset: str
-    source_identity: str
-    target_identity: str
+    becomes: dict[str, str]
+    swapped: dict[str, int]
     frames_in: int
     frames_out: int
     frames_swapped: int
     frames_passed: int
     frames_failed: int
-    failures: dict[str, int]  # reason -> frames
+    failures: dict[str, int]
     warnings: tuple[str, ...]
     seconds: float
     fps: float
@@ -98,19 +109,19 @@ class Receipt:
 
 
 def convert_video(
-    source: Path | str,
-    target: Path | str,
+    video: Path | str,
+    output: Path | str,
     model_dir: Path | str,
-    source_identity: str,
-    target_identity: str,
+    becomes: Mapping[str, str],
     settings: SwapSettings | None = None,
 ) -> Receipt:
     """Converts one video with the model of a folder.
 
     Args:
-        source: the video; `target`: the output, `.mp4`, `.mov`, `.m4v` or `.mkv`. Both may hold any characters.
+        video: what is converted.
+        output: where it goes, `.mp4`, `.mov`, `.m4v` or `.mkv`. Both paths may hold any characters.
         model_dir: as `facemill.model_folder.save_model` wrote it.
-        source_identity: whose face is looked for; `target_identity`: whose face is put there.
+        becomes: whose face is replaced → whose face is put there: `{"bert": "anna"}` makes Anna of Bert.
 
     Raises:
         InputError: this video cannot be converted (its reason says why); nothing was written.
@@ -119,13 +130,13 @@ def convert_video(
     from facemill.swap.tools import DlibTools
 
     settings = settings or SwapSettings()
-    swapper = load_swapper(Path(model_dir), source_identity, target_identity, settings.device)
-    return convert(Path(source), Path(target), swapper, DlibTools(settings.detector, swapper.device), settings)
+    swapper = load_swapper(Path(model_dir), becomes, settings.device)
+    return convert(Path(video), Path(output), swapper, DlibTools(settings.detector, swapper.device), settings)
 
 
 def convert(
-    source: Path,
-    target: Path,
+    video: Path,
+    output: Path,
     swapper: Swapper,
     tools: FaceTools,
     settings: SwapSettings,
@@ -137,11 +148,12 @@ def convert(
     counts: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     painter = FacePainter(swapper, settings)
-    finder = Finder(tools, swapper.references, settings.finder, swapper.others)
-    with VideoReader(source, threads=settings.decoder_threads) as reader:
+    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings.finder)
+    swapped = dict.fromkeys(swapper.becomes, 0)
+    with VideoReader(video, threads=settings.decoder_threads) as reader:
         info = reader.info
         queued = max(2, min(2 * settings.batch, QUEUED_BYTES // (info.width * info.height * 2)))
-        with VideoWriter(target, info, settings.encoder, sound_from=source) as writer:
+        with VideoWriter(output, info, settings.encoder, sound_from=video) as writer:
             reader.pix_fmt = writer.pix_fmt
             with (
                 ahead(reader, queued) as frames,
@@ -149,23 +161,25 @@ def convert(
                 behind(writer.write, queued) as write,
             ):
                 for batch in _batches(sightings, min(settings.batch, queued)):
-                    for sighting, failure in zip(batch, painter.paint(batch), strict=True):
-                        counts[_outcome(sighting, failure)] += 1
-                        if failure:
-                            failures[failure] += 1
+                    for sighting, painted in zip(batch, painter.paint(batch), strict=True):
+                        counts[painted.state] += 1
+                        for identity in painted.swapped:
+                            swapped[identity] += 1
+                        if painted.failure:
+                            failures[painted.failure] += 1
                         write(sighting.frame)
-            _check(reader, counts, failures, settings)
+            _check(reader, failures, settings)
             writer.commit()
             warnings = (*reader.warnings(), *writer.warnings)
             written = writer.frames_written
     seconds = time.monotonic() - start
     return Receipt(
-        input_sha256=input_sha256 or file_sha256(source),
-        output_sha256=file_sha256(target),
+        input_sha256=input_sha256 or file_sha256(video),
+        output_sha256=file_sha256(output),
         model_sha256=swapper.model_sha256,
         dataset=swapper.dataset,
-        source_identity=swapper.source,
-        target_identity=swapper.target,
+        becomes=dict(swapper.becomes),
+        swapped=swapped,
         frames_in=reader.frames_read,
         frames_out=written,
         frames_swapped=counts["swapped"],
@@ -178,6 +192,21 @@ def convert(
     )
 
 
+@dataclass(frozen=True)
+class Painted:
+    """What was done to one frame: whose faces were replaced, and the first reason why one was left as it is."""
+
+    swapped: tuple[str, ...]
+    failure: str | None = None
+
+    @property
+    def state(self) -> str:
+        """`swapped` if any face was, else `failed` if one should have been, else `passed`."""
+        if self.swapped:
+            return "swapped"
+        return "failed" if self.failure else "passed"
+
+
 class FacePainter:
     """Puts new faces into frames, a batch at a time."""
 
@@ -188,32 +217,44 @@ class FacePainter:
         self._colour = colour_method(settings.colour)
         self._blend = blend_method(settings.blend)
 
-    def paint(self, batch: list[Sighting]) -> list[str | None]:
-        """Changes the frames in place. For each: why it failed and was left as it is, or None."""
-        failures = [sighting.error for sighting in batch]
+    def paint(self, batch: Sequence[Sightings]) -> list[Painted]:
+        """Changes the frames in place. In one frame small faces come first: the nearer to the camera, the later."""
+        failures = [[sighting.error] if sighting.error else [] for sighting in batch]
+        swapped: list[list[str]] = [[] for _ in batch]
         places: list[_Place] = []
         for index, sighting in enumerate(batch):
-            if sighting.face is not None:
+            for identity, face in sorted(sighting.faces.items(), key=lambda item: _height(item[1])):
                 try:
-                    places.append(_Place.of(index, sighting, self._swapper))
+                    places.append(_Place.of(index, sighting.frame, identity, face, self._swapper))
                 except (ValueError, cv2.error) as error:
-                    failures[index] = type(error).__name__
-        for place, face in zip(places, self._faces(places), strict=True):
-            failures[place.index] = self._set_in(place, batch[place.index].frame, face)
-        return failures
+                    failures[index].append(type(error).__name__)
+        for place, drawn in zip(places, self._faces(places), strict=True):
+            frame = batch[place.index].frame
+            try:
+                self._set_in(place, frame, drawn, painted_before=bool(swapped[place.index]))
+                swapped[place.index].append(place.identity)
+            except _FaceError as error:
+                failures[place.index].append(str(error))
+        return [
+            Painted(tuple(names), reasons[0] if reasons else None)
+            for names, reasons in zip(swapped, failures, strict=True)
+        ]
 
     def _faces(self, places: list[_Place]) -> list[npt.NDArray[np.float32] | str | None]:
         """The net's answers; where the batch fails, each face alone, so that one does not cost its neighbours."""
         try:
-            return list(self._swapper.swap([place.crop for place in places]))
+            return list(self._swapper.swap([place.crop for place in places], [place.identity for place in places]))
         except RuntimeError as error:
             if len(places) <= 1:
                 return [type(error).__name__] * len(places)
             return [self._faces([place])[0] for place in places]
 
-    def _set_in(self, place: _Place, frame: Frame, face: npt.NDArray[np.float32] | str | None) -> str | None:
+    def _set_in(
+        self, place: _Place, frame: Frame, face: npt.NDArray[np.float32] | str | None, *, painted_before: bool
+    ) -> None:
+        """Blends a face into its frame. Raises _FaceError where that cannot be done; the frame is then as it was."""
         if not isinstance(face, np.ndarray):
-            return face or "not_finite"
+            raise _FaceError(face or "not_finite")
         try:
             mask = face_mask(place.landmarks_in(MASK_PX), MASK_PX, self._feather)
             small = np.asarray(cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
@@ -224,17 +265,24 @@ class FacePainter:
             weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
             # cubic: the crop is usually coarser than the frame, and linear would show its grid
             new = np.clip(_warped_back(face, place.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
-            frame.paste(self._blend(place.region, new, weight), place.origin, weight > 0)
+            x, y = place.origin
+            # what another face was painted over is no longer as the crop saw it
+            ground = frame.region((x, y, x + size[0], y + size[1]))[0] if painted_before else place.region
+            frame.paste(self._blend(ground, new, weight), place.origin, weight > 0)
         except (ValueError, cv2.error) as error:
-            return type(error).__name__
-        return None
+            raise _FaceError(type(error).__name__) from error
+
+
+class _FaceError(Exception):
+    """Why a face was left as it is, in a word."""
 
 
 @dataclass(frozen=True)
 class _Place:
     """Where a face is: its rectangle in the frame, its crop, and the affine from the rectangle to the crop."""
 
-    index: int
+    index: int  # of its frame in the batch
+    identity: str  # whose it is
     region: npt.NDArray[np.uint8]
     origin: tuple[int, int]
     affine: Affine
@@ -242,18 +290,18 @@ class _Place:
     landmarks: npt.NDArray[Any]  # in the rectangle
 
     @classmethod
-    def of(cls, index: int, sighting: Sighting, swapper: Swapper) -> _Place:
-        assert sighting.face is not None
+    def of(cls, index: int, frame: Frame, identity: str, face: Face, swapper: Swapper) -> _Place:
         side = swapper.input_px
-        affine = crop_affine(sighting.face.landmarks, side, swapper.coverage)
+        affine = crop_affine(face.landmarks, side, swapper.coverage)
         corners = transform(np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5, invert(affine))
         low, high = corners.min(axis=0), corners.max(axis=0)
-        region, (*origin, _, _) = sighting.frame.region((low[0], low[1], high[0] + 1, high[1] + 1))
+        region, (*origin, _, _) = frame.region((low[0], low[1], high[0] + 1, high[1] + 1))
         if region.size == 0:
             raise ValueError("the face lies outside the picture")
         shifted = compose(affine, np.array([[1.0, 0.0, origin[0]], [0.0, 1.0, origin[1]]]))
         crop = warp(region, shifted, side)
-        return cls(index, region, (origin[0], origin[1]), shifted, crop, sighting.face.landmarks - np.asarray(origin))
+        landmarks = face.landmarks - np.asarray(origin)
+        return cls(index, identity, region, (origin[0], origin[1]), shifted, crop, landmarks)
 
     def affine_to(self, side_px: int) -> Affine:
         """From the rectangle to the same crop with another side (pixel centres at integers)."""
@@ -265,6 +313,10 @@ class _Place:
         return transform(self.landmarks, self.affine_to(side_px))
 
 
+def _height(face: Face) -> float:
+    return float(np.ptp(face.landmarks[:, 1]))
+
+
 def _warped_back(
     picture: npt.NDArray[Any], affine: Affine, size_wh: tuple[int, int], how: int
 ) -> npt.NDArray[np.float32]:
@@ -272,8 +324,8 @@ def _warped_back(
     return np.asarray(warped, np.float32)
 
 
-def _batches(sightings: Iterable[Sighting], size: int) -> Iterator[list[Sighting]]:
-    batch: list[Sighting] = []
+def _batches(sightings: Iterable[Sightings], size: int) -> Iterator[list[Sightings]]:
+    batch: list[Sightings] = []
     for sighting in sightings:
         batch.append(sighting)
         if len(batch) == size:
@@ -283,20 +335,13 @@ def _batches(sightings: Iterable[Sighting], size: int) -> Iterator[list[Sighting
         yield batch
 
 
-def _outcome(sighting: Sighting, failure: str | None) -> str:
-    if failure:
-        return "failed"
-    return "swapped" if sighting.face is not None else "passed"
-
-
-def _check(reader: VideoReader, counts: Counter[str], failures: Counter[str], settings: SwapSettings) -> None:
+def _check(reader: VideoReader, failures: Counter[str], settings: SwapSettings) -> None:
     """Whether the whole may be published."""
     if reader.frames_read == 0:
         raise InputError(Reason.NOT_A_VIDEO, "no frames")
     if reader.cut and not settings.accept_cut:
         raise InputError(Reason.VIDEO_TRUNCATED, reader.warnings()[0])
-    if counts["failed"] > settings.frame_failure_limit * reader.frames_read:
+    failed = failures.total()  # a frame has one reason
+    if failed > settings.frame_failure_limit * reader.frames_read:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(failures.items()))
-        raise InputError(
-            Reason.CONVERSION_FAILED, f"{counts['failed']} of {reader.frames_read} frames failed ({reasons})"
-        )
+        raise InputError(Reason.CONVERSION_FAILED, f"{failed} of {reader.frames_read} frames failed ({reasons})")

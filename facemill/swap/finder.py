@@ -7,10 +7,12 @@
 
 Embedding costs as much as following, so faces that were found to be somebody else are remembered by their place and
 not embedded again and again. Where several faces are the wanted person (a mirror, a small inset), the largest is taken.
+Several people at once: `facemill.swap.people`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,11 +21,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.boxes import iou, shorter_sides
+from facemill.boxes import shorter_sides
 from facemill.errors import InputError
 from facemill.landmarks import landmark_box
 from facemill.track.cuts import CutDetector
-from facemill.track.match import JUMP_IOU, best_match
+from facemill.track.match import JUMP_IOU, best_match, overlap
 from facemill.track.view import View, landmark_view
 from facemill.video import Frame
 
@@ -93,6 +95,27 @@ class FaceTools(Protocol):
         """RGB picture and (N, 68, 2) -> (N, 128)."""
 
 
+class FrameSearch:
+    """All faces of a frame by the detector. A frame is searched once, however many finders ask for it."""
+
+    def __init__(self, tools: FaceTools, settings: FinderSettings) -> None:
+        self._tools = tools
+        self._settings = settings
+        # Finders that follow the same video are at most `search_every` frames apart (`Finder.follow`)
+        self._known: deque[tuple[int, Array]] = deque(maxlen=2 * settings.search_every)
+
+    def boxes(self, frame: Frame) -> Array:
+        """(N, 4) boxes of every face in the frame that is large enough."""
+        for pts, boxes in self._known:
+            if pts == frame.pts:
+                return boxes
+        view = View.whole(frame, self._settings.max_side_px)
+        boxes = view.to_frame(self._tools.search(view.rgb, self._settings.min_face_px * float(view.scale.min())))
+        boxes = boxes[shorter_sides(boxes) >= self._settings.min_face_px]
+        self._known.append((frame.pts, boxes))
+        return boxes
+
+
 @dataclass
 class _Other:
     box: Array
@@ -111,15 +134,26 @@ class Finder:
     """State of one video. Use one finder for one video."""
 
     def __init__(
-        self, tools: FaceTools, references: Array, settings: FinderSettings | None = None, others: Array | None = None
+        self,
+        tools: FaceTools,
+        references: Array,
+        settings: FinderSettings | None = None,
+        others: Array | None = None,
+        search: FrameSearch | None = None,
     ) -> None:
-        """`references`: (K, 128) embeddings of the wanted identity, K ≥ 1; `others`: (M, 128) of people it is not."""
+        """
+        Args:
+            references: (K, 128) embeddings of the wanted identity, K ≥ 1.
+            others: (M, 128) embeddings of people it is not: a face nearer to one of them is not the wanted one.
+            search: shared with other finders of the same video, so that whole frames are searched once for all.
+        """
         self._strangers = np.asarray([] if others is None else others, np.float32).reshape(-1, 128)
         self._tools = tools
         self._references = np.asarray(references, np.float32).reshape(-1, 128)
         if len(self._references) == 0:
             raise ValueError("no reference embeddings: there is nobody to look for")
         self._settings = settings or FinderSettings()
+        self._frame_search = search or FrameSearch(tools, self._settings)
         self._track: _Track | None = None
         self._others: list[_Other] = []  # faces found to be somebody else, newest last
         self._cuts = CutDetector()
@@ -146,6 +180,20 @@ class Finder:
             else:
                 yield sighting
         yield from self._search_held(held)
+
+    def distance(self, frame: Frame, landmarks: Array) -> float:
+        """Of the face with these landmarks (68, 2) to the references; infinite where it is nearer to somebody else."""
+        view = View.of(frame, landmark_box(landmarks[None])[0].astype(float), EMBED_REACH, 1.0)
+        embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
+        distance = float(np.linalg.norm(self._references - embedding, axis=1).min())
+        # Two people can look alike enough for the limit; whoever is nearer to somebody else we know is that person.
+        strangers = np.linalg.norm(self._strangers - embedding, axis=1)
+        return float("inf") if strangers.min(initial=np.inf) < distance else distance
+
+    def give_up(self, face: Face, distance: float) -> None:
+        """Stop following: the face that this finder gave turned out to be somebody else's, at that distance."""
+        self._track = None
+        self._remember_other(face.box, distance)
 
     def _search_held(self, held: list[Frame]) -> Iterator[Sighting]:
         """Searches the newest of the held frames; if the face is there, the older ones too. Empties the list."""
@@ -185,7 +233,7 @@ class Finder:
         fresh = boxes[[not self._is_other(box) for box in boxes]] if len(boxes) else boxes
         for box in fresh[np.argsort(-shorter_sides(fresh), kind="stable")]:  # the largest first
             landmarks = self._landmarks(frame, box)
-            distance = self._distance(frame, landmarks)
+            distance = self.distance(frame, landmarks)
             if distance <= self._settings.identity_distance:
                 face = Face(box, landmarks, distance)
                 self._track = _Track(face, landmarks)
@@ -202,11 +250,11 @@ class Finder:
         if box is None:
             return self._coast(frame, track)
         track.frames_coasted = 0
-        jumped = _overlap(box, track.face.box) < JUMP_IOU
+        jumped = overlap(box, track.face.box) < JUMP_IOU
         landmarks = self._landmarks(frame, box, None if jumped else track.raw)
         distance = track.face.distance
         if jumped or track.frames_since_check >= self._settings.verify_every:
-            distance = self._distance(frame, landmarks)
+            distance = self.distance(frame, landmarks)
             track.frames_since_check = 0
             if distance > self._settings.identity_distance:
                 self._track = None
@@ -219,8 +267,6 @@ class Finder:
         last = track.face.box
         if self._since_search >= self._settings.detect_every:
             boxes = self._all_boxes(frame)
-            for box in boxes:
-                self._is_other(box)  # those remembered move along
         else:
             view = View.of(frame, last, ROI_REACH, ROI_FACE_PX / float(shorter_sides(last[None])[0]))
             boxes = view.to_frame(self._tools.near(view.rgb)) if view.rgb.size else np.zeros((0, 4))
@@ -228,11 +274,13 @@ class Finder:
         return None if best is None else boxes[best]
 
     def _all_boxes(self, frame: Frame) -> Array:
-        """Boxes (N, 4) of every face in the frame that is large enough."""
+        """Boxes (N, 4) of every face in the frame that is large enough; those remembered as others' move along."""
         self._since_search = 0
-        view = View.whole(frame, self._settings.max_side_px)
-        boxes = view.to_frame(self._tools.search(view.rgb, self._settings.min_face_px * float(view.scale.min())))
-        return boxes[shorter_sides(boxes) >= self._settings.min_face_px]
+        boxes = self._frame_search.boxes(frame)
+        for box in boxes:
+            if other := self._other_at(box):
+                other.box = box
+        return boxes
 
     def _coast(self, frame: Frame, track: _Track) -> Face | None:
         """The detector does not see the face: go on from its landmarks while the embedding still agrees."""
@@ -244,8 +292,8 @@ class Finder:
         box = track.face.box + np.tile(landmarks.mean(axis=0) - track.raw.mean(axis=0), 2)
         distance = track.face.distance
         if track.frames_coasted % 4 == 1:
-            distance = self._distance(frame, landmarks)
-        if distance > self._settings.identity_distance or _overlap(box, track.face.box) < JUMP_IOU:
+            distance = self.distance(frame, landmarks)
+        if distance > self._settings.identity_distance or overlap(box, track.face.box) < JUMP_IOU:
             self._track = None
             return None
         return self._moved(track, box, landmarks, distance, smooth=True)
@@ -261,37 +309,25 @@ class Finder:
         known = None if before is None else view.to_view(before)[None]
         return view.to_frame(self._tools.landmarks(view.rgb, view.to_view(box)[None], known)[0]).astype(np.float32)
 
-    def _distance(self, frame: Frame, landmarks: Array) -> float:
-        view = View.of(frame, landmark_box(landmarks[None])[0].astype(float), EMBED_REACH, 1.0)
-        embedding = self._tools.embed(view.rgb, view.to_view(landmarks)[None])[0]
-        distance = float(np.linalg.norm(self._references - embedding, axis=1).min())
-        # Two people can look alike enough for the limit; whoever is nearer to somebody else we know is that person.
-        strangers = np.linalg.norm(self._strangers - embedding, axis=1)
-        return float("inf") if strangers.min(initial=np.inf) < distance else distance
-
     def _forget(self) -> None:
         self._track = None
         self._others.clear()
 
+    def _other_at(self, box: Array) -> _Other | None:
+        """Whose face was at this place and is not the wanted one; the newest where there are several."""
+        return next((other for other in reversed(self._others) if overlap(box, other.box) >= JUMP_IOU), None)
+
     def _is_other(self, box: Array) -> bool:
         """Whether a face at this place was somebody else a short while ago."""
-        for other in reversed(self._others):
-            if _overlap(box, other.box) >= JUMP_IOU:
-                other.box = box
-                return self._index < other.until
-        return False
+        other = self._other_at(box)
+        return other is not None and self._index < other.until
 
     def _remember_other(self, box: Array, distance: float) -> None:
         """For a while only: the wanted face, turned or blurred, can be misjudged too."""
         clearly = distance > self._settings.identity_distance + 0.15
         until = self._index + self._settings.verify_every * (4 if clearly else 1) // (1 if clearly else 2)
-        others = [other for other in self._others if _overlap(box, other.box) < JUMP_IOU]
+        others = [other for other in self._others if overlap(box, other.box) < JUMP_IOU]
         self._others = [*others[1 - OTHERS_REMEMBERED :], _Other(box, until)]
-
-
-def _overlap(first: Array, second: Array) -> float:
-    """Intersection over union of two boxes (4,), 0…1."""
-    return float(iou(first[None], second[None])[0, 0])
 
 
 def smoothed(before: Array, now: Array, smoothing: float) -> Array:

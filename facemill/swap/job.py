@@ -6,6 +6,7 @@ that fits the job (same input, model and settings) and an output that is still a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,18 +30,18 @@ Outcome = dict[str, Any]
 class ConversionJob:
     """Attributes:
     video: the video's name in tables and messages.
-    source: path of the video; `output`: where it goes; `outcome`: path of the JSON that says how it went.
+    input: path of the video; `output`: where it goes; `outcome`: path of the JSON that says how it went.
+    becomes: the identity that is replaced → the identity whose face is put there.
     fingerprint: of everything but the input that decides about the output's bytes.
     input_sha256: of the video as it was collected, where that is known.
     """
 
     video: str
-    source: str
+    input: str
     output: str
     outcome: str
     model_dir: str
-    source_identity: str
-    target_identity: str
+    becomes: Mapping[str, str]
     settings: SwapSettings
     fingerprint: str
     input_sha256: str | None = None
@@ -58,14 +59,14 @@ def convert_one(job: ConversionJob) -> Outcome:
     before = finished(job)
     if before is not None and before["status"] == State.OK:
         return before
-    source, output = Path(job.source), Path(job.output)
+    video, output = Path(job.input), Path(job.output)
     outcome = _blank(job)
     try:
-        outcome["input"] = _stamp(source)
-        outcome["input_sha256"] = _checked_sha256(job, source)
-        swapper = _swapper(job.model_dir, job.source_identity, job.target_identity, job.settings.device)
+        outcome["input"] = _stamp(video)
+        outcome["input_sha256"] = _checked_sha256(job, video)
+        swapper = _swapper(job.model_dir, tuple(job.becomes.items()), job.settings.device)
         tools = _tools(job.settings.detector, swapper.device)
-        receipt = _converted(source, output, swapper, tools, job.settings, outcome["input_sha256"])
+        receipt = _converted(video, output, swapper, tools, job.settings, outcome["input_sha256"])
     except InputError as error:
         output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
         return record(job, outcome | {"status": error.reason.state, "error": error.reason, "detail": error.detail})
@@ -101,10 +102,10 @@ def lost(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
 
 
 def _converted(
-    source: Path, output: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings, input_sha256: str
+    video: Path, output: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings, input_sha256: str
 ) -> Receipt:
     try:
-        return convert(source, output, swapper, tools, settings, input_sha256=input_sha256)
+        return convert(video, output, swapper, tools, settings, input_sha256=input_sha256)
     except av.error.FFmpegError as error:  # not the disk: that is a FacemillError by now
         raise InputError(Reason.CONVERSION_FAILED, f"FFmpeg: {error.strerror}") from error
 
@@ -116,16 +117,18 @@ def _blank(job: ConversionJob) -> Outcome:
 
 def _warnings(receipt: Receipt) -> list[str]:
     notes = list(receipt.warnings)
-    if receipt.frames_swapped == 0:
-        notes.append(f"{receipt.source_identity} was not seen: every frame is as it was")
+    unseen = [identity for identity, frames in receipt.swapped.items() if frames == 0]
+    if unseen:
+        untouched = "" if receipt.frames_swapped else ": every frame is as it was"
+        notes.append(f"{' and '.join(unseen)} {'was' if len(unseen) == 1 else 'were'} not seen{untouched}")
     if receipt.failures:
         notes.append("frames that failed: " + ", ".join(f"{n} {reason}" for reason, n in receipt.failures.items()))
     return notes
 
 
-def _checked_sha256(job: ConversionJob, source: Path) -> str:
+def _checked_sha256(job: ConversionJob, video: Path) -> str:
     try:
-        found = file_sha256(source)
+        found = file_sha256(video)
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
     if job.input_sha256 is not None and found != job.input_sha256:
@@ -136,7 +139,7 @@ def _checked_sha256(job: ConversionJob, source: Path) -> str:
 def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
     if job.input_sha256 is not None:
         return bool(outcome["input_sha256"] == job.input_sha256)
-    return _same_file(Path(job.source), outcome["input"], outcome["input_sha256"])
+    return _same_file(Path(job.input), outcome["input"], outcome["input_sha256"])
 
 
 def _same_file(path: Path, stamp: dict[str, int] | None, sha256: str | None) -> bool:
@@ -156,9 +159,9 @@ def _stamp(path: Path) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def _swapper(model_dir: str, source: str, target: str, device: str) -> Swapper:
+def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: str) -> Swapper:
     """A worker converts many videos with one model."""
-    return load_swapper(Path(model_dir), source, target, device)
+    return load_swapper(Path(model_dir), dict(becomes), device)
 
 
 @lru_cache(maxsize=1)

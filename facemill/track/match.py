@@ -17,6 +17,11 @@ JUMP_IOU = 0.5
 """Below this the same face has moved further than faces do from one frame to the next."""
 
 
+def overlap(first: Array, second: Array) -> float:
+    """Intersection over union of two boxes (4,), 0…1."""
+    return float(iou(first[None], second[None])[0, 0])
+
+
 def best_match(box: Array, candidates: Array, least_iou: float = SAME_FACE_IOU) -> int | None:
     """Row of the candidate (N, 4) that overlaps the box (4,) most, None where none overlaps by `least_iou`."""
     if len(candidates) == 0:

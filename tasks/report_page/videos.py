@@ -6,8 +6,8 @@ spread evenly over the archive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.errors import InputError
 from facemill.files import read_json
+from facemill.identity import SAME_PERSON
 from facemill.measures import spread
 from facemill.pictures import RGB
 from facemill.reasons import State
@@ -48,6 +49,33 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Becoming:
+    """One person who becomes another, in one video or in all."""
+
+    replaced: str
+    new: str
+    summary: SwapSummary
+
+    @property
+    def name(self) -> str:
+        return f"{self.replaced} → {self.new}"
+
+    @property
+    def chart(self) -> Markup | None:
+        """Whose face it was and is."""
+        medians = self.summary.medians
+        if not self.summary.frames:
+            return None
+        lines = [
+            (self.replaced, medians["replaced_before"], medians["replaced_after"]),
+            (self.new, medians["new_before"], medians["new_after"]),
+        ]
+        return dumbbells(
+            lines, threshold=SAME_PERSON, label="Distance of the face to both identities, before and after"
+        )
+
+
+@dataclass(frozen=True)
 class VideoEntry:
     """One row of the archive."""
 
@@ -55,8 +83,9 @@ class VideoEntry:
     row: ConversionRow
     reason: str
     pairs: list[Pair] = field(default_factory=list)
+    becomings: list[Becoming] = field(default_factory=list)
+    """Of those whose face was measured."""
     summary: SwapSummary | None = None
-    chart: Markup | None = None
     problem: str | None = None
     """Why there are no measures, in words."""
 
@@ -74,6 +103,7 @@ class VideosSection:
     entries: list[VideoEntry]
     total: int
     overall: SwapSummary
+    becomings: list[Becoming]
     states: dict[str, int]
     frames: dict[str, int]
     unmeasured: int
@@ -86,7 +116,8 @@ class VideosSection:
             for entry in self.entries
         }
         totals = {"total": self.total, **self.states, **{f"frames_{name}": n for name, n in self.frames.items()}}
-        return {"videos": totals, "swap": self.overall.as_dict(), "by_video": by_video}
+        by_pair = {f"{one.replaced}-as-{one.new}": one.summary.as_dict() for one in self.becomings}
+        return {"videos": totals, "swap": self.overall.as_dict(), "swap_by_pair": by_pair, "by_video": by_video}
 
 
 def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | None:
@@ -101,7 +132,9 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
     rows = sorted(tables.iterate_rows(folder, CONVERSIONS), key=lambda row: str(row["video"]))
     converted = [row["video"] for row in rows if row["status"] == State.OK and row["frames_swapped"]]
     detailed = set(spread(converted, MAX_DETAILED))
-    entries, frames = [], []
+    entries: list[VideoEntry] = []
+    frames: list[MeasuredFrame] = []
+    becomes: dict[str, str] = {}
     meters = _Meters(root, params)
     with track("report", len(detailed), "videos") as progress:
         for number, row in enumerate(rows, 1):
@@ -111,12 +144,14 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
             entry, measured = _detailed(number, root, params, row, meters, album)
             entries.append(entry)
             frames += measured
+            becomes |= _becomes(row)
             progress.advance()
     counts = [_frame_counts(row) for row in rows]
     return VideosSection(
         entries=_listed(entries),
         total=len(entries),
         overall=summarize(frames),
+        becomings=_becomings(becomes, frames),
         states={str(state): sum(row["status"] == state for row in rows) for state in State},
         frames={name: sum(count[f"frames_{name}"] for count in counts) for name in FRAME_COUNTS},
         unmeasured=sum(entry.problem is not None for entry in entries),
@@ -124,28 +159,29 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
 
 
 class _Meters:
-    """One `SwapMeter` a pair of identities, made when it is first needed."""
+    """A `SwapMeter` for who becomes whom, made when it is first needed."""
 
     def __init__(self, root: Path, params: Params) -> None:
         self._model_path = root / Data.MODEL_META
         self._params = params.convert
-        self._made: dict[tuple[str, str], SwapMeter] = {}
+        self._made: dict[tuple[tuple[str, str], ...], SwapMeter] = {}
 
-    def of(self, source: str, target: str) -> SwapMeter | None:
+    def of(self, becomes: Mapping[str, str]) -> SwapMeter | None:
         """None where the model is gone or holds no references of one of them."""
-        if (source, target) not in self._made:
+        key = tuple(becomes.items())
+        if key not in self._made:
             model = read_json(self._model_path) if self._model_path.is_file() else {}
             references = model.get("references", {})
-            if not references.get(source) or not references.get(target):
+            if not all(references.get(name) for pair in key for name in pair):
                 return None
-            self._made[source, target] = SwapMeter(
+            self._made[key] = SwapMeter(
                 build_detector(self._params.detector, min_face_px=self._params.min_face_px),
-                np.asarray(references[source], np.float32),
-                np.asarray(references[target], np.float32),
-                coverage=float(model.get("train_coverage", 1.1)),
+                becomes,
+                {name: np.asarray(rows, np.float32) for name, rows in references.items()},
+                coverage=float(model["train_coverage"]),
                 identity_distance=self._params.identity_distance,
             )
-        return self._made[source, target]
+        return self._made[key]
 
 
 def _detailed(
@@ -155,7 +191,7 @@ def _detailed(
     for path, what in ((original, "the original is no longer in the archive"), (result, "the output is gone")):
         if not path.is_file():
             return VideoEntry(number, row, "", problem=what), []
-    meter = meters.of(row["source_identity"], row["target_identity"])
+    meter = meters.of(_becomes(row))
     if meter is None:
         return VideoEntry(number, row, "", problem="the model holds no references of these identities"), []
     try:
@@ -166,9 +202,18 @@ def _detailed(
         return VideoEntry(number, row, "", problem="no frame was changed"), []
     shown = [frame for frame in frames if frame.measures] or frames
     pairs = [pair for frame in spread(shown, params.report.frames_per_video) if (pair := _pair(frame, album))]
-    summary = summarize(frames)
     light = [_without_pictures(frame) for frame in frames]
-    return VideoEntry(number, row, "", pairs, summary, _identity_chart(row, summary)), light
+    return VideoEntry(number, row, "", pairs, _becomings(_becomes(row), light), summarize(light)), light
+
+
+def _becomes(row: ConversionRow) -> dict[str, str]:
+    return {pair["replaced"]: pair["new"] for pair in row["becomes"]}
+
+
+def _becomings(becomes: Mapping[str, str], frames: Sequence[MeasuredFrame]) -> list[Becoming]:
+    """One for each identity that was seen in any of the frames."""
+    seen = {name: [frame for frame in frames if frame.replaced == name] for name in becomes}
+    return [Becoming(name, becomes[name], summarize(some)) for name, some in seen.items() if some]
 
 
 def archive_folder(root: Path, params: Params) -> Path:
@@ -183,7 +228,7 @@ def _pair(frame: MeasuredFrame, album: Album) -> Pair | None:
     if before is None or after is None:
         return None
     minutes, seconds = divmod(frame.time_s, 60)
-    return Pair(before, after, f"{int(minutes)}:{seconds:05.2f}")
+    return Pair(before, after, " ".join(filter(None, [frame.replaced, f"{int(minutes)}:{seconds:05.2f}"])))
 
 
 def _view(frame: MeasuredFrame, picture: RGB) -> RGB:
@@ -194,21 +239,10 @@ def _view(frame: MeasuredFrame, picture: RGB) -> RGB:
     return picture if picture.shape[0] <= STRIP_PX else to_height(picture, STRIP_PX)
 
 
-def _identity_chart(row: ConversionRow, summary: SwapSummary) -> Markup | None:
-    if not summary.frames:
-        return None
-    medians = summary.medians
-    lines = [
-        (str(row["source_identity"]), medians["source_before"], medians["source_after"]),
-        (str(row["target_identity"]), medians["target_before"], medians["target_after"]),
-    ]
-    return dumbbells(lines, threshold=0.6, label="Distance of the face to both identities, before and after")
-
-
 def _without_pictures(frame: MeasuredFrame) -> MeasuredFrame:
     """So that memory does not grow with the number of videos."""
     nothing = np.zeros((0, 0, 3), np.uint8)
-    return MeasuredFrame(frame.index, frame.time_s, nothing, nothing, frame.box_xyxy, frame.measures, frame.problem)
+    return replace(frame, before=nothing, after=nothing)
 
 
 def _listed(entries: Sequence[VideoEntry]) -> list[VideoEntry]:

@@ -15,7 +15,7 @@ from facemill.landmarks import Landmarks68
 from facemill.measures import PSNR_CAP_DB
 from facemill.swap_meter import (
     NO_OUTPUT_FACE,
-    NO_SOURCE_FACE,
+    NO_REPLACED_FACE,
     MeasuredFrame,
     PairMeasures,
     SwapMeter,
@@ -51,44 +51,82 @@ def portrait(hopper: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def meter(portrait: np.ndarray, collins: np.ndarray) -> SwapMeter:
+def references(portrait: np.ndarray, collins: np.ndarray) -> dict[str, np.ndarray]:
     detector = build_detector("hog", min_face_px=80)
     points = [Landmarks68().predict(one, detector.detect([one])[0].boxes_xyxy[:1]) for one in (portrait, collins)]
-    source, target = (Embedder().embed(one, at) for one, at in zip((portrait, collins), points, strict=True))
-    return SwapMeter(detector, source, target, coverage=1.1)
+    embeddings = [Embedder().embed(one, at) for one, at in zip((portrait, collins), points, strict=True)]
+    return dict(zip(("hopper", "collins"), embeddings, strict=True))
+
+
+@pytest.fixture(scope="module")
+def meter(references: dict[str, np.ndarray]) -> SwapMeter:
+    return SwapMeter(build_detector("hog", min_face_px=80), {"hopper": "collins"}, references, coverage=1.1)
+
+
+@pytest.fixture(scope="module")
+def both(references: dict[str, np.ndarray]) -> SwapMeter:
+    pairs = {"hopper": "collins", "collins": "hopper"}
+    return SwapMeter(build_detector("hog", min_face_px=80), pairs, references, coverage=1.1)
 
 
 def test_an_untouched_frame_measures_as_untouched(meter: SwapMeter, portrait: np.ndarray) -> None:
-    measures = meter.measure(0, frame(portrait), frame(portrait)).measures
+    [measured] = meter.measure(0, frame(portrait), frame(portrait))
+    assert measured.replaced == "hopper"
+    measures = measured.measures
     assert measures is not None
-    assert measures.source_after == measures.source_before < 0.2
-    assert measures.target_after == measures.target_before > 0.6
+    assert measures.replaced_after == measures.replaced_before < 0.2
+    assert measures.new_after == measures.new_before > 0.6
     assert (measures.landmark_error, measures.psnr_outside_db) == (0.0, PSNR_CAP_DB)
 
 
 def test_a_change_beside_the_face_lowers_the_psnr_alone(meter: SwapMeter, portrait: np.ndarray) -> None:
     changed = portrait.copy()
     changed[:20, :20] = 255 - changed[:20, :20]
-    measures = meter.measure(0, frame(portrait), frame(changed)).measures
+    [measured] = meter.measure(0, frame(portrait), frame(changed))
+    measures = measured.measures
     assert measures is not None
     assert measures.psnr_outside_db < 50
-    assert measures.source_after == pytest.approx(measures.source_before, abs=0.05)
+    assert measures.replaced_after == pytest.approx(measures.replaced_before, abs=0.05)
+
+
+def test_each_of_several_people_is_measured_and_all_masks_count_as_inside(
+    portrait: np.ndarray, collins: np.ndarray, both: SwapMeter
+) -> None:
+    """Side by side, Hopper's chin is painted over: that moves neither Collins nor the PSNR outside."""
+    scene = np.zeros((400, 800, 3), np.uint8)
+    scene[:, :400], scene[:300, 420:720] = portrait, collins[:300, 80:380]
+    found = {one.replaced: one for one in both.measure(0, frame(scene), frame(scene))}
+    assert list(found) == ["hopper", "collins"]
+    assert found["hopper"].box_xyxy is not None
+    assert found["collins"].box_xyxy is not None
+    assert found["hopper"].box_xyxy[2] < 400 < found["collins"].box_xyxy[0]
+    x0, _, x1, y1 = (int(v) for v in found["hopper"].box_xyxy)
+    painted = scene.copy()
+    painted[y1 - 24 : y1 - 14, (x0 + x1) // 2 - 10 : (x0 + x1) // 2 + 10] = 128
+    measures = {one.replaced: one.measures for one in both.measure(0, frame(scene), frame(painted))}
+    assert measures["hopper"] is not None
+    assert measures["collins"] is not None
+    assert measures["hopper"].psnr_outside_db == measures["collins"].psnr_outside_db == PSNR_CAP_DB
+    assert measures["collins"].landmark_error < 2
+    assert measures["collins"].replaced_before < 0.5 < measures["collins"].new_before
 
 
 def test_a_face_that_was_wiped_out_is_counted(meter: SwapMeter, portrait: np.ndarray) -> None:
-    wiped = meter.measure(3, frame(portrait), frame(np.full_like(portrait, 90)))
+    [wiped] = meter.measure(3, frame(portrait), frame(np.full_like(portrait, 90)))
     assert (wiped.problem, wiped.measures, wiped.index) == (NO_OUTPUT_FACE, None, 3)
     assert wiped.box_xyxy is not None
 
 
 def test_somebody_else_in_the_original_is_not_measured(meter: SwapMeter, collins: np.ndarray) -> None:
-    assert meter.measure(0, frame(collins), frame(collins)).problem == NO_SOURCE_FACE
-    assert meter.measure(0, frame(GREY), frame(GREY)).problem == NO_SOURCE_FACE
+    for picture in (collins, GREY):
+        [measured] = meter.measure(0, frame(picture), frame(picture))
+        assert (measured.problem, measured.replaced) == (NO_REPLACED_FACE, None)
 
 
 def test_references_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"target references: expected N×128"):
-        SwapMeter(build_detector("hog", min_face_px=80), np.zeros((1, 128)), np.zeros((0, 128)), coverage=1.1)
+    with pytest.raises(ValueError, match=r"references of b: expected N×128"):
+        references = {"a": np.zeros((1, 128)), "b": np.zeros((0, 128))}
+        SwapMeter(build_detector("hog", min_face_px=80), {"a": "b"}, references, coverage=1.1)
 
 
 def test_only_frames_that_were_changed_on_purpose_are_found(tmp_path: Path, portrait: np.ndarray) -> None:
@@ -110,16 +148,18 @@ def test_measured_frames_are_spread_over_the_changed_ones(meter: SwapMeter, tmp_
     converted = write_video(tmp_path / "b.mp4", [GREY] * 2 + [patched] * 8)
     frames = measure_video(meter, original, converted, 2)
     assert [one.index for one in frames] == [4, 8]
-    assert summarize(frames).no_source_face == 2
+    assert summarize(frames).no_replaced_face == 2
 
 
 def test_a_measured_frame_between_others_has_its_flicker(meter: SwapMeter, portrait: np.ndarray) -> None:
     pairs = [(frame(portrait), frame(np.roll(portrait, 4 * (at == 1), axis=0))) for at in range(3)]
-    measures = meter.measure(1, *pairs[1], [pairs[0], pairs[2]]).measures
-    assert measures is not None
-    assert measures.flicker is not None
-    assert measures.flicker > 2
-    assert meter.measure(1, *pairs[1]).measures.flicker is None
+    [measured] = meter.measure(1, *pairs[1], [pairs[0], pairs[2]])
+    assert measured.measures is not None
+    assert measured.measures.flicker is not None
+    assert measured.measures.flicker > 2
+    [alone] = meter.measure(1, *pairs[1])
+    assert alone.measures is not None
+    assert alone.measures.flicker is None
 
 
 def test_the_mask_holds_the_face_and_little_else(portrait: np.ndarray) -> None:
@@ -134,9 +174,11 @@ def test_the_mask_holds_the_face_and_little_else(portrait: np.ndarray) -> None:
 def test_a_summary_counts_every_frame_once() -> None:
     pair = PairMeasures(0.1, 0.8, 0.7, 0.4, 2.0, 45.0)
     worse = PairMeasures(0.1, 0.8, 0.2, 0.8, 4.0, 41.0)
-    plan = [(pair, None), (worse, None), (None, NO_OUTPUT_FACE), (None, NO_SOURCE_FACE)]
-    frames = [MeasuredFrame(n, 0.0, GREY, GREY, None, measures, why) for n, (measures, why) in enumerate(plan)]
+    plan = [(pair, None), (worse, None), (None, NO_OUTPUT_FACE), (None, NO_REPLACED_FACE)]
+    frames = [
+        MeasuredFrame("hopper", n, 0.0, GREY, GREY, None, measures, why) for n, (measures, why) in enumerate(plan)
+    ]
     summary = summarize(frames)
-    assert (summary.frames, summary.no_output_face, summary.no_source_face, summary.closer_to_target) == (2, 1, 1, 1)
+    assert (summary.frames, summary.no_output_face, summary.no_replaced_face, summary.closer_to_new) == (2, 1, 1, 1)
     assert summary.as_dict()["landmark_error"] == 3.0
     assert summarize([]).as_dict()["frames"] == 0

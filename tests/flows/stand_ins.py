@@ -74,7 +74,7 @@ PARAMS = {
         for name in ("hopper", "collins")
     },
     "archive": {"kind": "sample", "seconds": 1.0},
-    "convert": {"source": "hopper", "target": "collins"},
+    "convert": {"becomes": {"hopper": "collins"}},
     "cluster": {"kind": "inline"},
 }
 OUTPUTS = {"curate": "dataset", "train": "model"}

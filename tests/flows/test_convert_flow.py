@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights that knows Hopper's face."""
     tools, folder = DlibTools("hog"), tmp_path_factory.mktemp("model") / "model"
-    model_folder(folder, tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1])))
+    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
     return folder
 
 
@@ -110,7 +110,6 @@ def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monke
 
 def idle_job(folder: Path, name: str) -> ConversionJob:
     """A job whose files nobody opens."""
-    paths = {"source": str(folder / name), "output": str(folder / f"{name}.mp4"), "model_dir": str(folder)}
-    who = {"source_identity": "hopper", "target_identity": "collins"}
-    outcome = str(folder / f"{name}.json")
-    return ConversionJob(video=name, outcome=outcome, settings=SwapSettings(), fingerprint="f", **paths, **who)
+    paths = {"input": str(folder / name), "output": str(folder / f"{name}.mp4"), "model_dir": str(folder)}
+    paths["outcome"] = str(folder / f"{name}.json")
+    return ConversionJob(video=name, becomes={"hopper": "collins"}, settings=SwapSettings(), fingerprint="f", **paths)

@@ -47,7 +47,7 @@ def face(hopper: np.ndarray) -> list[np.ndarray]:
 def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights that knows Hopper's face."""
     tools, folder = DlibTools("hog"), tmp_path_factory.mktemp("model") / "model"
-    model_folder(folder, tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1])))
+    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
     return folder
 
 
@@ -78,7 +78,7 @@ def archive(originals: Path, tmp_path: Path) -> Path:
 def parameters(**changes: Any) -> Params:
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group = {"source": "hopper", "target": "collins", "encoder_preset": "ultrafast"}
+    group = {"becomes": {"hopper": "collins"}, "encoder_preset": "ultrafast"}
     values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
     return parse_params(values | {"convert": group | changes, "cluster": {"kind": "inline"}})
 
@@ -221,6 +221,31 @@ def test_the_stage_reconciles_and_its_tables_do_not_depend_on_the_run(
     shutil.rmtree(root / ".work")
     convert.run(parameters(), root)
     assert (table.read_bytes(), {name: file_sha256(videos / name) for name in stamps(videos)}) == before
+
+
+def test_several_pairs_are_converted_at_once_and_counted_apart(
+    archive: Path, hopper: np.ndarray, collins: np.ndarray, tmp_path: Path
+) -> None:
+    """Collins is in one of the videos; in which order the pairs are written does not matter."""
+    make_clip(archive / "collins.mp4", frames=[collins[:256, 96:352]] * 3)
+    tools = DlibTools("hog")
+    known = {
+        name: tools.embed(one, tools.landmarks(one, tools.search(one, 80)[:1]))
+        for name, one in (("hopper", hopper), ("collins", collins))
+    }
+    model_folder(tmp_path / "model", known)
+    pairs = [{"hopper": "collins", "collins": "hopper"}, {"collins": "hopper", "hopper": "collins"}]
+    out = tmp_path / "out"
+    convert.convert_folder(parameters(becomes=pairs[0]), archive, out, tmp_path / "model")
+    rows = rows_of(out / ".facemill" / "conversions")
+    who = [{"replaced": "collins", "new": "hopper"}, {"replaced": "hopper", "new": "collins"}]
+    assert rows["talk.mp4"]["becomes"] == [who[0] | {"frames": 0}, who[1] | {"frames": 4}]
+    assert rows["collins.mp4"]["becomes"] == [who[0] | {"frames": 3}, who[1] | {"frames": 0}]
+    assert rows["letter.mp4"]["becomes"] == [one | {"frames": None} for one in who]
+    assert rows["talk.mp4"]["warnings"] == ["collins was not seen"]
+    assert rows["nobody.mp4"]["warnings"] == ["collins and hopper were not seen: every frame is as it was"]
+    again = convert_plan.plan_folder(parameters(becomes=pairs[1]), archive, out, tmp_path / "model")
+    assert {job.video for job in again.todo} == {"cut.mkv", "letter.mp4", "empty.mov"}  # those that failed
 
 
 def test_the_stage_takes_finished_videos_from_scratch_when_its_outputs_are_gone(

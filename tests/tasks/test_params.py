@@ -46,8 +46,24 @@ def test_no_key_that_dvc_run_cache_ignores(path: Path) -> None:
     [
         (("train", "learning_rat"), 1, "train.learning_rat: unknown key; did you mean 'learning_rate'?"),
         (("train", "steps"), 0, "train.steps: Input should be greater than or equal to 1 (got 0)"),
-        (("convert", "target"), "nobody", "convert.target: no identity 'nobody'; known are collins, hopper"),
-        (("convert", "target"), "hopper", "source and target are the same identity"),
+        (
+            ("convert", "becomes"),
+            {"hopper": "nobody"},
+            "convert.becomes: no identity 'nobody'; known are collins, hopper",
+        ),
+        (("convert", "becomes"), {"hopper": "hopper"}, "convert.becomes: hopper becomes hopper"),
+        (("convert", "becomes"), {}, "convert.becomes: Dictionary should have at least 1 item"),
+        (("convert", "becomes"), None, "convert.becomes: "),
+        (
+            ("convert", "source"),
+            "hopper",
+            "convert: source: unknown key; write `convert: {becomes: {bert: anna}}`: Bert becomes Anna",
+        ),
+        (
+            ("convert", "target"),
+            "hopper",
+            "convert: target: unknown key; write `convert: {becomes: {bert: anna}}`: Bert becomes Anna",
+        ),
         (("archive", "kind"), "tape", "archive: "),
         (("train", "coverage"), 3.0, "train.coverage is larger than extract.coverage"),
         (("archive", "secconds"), 1, "archive.secconds: unknown key; did you mean 'seconds'?"),
@@ -103,8 +119,6 @@ def test_a_group_that_dvc_wants_is_asked_for_even_where_all_of_it_has_defaults(t
 
 def test_cross_checks_are_named_together() -> None:
     changed = values()
-    changed["convert"] |= {"source": "ann", "target": "bert"}
-    with pytest.raises(
-        FacemillError, match=r"(?s)convert\.source: no identity 'ann'.*convert\.target: no identity 'bert'"
-    ):
+    changed["convert"]["becomes"] = {"ann": "bert", "hopper": "hopper"}
+    with pytest.raises(FacemillError, match=r"(?s)no identity 'ann'.*no identity 'bert'.*hopper becomes hopper"):
         parse_params(changed)

@@ -34,7 +34,7 @@ def params(**report_values: Any) -> Params:
         {
             "identities": {"hopper": identity, "collins": identity},
             "archive": {"kind": "folder", "path": "films"},
-            "convert": {"source": "hopper", "target": "collins"},
+            "convert": {"becomes": {"hopper": "collins"}},
             "report": {"title": f"People {EVIL}", "measured_frames": 2, "frames_per_video": 2, **report_values},
         }
     )
@@ -74,20 +74,25 @@ def write_video(path: Path, pictures: list[np.ndarray]) -> None:
         container.mux(stream.encode())
 
 
+def write_model(root: Path, references: dict[str, list[list[float]]]) -> None:
+    meta = {"name": "autoencoder", "preset": "small", "train_coverage": 1.1, "references": references}
+    write_json(root / "data" / "model" / "model.json", meta)
+
+
 def write_conversions(root: Path, hopper: np.ndarray) -> None:
     """A video whose face got a grey bar over the mouth, one that is gone, one that failed."""
     portrait = np.ascontiguousarray(hopper[20:420, 60:460])
     points = Landmarks68().predict(portrait, build_detector("hog", min_face_px=80).detect([portrait])[0].boxes_xyxy[:1])
     reference = Embedder().embed(portrait, points)[0].tolist()
     far = (-np.asarray(reference)).tolist()
-    write_json(root / "data" / "model" / "model.json", {"references": {"hopper": [reference], "collins": [far]}})
+    write_model(root, {"hopper": [reference], "collins": [far]})
     barred = portrait.copy()
     x, y = points[0, 48:].mean(axis=0).astype(int)
     barred[y - 8 : y + 8, x - 30 : x + 30] = 128
     write_video(root / "films" / "one two.mp4", [portrait] * 6)
     write_video(root / "data" / "converted" / "one two.mp4", [portrait] * 2 + [barred] * 4)
-    row = {"source_identity": "hopper", "target_identity": "collins", "status": "ok", "frames_in": 6, "frames_out": 6}
-    row |= {"frames_swapped": 4, "frames_passed": 2, "frames_failed": 0}
+    row: dict[str, Any] = {"becomes": [{"replaced": "hopper", "new": "collins", "frames": 4}], "status": "ok"}
+    row |= {"frames_in": 6, "frames_out": 6, "frames_swapped": 4, "frames_passed": 2, "frames_failed": 0}
     gone = {**row, "video": "gone.mp4", "output": "gone.mp4"}
     failed = {"video": EVIL, "status": "failed", "error": "not_a_video", "detail": "text"}
     write_table(root, "conversions", [{**row, "video": "one two.mp4", "output": "one two.mp4"}, gone, failed])
@@ -168,11 +173,41 @@ def test_videos_are_measured_and_what_could_not_be_is_counted(tmp_path: Path, ho
         **{f"frames_{name}": n for name, n in {"in": 12, "out": 12, "swapped": 8, "passed": 4, "failed": 0}.items()},
     }
     measures = metrics["by_video"]["one two.mp4"]["measures"]
-    assert (measures["frames"], measures["no_output_face"], measures["no_source_face"]) == (2, 0, 0)
-    assert measures["source_before"] + 0.05 < measures["source_after"] < 0.6  # a bar makes her nobody else
+    assert (measures["frames"], measures["no_output_face"], measures["no_replaced_face"]) == (2, 0, 0)
+    assert measures["replaced_before"] + 0.05 < measures["replaced_after"] < 0.6  # a bar makes her nobody else
     assert measures["psnr_outside_db"] > 40
     assert "the original is no longer in the archive" in page
     assert "no video stream that FFmpeg reads: text" in page
+
+
+def test_people_who_become_each_other_are_measured_apart(
+    tmp_path: Path, hopper: np.ndarray, collins: np.ndarray
+) -> None:
+    """Side by side; Collins' mouth is painted over, which concerns her alone."""
+    scene = np.zeros((400, 720, 3), np.uint8)
+    scene[:, :400], scene[:300, 420:] = hopper[20:420, 60:460], collins[:300, 80:380]
+    detector = build_detector("hog", min_face_px=80)
+    boxes = detector.detect([scene])[0].boxes_xyxy
+    points = Landmarks68().predict(scene, boxes[np.argsort(boxes[:, 0])])
+    known = Embedder().embed(scene, points)
+    write_model(tmp_path, {"hopper": [known[0].tolist()], "collins": [known[1].tolist()]})
+    barred = scene.copy()
+    x, y = points[1, 48:].mean(axis=0).astype(int)
+    barred[y - 8 : y + 8, x - 30 : x + 30] = 128
+    write_video(tmp_path / "films" / "both.mp4", [scene] * 3)
+    write_video(tmp_path / "data" / "converted" / "both.mp4", [scene] + [barred] * 2)
+    pairs = [("collins", "hopper"), ("hopper", "collins")]
+    becomes = [{"replaced": replaced, "new": new, "frames": 2} for replaced, new in pairs]
+    row = {"video": "both.mp4", "output": "both.mp4", "becomes": becomes, "status": "ok", "frames_swapped": 2}
+    write_table(tmp_path, "conversions", [row])
+    report.run(params(), tmp_path)
+    page, metrics = written(tmp_path)
+    apart = metrics["swap_by_pair"]
+    assert list(apart) == ["collins-as-hopper", "hopper-as-collins"]
+    assert [measures["frames"] for measures in apart.values()] == [2, 2]
+    assert metrics["swap"]["frames"] == 4
+    assert apart["hopper-as-collins"]["replaced_after"] < 0.2 < apart["collins-as-hopper"]["replaced_after"]
+    assert "collins → hopper, hopper → collins" in page
 
 
 def test_equal_data_make_an_equal_page(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from clips import make_clip
-from known_nets import PassThrough
+from known_nets import PaintEach, PassThrough
 
 from facemill.swap.converter import SwapSettings
 from facemill.swap.finder import FinderSettings
@@ -55,7 +56,30 @@ def references(hopper: np.ndarray, tools: DlibTools) -> np.ndarray:
 
 @pytest.fixture
 def swapper(references: np.ndarray) -> Swapper:
-    return Swapper(PassThrough(), "cpu", "hopper", "collins", 1.1, references, "m" * 64, "d" * 64)
+    """Hopper becomes Collins, through a net that gives back what it gets."""
+    return Swapper(
+        model=PassThrough(),
+        device="cpu",
+        becomes={"hopper": "collins"},
+        coverage=1.1,
+        references={"hopper": references},
+        model_sha256="m" * 64,
+        dataset="d" * 64,
+    )
+
+
+@pytest.fixture(scope="session")
+def both_references(hopper: np.ndarray, collins: np.ndarray, tools: DlibTools) -> dict[str, np.ndarray]:
+    """Their embeddings, (1, 128) each."""
+    portraits = {"hopper": hopper, "collins": collins}
+    return {name: tools.embed(one, tools.landmarks(one, tools.search(one, 80)[:1])) for name, one in portraits.items()}
+
+
+@pytest.fixture
+def both_swapper(swapper: Swapper, both_references: dict[str, np.ndarray]) -> Swapper:
+    """Hopper becomes Collins and Collins becomes Hopper, through one net."""
+    pairs = {"hopper": "collins", "collins": "hopper"}
+    return replace(swapper, model=PaintEach(), becomes=pairs, references=both_references)
 
 
 @pytest.fixture

@@ -8,20 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import make_clip, packets, times
-from known_nets import Paint, Stumbles, model_folder
+from known_nets import OnlyCollins, Paint, Stumbles, model_folder
 
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256
 from facemill.reasons import Reason
-from facemill.swap.converter import Receipt, SwapSettings, convert, convert_video
+from facemill.sources.sample.videos import Scene, write_sample_video
+from facemill.swap.converter import FacePainter, Receipt, SwapSettings, convert, convert_video
+from facemill.swap.finder import Face
+from facemill.swap.people import Sightings
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import read_frames
 from facemill.video.frame import planes
 
 
-def run(people: Path, target: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings) -> Receipt:
-    return convert(people, target, swapper, tools, settings)
+def run(video: Path, output: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings) -> Receipt:
+    return convert(video, output, swapper, tools, settings)
 
 
 def test_the_identity_model_gives_back_the_same_video(
@@ -90,45 +93,100 @@ def test_a_cut_video_fails_unless_that_is_accepted(
 def test_the_receipt_names_what_was_used(
     scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
 ) -> None:
-    source = make_clip(tmp_path / "in.mp4", frames=scene[:3])
-    receipt = run(source, tmp_path / "out.mp4", swapper, tools, settings)
-    assert receipt.input_sha256 == file_sha256(source)
+    video = make_clip(tmp_path / "in.mp4", frames=scene[:3])
+    receipt = run(video, tmp_path / "out.mp4", swapper, tools, settings)
+    assert receipt.input_sha256 == file_sha256(video)
     assert receipt.output_sha256 == file_sha256(tmp_path / "out.mp4")
     assert (receipt.model_sha256, receipt.dataset) == ("m" * 64, "d" * 64)
-    assert (receipt.source_identity, receipt.target_identity) == ("hopper", "collins")
+    assert (receipt.becomes, receipt.swapped) == ({"hopper": "collins"}, {"hopper": 3})
 
 
 @pytest.mark.parametrize(("colour", "blend"), [("reinhard", "feather"), ("linear", "poisson")])
 def test_a_model_folder_converts_with_every_finish(
     scene: list[np.ndarray], references: np.ndarray, tmp_path: Path, colour: str, blend: str
 ) -> None:
-    source = make_clip(tmp_path / "in.mp4", frames=scene[:2])
-    model_folder(tmp_path / "model", references)
+    video = make_clip(tmp_path / "in.mp4", frames=scene[:2])
+    model_folder(tmp_path / "model", {"hopper": references})
     settings = SwapSettings(colour=colour, blend=blend)
-    receipt = convert_video(source, tmp_path / "out.mp4", tmp_path / "model", "hopper", "collins", settings)
+    receipt = convert_video(video, tmp_path / "out.mp4", tmp_path / "model", {"hopper": "collins"}, settings)
     assert receipt.frames_swapped == 2
 
 
 def test_an_identity_without_references_or_unknown_to_the_model_is_named(
     references: np.ndarray, tmp_path: Path
 ) -> None:
-    model_folder(tmp_path / "model", references)
+    model_folder(tmp_path / "model", {"hopper": references})
     with pytest.raises(FacemillError, match="does not know 'nobody'"):
-        load_swapper(tmp_path / "model", "nobody", "collins")
+        load_swapper(tmp_path / "model", {"nobody": "collins"})
     with pytest.raises(FacemillError, match="no references of 'collins'"):
-        load_swapper(tmp_path / "model", "collins", "hopper")
+        load_swapper(tmp_path / "model", {"collins": "hopper"})
+
+
+def test_two_people_become_each_other_in_one_pass(
+    tmp_path: Path, both_swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    """By the generator's truth: each face is in the colour of who it becomes, every frame is counted once, and what
+    lies away from both faces is as it was."""
+    truth = write_sample_video(tmp_path / "both.mp4", Scene(people=("collins", "hopper")), seconds=0.8, seed=3)
+    receipt = run(tmp_path / "both.mp4", tmp_path / "out.mp4", both_swapper, tools, settings)
+    assert (receipt.frames_in, receipt.frames_swapped, receipt.frames_passed, receipt.frames_failed) == (20, 20, 0, 0)
+    assert receipt.swapped == {"hopper": 20, "collins": 20}
+    colours = {"hopper": (25, 204, 25), "collins": (25, 25, 204)}
+    pairs = zip(read_frames(tmp_path / "both.mp4"), read_frames(tmp_path / "out.mp4"), strict=True)
+    for index, (before, after) in enumerate(pairs):
+        changed = planes(before.picture)[0] != planes(after.picture)[0]
+        for name, colour in colours.items():
+            points = truth.landmarks[name][index]
+            assert points is not None
+            x, y = points[30].astype(int)  # the tip of the nose
+            assert np.abs(after.rgb[y, x].astype(int) - colour).max() < 20
+            reach = 0.5 * np.ptp(points, axis=0)
+            (x0, y0), (x1, y1) = points.min(axis=0) - reach, points.max(axis=0) + reach
+            changed[max(0, int(y0)) : int(y1), max(0, int(x0)) : int(x1)] = False
+        assert not changed.any()
+
+
+def test_a_face_that_fails_does_not_cost_the_other_one_and_is_counted(
+    people: Path, tmp_path: Path, both_swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    half = replace(both_swapper, model=OnlyCollins())
+    receipt = run(people, tmp_path / "out.mp4", half, tools, replace(settings, frame_failure_limit=1.0))
+    assert (receipt.frames_swapped, receipt.frames_passed, receipt.frames_failed) == (15, 5, 0)
+    assert receipt.swapped == {"hopper": 15, "collins": 0}
+    assert receipt.failures == {"RuntimeError": 15}
+    with pytest.raises(InputError, match="15 of 20 frames failed"):
+        run(people, tmp_path / "again.mp4", half, tools, settings)
+
+
+def test_faces_that_overlap_leave_no_hole_in_each_other(
+    people: Path, tools: DlibTools, both_swapper: Swapper, settings: SwapSettings
+) -> None:
+    """Both masks meet: where the second is soft, the first one shows through and not the old face."""
+    frame = next(read_frames(people))
+    landmarks = tools.landmarks(frame.rgb, tools.search(frame.rgb, 60))
+    [hoppers] = [points for points in landmarks if points[:, 0].mean() < 240]
+    nearer = hoppers + np.array([0.6 * np.ptp(hoppers[:, 0]), 0], np.float32)
+    box = np.zeros(4)
+    faces = {"hopper": Face(box, hoppers, 0.1), "collins": Face(box, nearer, 0.1)}
+    [painted] = FacePainter(both_swapper, settings).paint([Sightings(frame, faces)])
+    assert painted.swapped == ("hopper", "collins")
+    x0, x1 = (int(points[30, 0]) for points in (hoppers, nearer))
+    row = frame.rgb[int(hoppers[30, 1]), x0:x1].astype(int)
+    assert row[:, 0].max() < 60  # both colours have red 25; skin has 150 and more
 
 
 def test_the_inset_face_of_the_same_person_is_left_alone(
     shared: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
 ) -> None:
     frames = [frame.rgb for frame, _ in zip(read_frames(shared / "data/videos/vasa5.mp4"), range(4), strict=False)]
-    source = make_clip(tmp_path / "vasa.mp4", frames=frames)
+    video = make_clip(tmp_path / "vasa.mp4", frames=frames)
     box = max(tools.search(frames[0], 80), key=lambda box: box[2] - box[0])
     references = tools.embed(frames[0], tools.landmarks(frames[0], box[None]))
-    receipt = run(source, tmp_path / "out.mp4", replace(swapper, model=Paint(), references=references), tools, settings)
+    receipt = run(
+        video, tmp_path / "out.mp4", replace(swapper, model=Paint(), references={"hopper": references}), tools, settings
+    )
     assert receipt.frames_swapped == 4
-    for before, after in zip(read_frames(source), read_frames(tmp_path / "out.mp4"), strict=True):
+    for before, after in zip(read_frames(video), read_frames(tmp_path / "out.mp4"), strict=True):
         changed = planes(before.picture)[0] != planes(after.picture)[0]
         assert changed.any()
         assert not changed[440:, :140].any()
