@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, TypeVar
@@ -10,13 +9,13 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from facemill import similarity
 from facemill.identity import distance
 from facemill.pictures import RGB
 
 Item = TypeVar("Item")
-PSNR_CAP_DB = 100.0
-"""What equal pictures get instead of infinity, which neither JSON nor an average can hold."""
 CHANGE_BLOCK_PX, CHANGE_BLOCKS = 8, 4
 
 
@@ -55,7 +54,7 @@ def psnr_db(first: RGB, second: RGB, where: npt.NDArray[np.bool_] | None = None)
     """Peak signal-to-noise ratio of two RGB uint8 pictures of one size, over the pixels where `where` holds.
 
     Returns:
-        dB, at most `PSNR_CAP_DB`, which equal pictures (and an empty `where`) get.
+        dB, at most `facemill.similarity.PSNR_CAP_DB`, which equal pictures (and an empty `where`) get.
 
     Raises:
         ValueError: different sizes.
@@ -65,7 +64,7 @@ def psnr_db(first: RGB, second: RGB, where: npt.NDArray[np.bool_] | None = None)
     squared = (first.astype(np.float32) - second) ** 2
     chosen = squared if where is None else squared[where]
     error = float(chosen.mean(dtype=np.float64)) if chosen.size else 0.0
-    return min(PSNR_CAP_DB, 10 * math.log10(255.0**2 / error)) if error > 0 else PSNR_CAP_DB
+    return float(similarity.psnr_db(torch.tensor(error / 255.0**2, dtype=torch.float64)))
 
 
 def change(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> float:

@@ -19,8 +19,8 @@ from facemill import __version__
 from facemill.errors import FacemillError
 from facemill.files import write_bytes, write_json
 from facemill.identity import SAME_PERSON
-from facemill.measures import PSNR_CAP_DB
 from facemill.reasons import Reason, State
+from facemill.similarity import PSNR_CAP_DB
 from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.report_page.dataset import DatasetSection, gather_dataset

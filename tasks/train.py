@@ -50,6 +50,7 @@ CODE = (
     "facemill/pictures.py",
     "facemill/point_sets.py",
     "facemill/schema.py",
+    "facemill/similarity.py",
     "facemill/train",
     "facemill/weights.py",
     "tasks/train.py",

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import FacemillError, InputError
+from facemill.media_files import PICTURE_SUFFIXES
 from facemill.pictures import decode, picture_size
 
 __all__ = ["WIDER_FLAGS", "Annotated", "Fault", "Survey", "read_annotations", "split", "survey_annotations"]
@@ -34,7 +35,6 @@ __all__ = ["WIDER_FLAGS", "Annotated", "Fault", "Survey", "read_annotations", "s
 WIDER_FLAGS = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 """Columns of `Annotated.flags`, in the order of WIDER FACE's text files."""
 HELD_OUT = 0.2
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _HEADER_BYTES = 1 << 18
 
 
@@ -209,7 +209,7 @@ def _xml(file: Path, root: Path, survey: Survey) -> Iterator[_Raw]:
 
 
 def _voc(top: ElementTree.Element, file: Path, where: str) -> _Raw:
-    names = [top.findtext("filename") or "", *(file.stem + suffix for suffix in _PICTURE_SUFFIXES)]
+    names = [top.findtext("filename") or "", *(file.stem + suffix for suffix in sorted(PICTURE_SUFFIXES))]
     folders = [file.parent, file.parent.parent / "images", file.parent.parent / "JPEGImages"]
     rows = list[_Row]()
     for thing in top.iter("object"):
@@ -327,7 +327,7 @@ def _plain(path: Path) -> Path:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(_PICTURE_SUFFIXES)
+    return PurePath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _numbers(texts: Sequence[Any]) -> list[float]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from facemill.device import is_out_of_memory
 from facemill.nets import SwapModel
+from facemill.similarity import psnr
 from facemill.train.data import FaceSet
-from facemill.train.losses import DSSIM_SHARE, dssim, mae, psnr
+from facemill.train.losses import DSSIM_SHARE, dssim, mae
 
 AT_ONCE = 32
 """Faces that go through a net together; fewer where memory is short."""
@@ -47,7 +48,7 @@ def validation_losses(model: SwapModel, sets: Mapping[str, FaceSet]) -> dict[str
             for rows in torch.split(torch.arange(len(faces)), AT_ONCE):
                 views = faces.take(rows).to(device).view(model.input_px)
                 drawn = in_parts(partial(_raw, model, identity), views)
-                found = torch.stack([mae(drawn, views), dssim(drawn, views), psnr(drawn, views)])
+                found = torch.stack([mae(drawn, views), dssim(drawn, views), psnr(drawn, views).mean()])
                 sums += len(rows) * found.double().cpu()
             mean_mae, mean_dssim, mean_psnr = (sums / len(faces)).tolist()
             losses[f"mae/{identity}"] = mean_mae

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from facemill.files import read_json
 from facemill.measures import spread
+from facemill.media_files import PICTURE_SUFFIXES
 from tasks.catalogue import Data
 from tasks.report_page.charts import Series, line_chart
 from tasks.report_page.thumbnails import Album
@@ -22,7 +23,6 @@ PREVIEW_PX, EARLIER_PX = 1100, 420
 EARLIER_PREVIEWS = 4
 MOST_SERIES = 8
 """In one chart, which has as many colours."""
-PREVIEW_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FAMILIES = {
     "train_loss": "Training loss",
     "val_loss": "Validation loss",
@@ -71,7 +71,7 @@ def gather_training(root: Path, album: Album) -> TrainingSection | None:
         return None
     model = {k: v for k, v in read_json(described).items() if k != _REFERENCES} if described.is_file() else {}
     history = read_history(folder)
-    previews = sorted((p for p in folder.rglob("*") if p.suffix.lower() in PREVIEW_SUFFIXES), key=_natural)
+    previews = sorted((p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES), key=_natural)
     shown = [(_caption(p), uri) for p in previews[-1:] if (uri := album.add_encoded(p.read_bytes(), PREVIEW_PX))]
     earlier = [
         (_caption(path), uri)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from facemill.measures import PSNR_CAP_DB, flicker, landmark_error, psnr_db, spread
+from facemill.measures import flicker, landmark_error, psnr_db, spread
+from facemill.similarity import PSNR_CAP_DB
 
 GREY = np.full((240, 320, 3), 90, np.uint8)
 

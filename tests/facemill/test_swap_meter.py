@@ -12,7 +12,7 @@ import pytest
 from facemill.detect import build_detector
 from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68
-from facemill.measures import PSNR_CAP_DB
+from facemill.similarity import PSNR_CAP_DB
 from facemill.swap_meter import (
     NO_OUTPUT_FACE,
     NO_REPLACED_FACE,

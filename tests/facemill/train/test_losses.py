@@ -6,7 +6,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from facemill.train.losses import DSSIM_SHARE, dssim, mae, reconstruction, ssim_map
+from facemill.similarity import ssim_map
+from facemill.train.losses import DSSIM_SHARE, dssim, mae, reconstruction
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 from toy_training import plain_set
 
 from facemill.nets import SwapModel
+from facemill.similarity import PSNR_CAP_DB
 from facemill.train.data import FaceSet
 from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.previews import TILE_PX, preview_grid, write_preview
@@ -49,7 +50,7 @@ def test_the_model_is_left_in_the_mode_it_was_in(sets: dict[str, FaceSet]) -> No
 
 def test_validation_losses_of_a_known_painter(sets: dict[str, FaceSet]) -> None:
     losses = validation_losses(Painter(), sets)
-    perfect = {"mae": 0, "dssim": 0, "ssim": 1, "psnr": 80}
+    perfect = {"mae": 0, "dssim": 0, "ssim": 1, "psnr": PSNR_CAP_DB}
     assert losses == pytest.approx({f"{name}/{who}": best for who in sets for name, best in perfect.items()}, abs=1e-4)
     assert validation_value(losses) == pytest.approx(0, abs=1e-4)
 
