@@ -14,7 +14,7 @@ import torch
 from facemill.errors import FacemillError
 from facemill.files import atomic_folder, put_back, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
-from facemill.weights import check_weights, load_tensors, save_tensors
+from facemill.weights import load_into, load_tensors, save_tensors
 
 WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
 MODEL_KEYS = ("name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "references")
@@ -53,9 +53,8 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapMo
     meta = _check_meta(folder, read_json(folder / MODEL_FILE))
     weights = load_tensors(folder / WEIGHTS_FILE, torch.device(device))
     model = build_model(meta["name"], meta["preset"], meta["identities"])
-    check_weights(folder / WEIGHTS_FILE, weights, model.state_dict())
     model.to(device)
-    model.load_state_dict(weights)
+    load_into(model, weights, folder / WEIGHTS_FILE, f"{meta['name']}, preset {meta['preset']}")
     return model.eval(), meta
 
 

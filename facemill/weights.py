@@ -54,13 +54,23 @@ def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
 def load_into(module: nn.Module, weights: Mapping[str, Any], origin: Path, what: str) -> None:
     """Puts weights into a module, all of them or none.
 
-    origin: the file, for the message. what: the net, as in "DSFD of width 1".
-    Raises FacemillError: names or shapes are another net's, or a value is NaN or infinite.
+    Args:
+        module: gets them, on its own device.
+        weights: tensors by the names that the module's `state_dict` has.
+        origin: the file, for the message.
+        what: the net, as in "DSFD of width 1".
+
+    Raises:
+        FacemillError: names or shapes are another net's, or a value is NaN or infinite; the module is as it was.
     """
     wanted = module.state_dict()
-    for name in sorted(set(wanted) ^ set(weights)):
-        lacks = "lacks" if name in wanted else "has a weight too many,"
-        raise FacemillError(f"{origin} {lacks} {name}: it is not a checkpoint of {what}; name one that is")
+    for names, problem in (
+        (wanted.keys() - weights.keys(), "lacks {count} weight(s), first {first}"),
+        (weights.keys() - wanted.keys(), "has {count} weight(s) too many, first {first}"),
+    ):
+        if names:
+            said = problem.format(count=len(names), first=min(names))
+            raise FacemillError(f"{origin} {said}: it is not a checkpoint of {what}; name one that is")
     for name, tensor in wanted.items():
         value = weights[name]
         if not isinstance(value, Tensor) or value.shape != tensor.shape:
@@ -140,24 +150,6 @@ def check_tensor_file(path: Path) -> None:
             pass
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
-
-
-def check_weights(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raises FacemillError where names or shapes of the weights found differ from those wanted."""
-    if missing := sorted(set(wanted) - set(found)):
-        raise FacemillError(
-            f"{path} lacks {len(missing)} weights, first {missing[0]}: it belongs to another model or preset"
-        )
-    if extra := sorted(set(found) - set(wanted)):
-        raise FacemillError(
-            f"{path} has {len(extra)} weights too many, first {extra[0]}: it belongs to another model or preset"
-        )
-    for name, tensor in wanted.items():
-        if found[name].shape != tensor.shape:
-            raise FacemillError(
-                f"{path}: {name} is {tuple(found[name].shape)}, this model wants {tuple(tensor.shape)}: "
-                "it belongs to another model or preset"
-            )
 
 
 def _damaged(path: Path, error: Exception) -> FacemillError:

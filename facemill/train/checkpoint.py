@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.files import atomic_folder, read_json, write_json
-from facemill.weights import check_tensor_file, check_weights, load_tensors, save_tensors
+from facemill.weights import check_tensor_file, load_into, load_tensors, save_tensors
 
 TENSORS_FILE, STATE_FILE = "tensors.safetensors", "state.json"
 
@@ -90,10 +90,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Ma
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: Path) -> None:
-    """Puts the weights named `prefix/…` into a module. Raises FacemillError where names or shapes differ."""
+    """Puts the weights named `prefix/…` into a module. Raises FacemillError as `facemill.weights.load_into`."""
     weights = {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}
-    check_weights(origin, weights, module.state_dict())
-    module.load_state_dict(weights)
+    load_into(module, weights, origin, "this training's model")
 
 
 def _newest_whole(folder: Path) -> tuple[Path, list[str]] | None:

@@ -341,5 +341,8 @@ def test_a_checkpoint_wants_its_hash_and_its_own_net(tmp_path):
     torch.save({"layer1.0.conv1.weight": torch.ones(64, 3, 7, 7)}, path)
     with pytest.raises(FacemillError, match=r"resnet\.pth is a pickle.*state the SHA-256"):
         build_detector("dsfd", min_face_px=20, weights=path)
-    with pytest.raises(FacemillError, match=r"resnet\.pth lacks backbone\.0\.bias: it is not a checkpoint of DSFD"):
+    with pytest.raises(
+        FacemillError,
+        match=r"resnet\.pth lacks \d+ weight\(s\), first backbone\.0\.bias: it is not a checkpoint of DSFD",
+    ):
         build_detector("dsfd", min_face_px=20, weights=path, sha256=file_sha256(path))

@@ -114,9 +114,13 @@ def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda w: w.pop("encoder.0.0.weight"), "lacks 1 weights, first encoder.0.0.weight"),
-        (lambda w: w.update(extra=torch.zeros(1)), "1 weights too many, first extra"),
-        (lambda w: w.update({"encoder.0.0.bias": torch.zeros(3)}), r"encoder.0.0.bias is \(3,\), this model wants"),
+        (lambda w: w.pop("encoder.0.0.weight"), r"lacks 1 weight\(s\), first encoder\.0\.0\.weight"),
+        (lambda w: w.update(extra=torch.zeros(1)), r"1 weight\(s\) too many, first extra"),
+        (lambda w: w["encoder.0.0.bias"].fill_(torch.nan), r"encoder\.0\.0\.bias holds NaN or infinity"),
+        (
+            lambda w: w.update({"encoder.0.0.bias": torch.zeros(3)}),
+            r"encoder.0.0.bias is \(3,\), autoencoder.* wants",
+        ),
     ],
 )
 def test_weights_of_another_model_are_refused(folder: Path, change: Any, says: str) -> None:
