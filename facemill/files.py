@@ -155,6 +155,14 @@ def read_json(path: Path) -> Any:
         raise FacemillError(f"{path} is not JSON ({error}): delete it and run the stage that makes it again") from error
 
 
+def stamp(path: Path) -> dict[str, int]:
+    """A file's size and time of its last change, as plain values for JSON: while they are the same, so is the content,
+    for all that can be seen without reading it. Raises OSError where there is no such file, or it may not be seen.
+    """
+    status = path.stat()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits, read in blocks."""
     with path.open("rb") as stream:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.align import crop_affine, head_pose, warp
+from facemill.batches import batched
 from facemill.detect import Faces, build_detector
 from facemill.detection_records import EndRecord, FaceRecord, FileRecord, FrameRecord, Point, Record
 from facemill.errors import FacemillError, InputError
@@ -93,8 +93,7 @@ class Recorder:
         Raises:
             FacemillError: close-ups cannot be written. Files that cannot be read become records.
         """
-        waiting = iter(files)
-        while group := list(islice(waiting, PICTURES_AT_ONCE)):
+        for group in batched(files, PICTURES_AT_ONCE):
             stills: list[tuple[Path, str]] = []
             for path, name in group:
                 if is_picture(path):

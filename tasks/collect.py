@@ -12,13 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from facemill import sources, tables
+from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, publish_folder, read_json, write_json
 from facemill.media_files import VIDEO_SUFFIXES, list_files
@@ -232,7 +232,7 @@ def _carry_over(
     parts = [tables.read_part(work.folder / f"{shard.id}.parquet", RAW, ["identity", "sample_id"]) for shard in network]
     new = {(row["identity"], row["sample_id"]) for part in parts for row in tables.to_rows(part, RAW)}
     carried = []
-    for number, rows in enumerate(_batches(_old_rows(output, old, new), rows_per_shard)):
+    for number, rows in enumerate(batched(_old_rows(output, old, new), rows_per_shard)):
         shard = Shard(f"carried-{number:05d}", ())
         write_json(work.folder / f"{shard.id}.json", {"rows": len(rows), "seconds": 0.0})
         tables.write_part(work.folder / f"{shard.id}.parquet", tables.from_rows(rows, RAW))
@@ -329,8 +329,3 @@ def _rows_in(params: Params, root: Path, output: Path) -> int:
     single = sum(unit.rows == 1 for unit in plan_units(params, root))
     kinds: list[str] = tables.read_table(output, RAW, ["source"])["source"].to_pylist()
     return single + sum(kind == "video" or kind in NETWORK_SOURCES for kind in kinds)
-
-
-def _batches(rows: Iterator[RawRow], size: int) -> Iterator[list[RawRow]]:
-    while batch := list(islice(rows, size)):
-        yield batch

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill import tables
+from facemill.batches import batched
 from facemill.errors import FacemillError
 from facemill.files import atomic_folder, publish_folder, read_json, sweep
 from facemill.locks import locked
@@ -190,11 +191,9 @@ def _drop_unplanned(plan: ConversionPlan) -> None:
 
 
 def _write_table(folder: Path, rows: Sequence[ConversionRow]) -> None:
-    starts = range(0, max(1, len(rows)), ROWS_PER_PART)
     with atomic_folder(folder) as temporary:
-        for number, at in enumerate(starts):
-            part = tables.from_rows(rows[at : at + ROWS_PER_PART], CONVERSIONS)
-            tables.write_part(temporary / f"{number:05d}.parquet", part)
+        for number, part in enumerate(batched(rows, ROWS_PER_PART) if rows else [[]]):
+            tables.write_part(temporary / f"{number:05d}.parquet", tables.from_rows(part, CONVERSIONS))
 
 
 def _frames(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:

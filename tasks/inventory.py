@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, read_json, write_json
+from facemill.files import file_sha256, read_json, stamp, write_json
 from facemill.reasons import State
 from tasks.catalogue import Data
 from tasks.collect import archive_folder, archive_videos, plan_units
@@ -55,7 +55,7 @@ def _hash_all(root: Path, files: Iterable[Path]) -> dict[Path, str]:
     cache_file = root / WORK_FOLDER / "inventory.json"
     old = _read_cache(cache_file)
     stamps = {path: _stamp(path) for path in files}
-    hashes = {path: old[str(path)][1] for path, stamp in stamps.items() if old.get(str(path), [None])[0] == stamp}
+    hashes = {path: old[str(path)][1] for path, now in stamps.items() if now and old.get(str(path), [None])[0] == now}
     unread = [path for path in stamps if path not in hashes]
     if unread:
         with track("inventory", len(unread), "files") as progress:
@@ -76,12 +76,11 @@ def _hash(path: Path) -> str:
         return UNREADABLE
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: Path) -> dict[str, int] | None:
     try:
-        status = path.stat()
+        return stamp(path)
     except OSError:
-        return UNREADABLE
-    return f"{status.st_size} {status.st_mtime_ns}"
+        return None
 
 
 def _read_cache(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["s
 # What carries the work but does not decide the rows: a change here redoes no stage.
 CARRIERS = {
     "facemill",
+    "facemill.batches",
     "facemill.errors",
     "facemill.files",
     "facemill.locks",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import av.error
 
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, read_json, write_json
+from facemill.files import file_sha256, read_json, stamp, write_json
 from facemill.reasons import Reason, State
 from facemill.swap.converter import Receipt, SwapSettings, convert
 from facemill.swap.swapper import Swapper, load_swapper
@@ -70,8 +70,8 @@ def convert_one(job: ConversionJob) -> Outcome:
     except InputError as error:
         output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
         return record(job, outcome | {"status": error.reason.state, "error": error.reason, "detail": error.detail})
-    stamp = {"output": _stamp(output), "receipt": receipt.as_dict() | {"warnings": _warnings(receipt)}}
-    return record(job, outcome | stamp | {"status": State.OK})
+    done = {"output": _stamp(output), "receipt": receipt.as_dict() | {"warnings": _warnings(receipt)}}
+    return record(job, outcome | done | {"status": State.OK})
 
 
 def finished(job: ConversionJob) -> Outcome | None:
@@ -142,20 +142,19 @@ def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
     return _same_file(Path(job.input), outcome["input"], outcome["input_sha256"])
 
 
-def _same_file(path: Path, stamp: dict[str, int] | None, sha256: str | None) -> bool:
+def _same_file(path: Path, known: dict[str, int] | None, sha256: str | None) -> bool:
     """Whether a file is what it was: by size and time, and by content where only its time is another."""
-    if stamp is None or not path.is_file():
+    if known is None or not path.is_file():
         return False
     now = _stamp(path)
-    return now == stamp or (now["bytes"] == stamp["bytes"] and file_sha256(path) == sha256)
+    return now == known or (now["bytes"] == known["bytes"] and file_sha256(path) == sha256)
 
 
 def _stamp(path: Path) -> dict[str, int]:
     try:
-        status = path.stat()
+        return stamp(path)
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 
 from facemill import tables
 from facemill.align import transform
+from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import RGB, decode
 from facemill.schema import DATASET, DatasetRow
@@ -63,7 +63,7 @@ def load_faces(folder: Path, split: str, view: CropGeometry) -> dict[str, FaceSe
     filling: dict[str, _Filling] = {}
     rows = _rows(folder, split, ["face_id", "identity", "landmarks", "affine", "crop"])
     with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
-        while gulp := list(islice(rows, _GULP)):
+        for gulp in batched(rows, _GULP):
             for row, face in zip(gulp, pool.map(lambda each: _face(each, view), gulp), strict=True):
                 identity = row["identity"]
                 if identity not in filling:
