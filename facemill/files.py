@@ -88,12 +88,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 flush(Path(folder, name))
 
 
-def publish_folder(target: Path, files: Mapping[str, Path], *, copy: bool = False) -> None:
+def publish_folder(target: Path, files: Mapping[str, Path | bytes], *, copy: bool = False) -> None:
     """Makes `target` hold exactly these files, in one step: nobody ever sees some of the old and some of the new.
 
     Args:
         target: the folder; it may exist or not. What lies in it and is not named goes.
-        files: path inside the folder, with `/` → the finished (flushed) file that shall lie there.
+        files: path inside the folder, with `/` → the finished (flushed) file that shall lie there, or its content.
         copy: give copies, for files that somebody writes on in place. Else the files get a second name (hard link),
             and are copied only where the file system has no links or lies elsewhere.
 
@@ -108,9 +108,13 @@ def publish_folder(target: Path, files: Mapping[str, Path], *, copy: bool = Fals
                 raise ValueError(f"{name!r} is no path inside a folder")
             path = folder / inner
             path.parent.mkdir(parents=True, exist_ok=True)
-            if copy or not _link(source, path):
+            if isinstance(source, bytes):
+                path.write_bytes(source)
+            elif not copy and _link(source, path):
+                continue
+            else:
                 shutil.copyfile(source, path)
-                flush(path)
+            flush(path)
 
 
 def put_back(folder: Path) -> None:
@@ -155,6 +159,19 @@ def read_json(path: Path) -> Any:
         raise FacemillError(f"{path} is not JSON ({error}): delete it and run the stage that makes it again") from error
 
 
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Reads a JSON object that has these keys at least.
+
+    Raises:
+        FacemillError: no such file, not JSON, or something else than such an object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or any(key not in found for key in keys):
+        lacks = "is no JSON object" if not isinstance(found, dict) else f"lacks {', '.join({*keys} - {*found})}"
+        raise FacemillError(f"{path} {lacks}: delete it and run the stage that makes it again")
+    return found
+
+
 def stamp(path: Path) -> dict[str, int]:
     """A file's size and time of its last change, as plain values for JSON: while they are the same, so is the content,
     for all that can be seen without reading it. Raises OSError where there is no such file, or it may not be seen.
@@ -167,6 +184,14 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_as_stamped(path: Path, stamped: Mapping[str, int] | None, sha256: str | None) -> bool:
+    """Whether a file is what it was: by size and time, and by content where only its time is another."""
+    if stamped is None or not path.is_file():
+        return False
+    now = stamp(path)
+    return now == stamped or (now["bytes"] == stamped["bytes"] and file_sha256(path) == sha256)
 
 
 def folder_sha256(folder: Path) -> str:

@@ -1,12 +1,17 @@
 """Reading and writing the Parquet folders that the stages exchange.
 
 The same rows give the same bytes: no timestamps, fixed compression and row groups. Picture columns are stored as they
-are (JPEG does not compress further), everything else as zstd.
+are (JPEG does not compress further), everything else as zstd; each page has a checksum.
+
+A published table has a hidden manifest of its parts, so that one that is missing or was cut off is noticed. The folder
+is replaced as a whole, and who reads it meanwhile gets all of one state or an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +22,12 @@ import pyarrow.parquet as pq
 
 from facemill import schema as schemas
 from facemill.errors import FacemillError
-from facemill.files import atomic_path, put_back
+from facemill.files import atomic_folder, atomic_path, publish_folder, put_back, read_json, write_json
 from facemill.schema import Row, TableSchema
 
 ROW_GROUP_ROWS = 256  # pictures: 2–25 MB a group, so that one row is read in milliseconds
+MANIFEST = ".manifest.json"
+_READS = 5  # of a table that is replaced while it is read
 
 
 def write_part(path: Path, table: pa.Table) -> None:
@@ -33,7 +40,25 @@ def write_part(path: Path, table: pa.Table) -> None:
             compression={leaf: _codec(leaf) for leaf in leaves},
             use_dictionary=[leaf for leaf in leaves if not leaf.endswith(".bytes")],
             row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
         )
+
+
+def write_table(folder: Path, parts: Iterable[pa.Table]) -> None:
+    """Makes a folder hold exactly these parts, in one step (`facemill.files.atomic_folder`)."""
+    with atomic_folder(folder) as temporary:
+        for number, part in enumerate(parts):
+            write_part(temporary / f"{number:05d}.parquet", part)
+        write_json(temporary / MANIFEST, _manifest({path.name: path for path in _listed(temporary)}))
+
+
+def publish_table(folder: Path, parts: Mapping[str, Path]) -> None:
+    """Makes a folder hold exactly these finished parts, by name, in one step (`facemill.files.publish_folder`).
+
+    Raises:
+        FacemillError: a part is not Parquet, the disk is full.
+    """
+    publish_folder(folder, {**parts, MANIFEST: json.dumps(_manifest(parts), indent=1).encode()})
 
 
 def from_rows(rows: Sequence[Row], schema: TableSchema[Row]) -> pa.Table:
@@ -60,8 +85,21 @@ def to_rows(table: pa.Table, schema: TableSchema[Row]) -> list[Row]:
 
 
 def parts(folder: Path) -> list[Path]:
-    """The parts of a table in their order."""
-    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    """The parts of a table in their order.
+
+    Raises:
+        FacemillError: no such table, or its manifest says that a part is missing, was cut off or does not belong there.
+    """
+    if not folder.is_dir():
+        put_back(folder)
+    if not folder.is_dir():
+        raise FacemillError(
+            f"table {folder.name} is missing: {folder} does not exist; run its stage first, or `dvc checkout {folder}`"
+        )
+    found = _listed(folder)
+    if (folder / MANIFEST).exists():  # else a folder that somebody put together
+        _check_parts(folder, {path.name: path.stat().st_size for path in found})
+    return found
 
 
 def read_table(folder: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
@@ -71,15 +109,23 @@ def read_table(folder: Path, schema: TableSchema[Any], columns: Sequence[str] | 
         FacemillError: no such folder, a part that is not Parquet, or a part of another table or version.
         ValueError: a column that the schema does not have.
     """
-    loaded = [read_part(path, schema, columns) for path in _existing_parts(folder, schema)]
-    return pa.concat_tables(loaded) if loaded else empty(schema, columns)
+    schema.check(columns or ())
+    for _ in range(_READS):
+        with suppress(_Replaced), _in_one_state(folder) as check:
+            loaded = [read_part(path, schema, columns) for path in parts(folder)]
+            check()
+            return pa.concat_tables(loaded) if loaded else empty(schema, columns)
+    raise _Replaced(folder)
 
 
 def read_part(path: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
     """Reads one part of a table, checked as `read_table` checks all of them."""
     schema.check(columns or ())
     _check(path, schema)
-    return pq.read_table(path, columns=list(columns) if columns is not None else None)
+    with _reading(path):
+        return pq.read_table(
+            path, columns=list(columns) if columns is not None else None, page_checksum_verification=True
+        )
 
 
 def empty(schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
@@ -91,11 +137,13 @@ def empty(schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.
 def iterate_rows(folder: Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a table one after another, with a row group in memory at a time. Raises as `read_table`."""
     schema.check(columns or ())
-    for path in _existing_parts(folder, schema):
-        _check(path, schema)
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROW_GROUP_ROWS, columns=list(columns) if columns is not None else None):
-                yield from batch.to_pylist()
+    with _in_one_state(folder) as check:
+        for path in parts(folder):
+            _check(path, schema)
+            with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+                check()  # what is open stays what it is
+                for batch in file.iter_batches(ROW_GROUP_ROWS, columns=list(columns) if columns is not None else None):
+                    yield from batch.to_pylist()
 
 
 def matrix(table: pa.Table, column: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -118,26 +166,87 @@ def as_float32(values: npt.ArrayLike) -> list[float]:
     return np.asarray(values, np.float32).ravel().tolist()
 
 
-def _existing_parts(folder: Path, schema: TableSchema[Any]) -> list[Path]:
-    if not folder.is_dir():
-        put_back(folder)
-    if not folder.is_dir():
-        raise FacemillError(f"table {schema.name} is missing: {folder} does not exist; run its stage first")
-    return parts(folder)
+def _listed(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+
+def _manifest(parts: Mapping[str, Path]) -> dict[str, Any]:
+    found = {}
+    for name, path in sorted(parts.items()):
+        with _reading(path):
+            found[name] = {"rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size}
+    return {"parts": found}
+
+
+def _check_parts(folder: Path, found: Mapping[str, int]) -> None:
+    """Holds the parts (name → bytes) to the manifest; the first that differs is named."""
+    try:
+        expected = {name: int(part["bytes"]) for name, part in read_json(folder / MANIFEST)["parts"].items()}
+    except (FacemillError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FacemillError(f"{folder / MANIFEST} is no list of parts: {_remedy(folder)}") from error
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            raise FacemillError(f"{folder / name} is missing, one of {len(expected)} parts: {_remedy(folder)}")
+        if name not in expected:
+            raise FacemillError(f"{folder / name} is no part of this table: take it away, or {_remedy(folder)}")
+        if found[name] != expected[name]:
+            raise FacemillError(
+                f"{folder / name} has {found[name]} bytes, it was written with {expected[name]}: {_remedy(folder)}"
+            )
 
 
 def _check(path: Path, schema: TableSchema[Any]) -> None:
-    try:
+    with _reading(path):
+        if not path.stat().st_size:
+            raise FacemillError(f"{path} is empty: {_remedy(path.parent)}")
         found = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise FacemillError(
-            f"{path} is not a readable Parquet file ({error}): run the stage that makes it again"
-        ) from error
     if (schemas.name_of(found), schemas.version_of(found)) != (schema.name, schema.version):
         raise FacemillError(
             f"{path} holds table {schemas.name_of(found)} version {schemas.version_of(found)}, "
-            f"expected {schema.name} version {schema.version}: run the stage that makes it again"
+            f"expected {schema.name} version {schema.version}: {_remedy(path.parent)}"
         )
+    if not found.equals(schema.arrow):
+        raise FacemillError(f"{path} has other columns than table {schema.name}: {_remedy(path.parent)}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())
+        raise FacemillError(f"{path} is not a readable Parquet file ({said}): {_remedy(path.parent)}") from error
+
+
+def _remedy(folder: Path) -> str:
+    return f"bring the table back with `dvc checkout {folder}`, or run the stage that makes it again"
+
+
+class _Replaced(FacemillError):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} was replaced while it was read: run the same command again")
+
+
+@contextmanager
+def _in_one_state(folder: Path) -> Iterator[Callable[[], None]]:
+    """Yields a check that raises `_Replaced` if the folder has been replaced since; errors in the block become it."""
+
+    def state() -> tuple[int, int, int] | None:
+        with suppress(OSError):
+            status = folder.stat()
+            return status.st_dev, status.st_ino, status.st_mtime_ns  # numbers are given again, and soon
+        return None
+
+    def check() -> None:
+        if state() != before:
+            raise _Replaced(folder)
+
+    before = state()
+    try:
+        yield check
+    except (FacemillError, OSError):
+        check()
+        raise
 
 
 def _codec(leaf: str) -> str:

@@ -21,7 +21,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
-from facemill.files import read_json
+from facemill.files import read_object
 from flows import pages
 from flows.rules import PUSH
 from tasks.catalogue import metrics_file
@@ -107,7 +107,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
     metrics: Metrics = {}
     path = root / metrics_file(stage)
     if path.exists():
-        metrics = read_json(path)
+        metrics = read_object(path)
         with _forgiving():
             create_table_artifact(pages.counts_table(metrics), key=f"{stage}-rows", description=f"Rows of {stage}")
     return metrics

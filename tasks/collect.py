@@ -20,7 +20,7 @@ import pyarrow as pa
 from facemill import sources, tables
 from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, publish_folder, read_json, write_json
+from facemill.files import file_sha256, publish_folder, read_object
 from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
@@ -28,7 +28,18 @@ from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns, V
 from tasks.catalogue import Data
 from tasks.params import Params, SampleArchive
 from tasks.work.cluster import Pool, open_pool
-from tasks.work.shards import Shard, Totals, Work, count_rows, finish, open_work, plan_shards, publish, run_shards
+from tasks.work.shards import (
+    Shard,
+    Totals,
+    Work,
+    count_rows,
+    finish,
+    open_work,
+    plan_shards,
+    publish,
+    run_shards,
+    write_shard,
+)
 
 NETWORK_SOURCES = frozenset({"google"})
 _SAMPLE_REFERENCE = "sample:"
@@ -38,7 +49,7 @@ _REFERENCE_EVERY_S, _REFERENCE_FRAMES = 2.0, 5
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Collects everything. Raises FacemillError as the sources, `run_shards` and `finish` do."""
     start = time.monotonic()
-    inventory = read_json(root / Data.INVENTORY)  # missing: the message says which stage makes it
+    inventory = read_object(root / Data.INVENTORY, "sources", "portraits", "archive")
 
     raw, videos = root / Data.RAW, root / Data.VIDEOS
     with open_pool(params.cluster) as pool:
@@ -234,8 +245,7 @@ def _carry_over(
     carried = []
     for number, rows in enumerate(batched(_old_rows(output, old, new), rows_per_shard)):
         shard = Shard(f"carried-{number:05d}", ())
-        write_json(work.folder / f"{shard.id}.json", {"rows": len(rows), "seconds": 0.0})
-        tables.write_part(work.folder / f"{shard.id}.parquet", tables.from_rows(rows, RAW))
+        write_shard(work, shard, tables.from_rows(rows, RAW), 0.0)
         carried.append(shard)
     return carried
 

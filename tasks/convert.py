@@ -19,7 +19,7 @@ from typing import Any
 from facemill import tables
 from facemill.batches import batched
 from facemill.errors import FacemillError
-from facemill.files import atomic_folder, publish_folder, read_json, sweep
+from facemill.files import publish_folder, read_json, sweep
 from facemill.locks import locked
 from facemill.reasons import Reason, State
 from facemill.schema import CONVERSIONS, ConversionRow
@@ -191,9 +191,8 @@ def _drop_unplanned(plan: ConversionPlan) -> None:
 
 
 def _write_table(folder: Path, rows: Sequence[ConversionRow]) -> None:
-    with atomic_folder(folder) as temporary:
-        for number, part in enumerate(batched(rows, ROWS_PER_PART) if rows else [[]]):
-            tables.write_part(temporary / f"{number:05d}.parquet", tables.from_rows(part, CONVERSIONS))
+    parts = batched(rows, ROWS_PER_PART) if rows else [[]]
+    tables.write_table(folder, (tables.from_rows(part, CONVERSIONS) for part in parts))
 
 
 def _frames(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:

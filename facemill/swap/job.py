@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import av.error
 
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, read_json, stamp, write_json
+from facemill.files import file_sha256, is_as_stamped, read_json, stamp, write_json
 from facemill.reasons import Reason, State
 from facemill.swap.converter import Receipt, SwapSettings, convert
 from facemill.swap.swapper import Swapper, load_swapper
@@ -82,7 +82,7 @@ def finished(job: ConversionJob) -> Outcome | None:
     try:
         outcome: Outcome = read_json(path)
         fits = outcome["fingerprint"] == job.fingerprint and _same_input(job, outcome)
-        whole = outcome["status"] != State.OK or _same_file(
+        whole = outcome["status"] != State.OK or is_as_stamped(
             Path(job.output), outcome["output"], outcome["receipt"]["output_sha256"]
         )
     except (FacemillError, KeyError, TypeError):  # not ours, or of an older version: as if it were not there
@@ -139,15 +139,7 @@ def _checked_sha256(job: ConversionJob, video: Path) -> str:
 def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
     if job.input_sha256 is not None:
         return bool(outcome["input_sha256"] == job.input_sha256)
-    return _same_file(Path(job.input), outcome["input"], outcome["input_sha256"])
-
-
-def _same_file(path: Path, known: dict[str, int] | None, sha256: str | None) -> bool:
-    """Whether a file is what it was: by size and time, and by content where only its time is another."""
-    if known is None or not path.is_file():
-        return False
-    now = _stamp(path)
-    return now == known or (now["bytes"] == known["bytes"] and file_sha256(path) == sha256)
+    return is_as_stamped(Path(job.input), outcome["input"], outcome["input_sha256"])
 
 
 def _stamp(path: Path) -> dict[str, int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facemill.files import read_json
+from facemill.files import read_object
 from facemill.reasons import State
 from tasks.report_page.dataset import sentence
 from tasks.stages import STAGES
@@ -74,7 +73,7 @@ def stages_metrics(lines: list[StageLine]) -> dict[str, Any]:
 def _line(path: Path, name: str, unit: str) -> StageLine:
     if not path.is_file():
         return StageLine(name, unit, ran=False)
-    values: Mapping[str, Any] = read_json(path)
+    values = read_object(path)
     reasons = sorted(values.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
     return StageLine(
         name,

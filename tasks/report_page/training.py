@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from facemill.files import read_json
+from facemill.files import read_object
 from facemill.measures import spread
 from facemill.media_files import PICTURE_SUFFIXES
 from tasks.catalogue import Data
@@ -69,7 +69,7 @@ def gather_training(root: Path, album: Album) -> TrainingSection | None:
     folder = root / Data.TRAIN
     if not described.is_file() and not folder.is_dir():
         return None
-    model = {k: v for k, v in read_json(described).items() if k != _REFERENCES} if described.is_file() else {}
+    model = {k: v for k, v in read_object(described).items() if k != _REFERENCES} if described.is_file() else {}
     history = read_history(folder)
     previews = sorted((p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES), key=_natural)
     shown = [(_caption(p), uri) for p in previews[-1:] if (uri := album.add_encoded(p.read_bytes(), PREVIEW_PX))]

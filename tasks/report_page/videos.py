@@ -18,7 +18,7 @@ from facemill import tables
 from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.errors import InputError
-from facemill.files import read_json
+from facemill.files import read_object
 from facemill.identity import SAME_PERSON
 from facemill.measures import spread
 from facemill.pictures import RGB
@@ -170,7 +170,7 @@ class _Meters:
         """None where the model is gone or holds no references of one of them."""
         key = tuple(becomes.items())
         if key not in self._made:
-            model = read_json(self._model_path) if self._model_path.is_file() else {}
+            model = read_object(self._model_path) if self._model_path.is_file() else {}
             references = model.get("references", {})
             if not all(references.get(name) for pair in key for name in pair):
                 return None

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from facemill.errors import FacemillError
-from facemill.files import read_json, write_bytes
+from facemill.files import read_object, write_bytes
 from tasks.catalogue import Data, metrics_file
 from tasks.params import PARAMS_FILE
 from tasks.stages import REFRESH_STAGES, only_one
@@ -237,11 +237,11 @@ def _next_name(versions: Sequence[Version]) -> str:
 
 
 def _totals(root: Path) -> dict[str, dict[str, int]]:
-    totals = {}
+    totals: dict[str, dict[str, int]] = {}
     for stage in REFRESH_STAGES:
         path = root / metrics_file(stage)
         if path.exists():
-            metrics = read_json(path)
+            metrics = read_object(path)
             totals[stage] = {key: metrics[key] for key in ("in", "ok", "rejected", "failed") if key in metrics}
     return totals
 

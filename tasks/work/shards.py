@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, publish_folder, read_json, sweep, write_json
+from facemill.files import file_sha256, is_as_stamped, read_json, stamp, sweep, write_json
 from facemill.reasons import Reason, State
 from facemill.schema import Row, TableSchema
 from tasks.catalogue import metrics_file
@@ -149,7 +149,7 @@ def run_shards(
     """
     if retry:
         _drop_failed(work, shards, schema)
-    waiting = [shard for shard in shards if not _part(work, shard).exists()]
+    waiting = [shard for shard in shards if not _is_finished(work, shard)]
     if waiting:
         with track(work.stage, len(shards), unit, len(shards) - len(waiting)) as progress:
             blamed = _first_pass(work, waiting, function, pool, progress.advance)
@@ -164,7 +164,7 @@ def run_shards(
 def publish(work: Work, shards: Sequence[Shard], output: Path) -> None:
     """Makes the output folder hold exactly the parts of the plan, in one step. Scratch of other fingerprints is
     dropped."""
-    publish_folder(output, {f"{shard.id}.parquet": _part(work, shard) for shard in shards})
+    tables.publish_table(output, {f"{shard.id}.parquet": _part(work, shard) for shard in shards})
     drop_other_work(work)
 
 
@@ -235,30 +235,39 @@ def _alone(
             detail = "" if killed else f"{type(result).__name__}: {result}"
             result = tables.from_rows([lost_row(item, reason, detail)], schema)
         pieces.append(result)
-    _write(work, shard, pa.concat_tables(pieces).combine_chunks(), time.monotonic() - start)
+    write_shard(work, shard, pa.concat_tables(pieces).combine_chunks(), time.monotonic() - start)
 
 
 def _work_shard(job: tuple[Work, Shard, ShardFunction]) -> None:
     work, shard, function = job
     start = time.monotonic()
     table = function(shard)
-    _write(work, shard, table, time.monotonic() - start)
+    write_shard(work, shard, table, time.monotonic() - start)
 
 
-def _write(work: Work, shard: Shard, table: pa.Table, seconds: float) -> None:
-    # The receipt first: a part that exists then always has one.
-    write_json(_receipt(work, shard), {"rows": len(table), "seconds": round(seconds, 4)})
-    tables.write_part(_part(work, shard), table)
+def write_shard(work: Work, shard: Shard, table: pa.Table, seconds: float) -> None:
+    """Writes a finished part, then its receipt: what it was written as."""
+    part = _part(work, shard)
+    tables.write_part(part, table)
+    receipt = {"rows": len(table), "seconds": round(seconds, 4), "stamp": stamp(part), "sha256": file_sha256(part)}
+    write_json(_receipt(work, shard), receipt)
+
+
+def _is_finished(work: Work, shard: Shard) -> bool:
+    """Whether the part is there as it was written: it may share its bytes with a table that somebody has damaged."""
+    try:
+        receipt = read_json(_receipt(work, shard))
+        return is_as_stamped(_part(work, shard), receipt["stamp"], receipt["sha256"])
+    except (FacemillError, KeyError, TypeError):
+        return False
 
 
 def _drop_failed(work: Work, shards: Sequence[Shard], schema: TableSchema[Any]) -> None:
     for shard in shards:
-        part = _part(work, shard)
-        if (
-            part.exists()
-            and pc.any(pc.equal(tables.read_part(part, schema, ["status"])["status"], State.FAILED)).as_py()
-        ):
-            part.unlink()
+        if _is_finished(work, shard):
+            part = _part(work, shard)
+            if pc.any(pc.equal(tables.read_part(part, schema, ["status"])["status"], State.FAILED)).as_py():
+                part.unlink()
 
 
 def _part(work: Work, shard: Shard) -> Path:

@@ -304,3 +304,12 @@ def test_what_another_machine_writes_goes_when_it_was_left_for_a_day(tmp_path: P
         os.utime(path, (time.time() - 90_000,) * 2)
     files.sweep(tmp_path)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "1", '{"archive": []}'])
+def test_a_file_without_what_it_should_hold_is_named_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "inventory.json"
+    path.write_text(content)
+    with pytest.raises(FacemillError, match=r"inventory\.json .*: delete it and run the stage") as error:
+        files.read_object(path, "archive", "sources")
+    assert "\n" not in str(error.value)

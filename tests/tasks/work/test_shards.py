@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,24 @@ def test_one_process_and_two_workers_give_the_same_bytes(tmp_path: Path, two_wor
     together = run(tmp_path / "b", list(range(10)), two_workers)
     assert folder_sha256(alone) == folder_sha256(together)
     assert states(alone) == {"ok": {"": 10}}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def test_a_part_that_was_damaged_in_the_output_is_made_again(tmp_path: Path, damage: bytes | None) -> None:
+    """Output and scratch share their bytes: without a look at them the damage would be published again and again."""
+    before = folder_sha256(run(tmp_path, list(range(10))))
+    part = tmp_path / "out" / "00001.parquet"
+    part.write_bytes(part.read_bytes().replace(b"PAR1", b"PAR2") if damage is None else damage)
+    assert folder_sha256(run(tmp_path, list(range(10)))) == before
+
+
+def test_a_copied_project_makes_no_part_again(tmp_path: Path) -> None:
+    run(tmp_path / "a", list(range(10)))
+    shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)  # with other times
+    parts = {path: path.stat().st_ino for path in (tmp_path / "b").rglob("*.parquet")}
+    run(tmp_path / "b", list(range(10)))
+    scratch = {path: number for path, number in parts.items() if ".work" in path.parts}
+    assert scratch == {path: path.stat().st_ino for path in scratch}
 
 
 def test_a_row_that_raises_costs_only_itself(tmp_path: Path) -> None:
