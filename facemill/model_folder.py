@@ -27,7 +27,7 @@ def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: st
         folder: its name and place.
         model: the trained model.
         meta: at least `MODEL_KEYS`; `references` is `{identity: [[128 floats], …]}`.
-        card: what a person should know of the model (`facemill.train.card`), beside the weights.
+        card: what a person should know of the model (a model card in Markdown), beside the weights.
 
     Raises:
         FacemillError: a key is missing, `meta` names other identities than the model, or the disk is full.

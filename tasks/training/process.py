@@ -24,7 +24,6 @@ from facemill.model_folder import load_model, save_model
 from facemill.nets import SwapModel, build_model
 from facemill.processes import ProcessId, ends_with
 from facemill.train.augment import Augmentation
-from facemill.train.card import Person, model_card
 from facemill.train.checkpoint import saved_step
 from facemill.train.data import FaceSet, Feed, place_sets
 from facemill.train.dataset import CropGeometry, load_faces
@@ -35,6 +34,7 @@ from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
 from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
+from tasks.training.card import Person, model_card
 from tasks.training.curves import open_curves
 from tasks.training.swap_measures import SwapMeasures
 from tasks.training.weight_files import placed_options, start_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from facemill.train.card import Person, model_card
+from tasks.training.card import Person, model_card
 
 META: dict[str, Any] = {"name": "autoencoder", "preset": "small", "input_px": 64, "steps": 1200, "dataset": "abc123"}
 ANNA = Person("anna", "consent", "contract 17 | see\nthe drawer", 40, 5)
