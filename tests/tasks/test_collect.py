@@ -34,7 +34,7 @@ def _params(sources: list[dict], archive: dict | None = None, **changes: object)
         "identities": people,
         "archive": archive or {"kind": "folder", "path": "archive"},
         "collect": {"rows_per_shard": 4, "failure_limit": 1.0},
-        "convert": {"source": "anna", "target": "bea"},
+        "convert": {"becomes": {"anna": "bea"}},
         "cluster": {"kind": "inline"},
     }
     return parse_params(values | changes)

@@ -24,7 +24,7 @@ def params():
         {
             "identities": {"anna": IDENTITY, "bert": IDENTITY},
             "archive": {"kind": "sample"},
-            "convert": {"source": "anna", "target": "bert"},
+            "convert": {"becomes": {"anna": "bert"}},
         }
     )
 

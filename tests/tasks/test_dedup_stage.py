@@ -22,7 +22,7 @@ def params():
         {
             "identities": {"anna": IDENTITY, "bert": IDENTITY},
             "archive": {"kind": "sample"},
-            "convert": {"source": "anna", "target": "bert"},
+            "convert": {"becomes": {"anna": "bert"}},
             "cluster": {"kind": "inline"},
             "dedup": {"rows_per_shard": 2},
         }

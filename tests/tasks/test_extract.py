@@ -28,7 +28,7 @@ def params_with(cluster="inline", **more):
         {
             "identities": {"anna": IDENTITY, "bert": IDENTITY},
             "archive": {"kind": "sample"},
-            "convert": {"source": "anna", "target": "bert"},
+            "convert": {"becomes": {"anna": "bert"}},
             "cluster": {"kind": cluster, "workers": 2},
             "extract": {"rows_per_shard": 2, "failure_limit": 0.5, **more},
         }

@@ -35,7 +35,7 @@ PARAMS: dict[str, Any] = {
     "identities": {"anna": IDENTITY, "bert": IDENTITY},
     "archive": {"kind": "sample"},
     "train": {"steps": STEPS, "batch": 2, "save_every": 20, "preview_every": 30, "device": "cpu"},
-    "convert": {"source": "anna", "target": "bert"},
+    "convert": {"becomes": {"anna": "bert"}},
 }
 
 
