@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
-from prefect.runtime import task_run
 from prefect.states import Completed, Failed
 
 from facemill.errors import FacemillError
@@ -29,7 +27,6 @@ from facemill.files import read_json, sweep
 from facemill.reasons import Reason
 from facemill.swap.job import ConversionJob, convert_one, lost
 from flows import pages, pictures
-from flows.rules import VIDEO
 from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
 from tasks.catalogue import Data
 from tasks.convert import alone_in, publish
@@ -37,7 +34,8 @@ from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
 from tasks.versions import dvc
-from tasks.work.cluster import InlinePool, Pool, open_pool
+from tasks.work.cluster import InlinePool, Pool, open_pool, run_all
+from tasks.work.failures import Lost
 
 _TABLE_ROWS = 1000
 """Of the table on the page; the whole of it is in data/conversions."""
@@ -136,32 +134,13 @@ def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJo
 def _task_on(pool: Pool) -> Any:
     """The task that gives a job to this pool. The pool is no parameter: Prefect looks into those."""
 
-    @task(
-        name="convert video",
-        task_run_name="{video}",
-        cache_policy=NO_CACHE,
-        retries=VIDEO.tries - 1,
-        retry_delay_seconds=VIDEO.wait_s,
-        retry_condition_fn=lambda task, run, state: _killed(state.result(raise_on_failure=False)),
-    )
+    @task(name="convert video", task_run_name="{video}", cache_policy=NO_CACHE)
     def convert_video(video: str, job: ConversionJob) -> State[Any]:
-        [(_, result)] = list(pool.run(convert_one, [job]))
-        if isinstance(result, FacemillError):
-            raise result
-        if isinstance(result, CancelledError):  # the pool was closed under it: that says nothing about the video
-            raise result
-        if isinstance(result, BaseException):
-            killed = _killed(result)
-            if killed and (task_run.run_count or 1) < VIDEO.tries:
-                raise result
-            reason = Reason.WORKER_KILLED if killed else Reason.PROCESSING_ERROR
-            result = lost(job, reason, "" if killed else f"{type(result).__name__}: {result}")
+        [(_, result)] = run_all(pool, convert_one, [job])
+        if isinstance(result, Lost):
+            result = lost(job, result.reason, result.detail)
         if result["status"] == "ok":
             return Completed(message=f"{result['receipt']['frames_swapped']} frames swapped")
         return Failed(message=f"{result['error']}: {result['detail'] or Reason(result['error']).sentence}")
 
     return convert_video
-
-
-def _killed(result: object) -> bool:
-    return type(result).__name__ == "KilledWorker"

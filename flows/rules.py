@@ -2,24 +2,12 @@
 
 A single video has no deadline: a Dask worker cannot be made to give up one task, and a video written off while its
 worker still wrote would have two outcomes. What bounds it is the operator, who cancels the flow run; finished videos
-stay, and the next run goes on with the others.
+stay, and the next run goes on with the others. How often a video is tried is the pool's business
+(`tasks.work.cluster.run_all`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tasks.stages import Rule
 
-
-@dataclass(frozen=True)
-class Tries:
-    tries: int
-    wait_s: float
-    """Before the next try."""
-    reason: str
-    """Why another try can help."""
-
-
 PUSH = Rule(12 * 3600.0, 3, 120, "remotes fail for minutes; what was sent is not sent again")
-VIDEO = Tries(2, 10, "a worker that was killed may have been the victim of its neighbour")

@@ -21,12 +21,13 @@ from facemill.batches import batched
 from facemill.errors import FacemillError
 from facemill.files import publish_folder, read_json, sweep
 from facemill.locks import locked
-from facemill.reasons import Reason, State
+from facemill.reasons import State
 from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
 from tasks.convert_plan import STATE_FOLDER, ConversionPlan, becomes_rows, plan_archive, plan_folder, printable
 from tasks.params import ClusterParams, Params
-from tasks.work.cluster import open_pool
+from tasks.work.cluster import open_pool, run_all
+from tasks.work.failures import Lost
 from tasks.work.progress import track
 from tasks.work.shards import Totals, drop_other_work, finish
 
@@ -62,26 +63,16 @@ def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path)
 
 
 def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
-    """Gives every open job to the cluster. A job that kills its worker is tried once more, alone."""
+    """Gives every open job to the cluster and records why a job has no outcome of its own."""
     if not plan.todo:
         print(f"convert: nothing to do, {len(plan.jobs)} of {len(plan.jobs)} videos are there", flush=True)
         return
     done = len(plan.jobs) - len(plan.todo)
     with track("convert", len(plan.jobs), "videos", done) as progress, open_pool(cluster) as pool:
-        killed = []
-        for index, result in pool.run(convert_one, plan.todo):
+        for index, result in run_all(pool, convert_one, plan.todo):
             job = plan.todo[index]
-            if type(result).__name__ == "KilledWorker":
-                killed.append(job)
-                continue
-            _settle(job, result)
-            progress.advance(note=job.video)
-        for job in killed:
-            [(_, result)] = list(pool.run(convert_one, [job]))
-            if type(result).__name__ == "KilledWorker":
-                lost(job, Reason.WORKER_KILLED, "")
-            else:
-                _settle(job, result)
+            if isinstance(result, Lost):
+                lost(job, result.reason, result.detail)
             progress.advance(note=job.video)
 
 
@@ -127,13 +118,6 @@ def _hold(totals: Totals, rows: Sequence[ConversionRow], plan: ConversionPlan) -
         f"({'; '.join(named)}). All rows lie in {plan.table}; the converted videos are kept. Mend the others and run "
         "the same command again, or raise convert.failure_limit"
     )
-
-
-def _settle(job: ConversionJob, result: Any) -> None:
-    if isinstance(result, FacemillError):
-        raise result
-    if isinstance(result, BaseException):
-        lost(job, Reason.PROCESSING_ERROR, f"{type(result).__name__}: {result}")
 
 
 def _outcome(job: ConversionJob) -> Outcome:

@@ -34,6 +34,7 @@ CARRIERS = {
     "tasks.work.callers",
     "tasks.catalogue",
     "tasks.work.cluster",
+    "tasks.work.failures",
     "tasks.versions.dvc",
     "tasks.versions.git",
     "tasks.versions.dvc_lock",

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +25,7 @@ from facemill.detection_records import EndRecord, FileRecord, Record, to_line
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, stable_name
-from facemill.reasons import Reason, State
+from tasks.work.failures import Cut, Lost
 
 if TYPE_CHECKING:  # they load torch and dlib, and --help must be quick
     from facemill.recorder import Recorder, RecordSettings
@@ -210,55 +210,45 @@ def _units(files: Sequence[tuple[Path, str]], settings: RecordSettings, folder: 
 def _by_workers(units: Sequence[FileGroup], jobs: int, show_progress: bool) -> Iterator[tuple[FileGroup, DetectTotals]]:
     """Units in their order, as soon as all before them are done."""
     from tasks.params import ClusterParams
-    from tasks.work.cluster import open_pool
+    from tasks.work.cluster import open_pool, run_all
     from tasks.work.progress import track
 
     finished: dict[int, DetectTotals] = {}
-    blamed: list[int] = []
     next_one = 0
     shown = track("detect", len(units), "units") if show_progress else nullcontext()
     with shown as progress, open_pool(ClusterParams(workers=jobs)) as pool:
-        for index, result in pool.run(record_unit, units):
-            if isinstance(result, FacemillError):
-                raise result
-            if isinstance(result, DetectTotals):
-                finished[index] = result
-            else:
-                blamed.append(index)
+        for index, result in run_all(pool, record_unit, units, _files):
+            finished[index] = _join(units[index], result) if isinstance(result, Cut) else result
             if progress is not None:
                 progress.advance()
             while next_one in finished:
                 yield units[next_one], finished.pop(next_one)
                 next_one += 1
-        for index in blamed:  # when nobody else is at work, who could be blamed for it
-            finished[index] = _one_by_one(units[index], pool)
-        for index in range(next_one, len(units)):
-            yield units[index], finished[index]
 
 
-def _one_by_one(unit: FileGroup, pool: Any) -> DetectTotals:
-    """A unit in which a worker died: each of its files alone, so that only the poison is lost."""
+def _files(unit: FileGroup) -> tuple[Callable[[FileGroup], DetectTotals], list[FileGroup]]:
+    """A unit in which a worker died or raised, file by file, so that only the poison is lost."""
+    singles = [FileGroup((file,), unit.settings, f"{unit.part}-{number}") for number, file in enumerate(unit.files)]
+    return record_unit, singles
+
+
+def _join(unit: FileGroup, cut: Cut) -> DetectTotals:
+    """The part of a unit from those of its files."""
     totals = DetectTotals()
     with Path(unit.part).open("wb") as whole:
-        for number, file in enumerate(unit.files):
-            single = FileGroup((file,), unit.settings, f"{unit.part}-{number}")
-            [(_, result)] = list(pool.run(record_unit, [single]))
-            if isinstance(result, FacemillError):
-                raise result
-            if isinstance(result, DetectTotals):
+        for single, result in zip(_files(unit)[1], cut.results, strict=True):
+            if isinstance(result, Lost):
+                totals.add(_write(_lost(single.files[0][1], unit.settings.detector, result), whole))
+            else:
                 whole.write(Path(single.part).read_bytes())
                 totals.add(result)
-            else:
-                totals.add(_write(_lost(file[1], unit.settings.detector, result), whole))
             Path(single.part).unlink(missing_ok=True)
     return totals
 
 
-def _lost(name: str, detector: str, error: Exception) -> list[Record]:
-    killed = type(error).__name__ == "KilledWorker"
-    reason = Reason.WORKER_KILLED if killed else Reason.PROCESSING_ERROR
-    detail = None if killed else type(error).__name__
-    end = EndRecord(status=State.FAILED.value, reason=reason.value, detail=detail, frames=0, faces=0, tracks=0)
+def _lost(name: str, detector: str, lost: Lost) -> list[Record]:
+    reason, detail = lost.reason, lost.detail or None
+    end = EndRecord(status=reason.state.value, reason=reason.value, detail=detail, frames=0, faces=0, tracks=0)
     return [FileRecord(file=name, detector=detector, options={}), end]
 
 

@@ -7,28 +7,99 @@ fight over two cores.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
-from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from facemill.errors import FacemillError
-from tasks.params import ClusterParams
+from tasks.work.failures import Cut, Packed, WorkerDied, attempt, attempt_here, lost_to, unpack
+
+if TYPE_CHECKING:  # workers import this module at their start, and need no parameters
+    from tasks.params import ClusterParams
 
 MAX_IN_FLIGHT_PER_WORKER = 3
+START_TRIES = 3
+
+
+Results = Generator[tuple[int, Any], None, None]
 
 
 class Pool(Protocol):
-    """Runs a function over arguments and yields (index, result or exception) as they finish."""
+    """Runs a function over arguments and yields (index, result or error) as they finish.
+
+    An error is one of those in `tasks.work.failures`, whatever the function raised; `WorkerDied` where its process is
+    gone. Results must pickle.
+
+    Raises:
+        FacemillError: the cluster itself failed: no worker left, the connection lost.
+        CancelledError: the pool was closed by another thread.
+    """
 
     @property
     def workers(self) -> int: ...
 
-    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]: ...
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Results: ...
+
+    def run_alone(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """The same for one argument, while nothing else is at work in this pool, whichever thread wants it."""
+
+
+Parts = Callable[[Any], tuple[Callable[[Any], Any], Sequence[Any]]]
+
+
+def run_all(
+    pool: Pool, function: Callable[[Any], Any], arguments: Sequence[Any], parts: Parts | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Runs pieces of work to their end, come what may: the one policy about errors and dead workers.
+
+    A piece that raised is `Lost`. A piece whose worker died is tried once more, alone, so that it cannot be taken for
+    its neighbour; if the worker dies again it is `Lost`, too. A piece that can be cut is cut instead, and its parts are
+    what is tried again: only the guilty ones are lost.
+
+    Args:
+        pool: where they run.
+        function: makes the result of a piece.
+        arguments: one for each piece.
+        parts: of an argument: the function and the arguments for its parts.
+
+    Yields:
+        Index of the argument, and the result, `Lost` or `Cut`; in the order in which they end.
+
+    Raises:
+        FacemillError: what no other piece would survive either, such as a full disk, or the cluster itself failed.
+    """
+    again: list[tuple[int, bool]] = []
+    with closing(pool.run(function, arguments)) as results:
+        for index, result in results:
+            lost = lost_to(result) if isinstance(result, Exception) else None
+            died = isinstance(result, WorkerDied)
+            if died or (lost is not None and parts is not None):
+                again.append((index, died))
+            else:
+                yield index, result if lost is None else lost
+    for index, died in sorted(again):
+        if parts is None:
+            yield index, _alone(pool, function, arguments[index])
+            continue
+        part_function, part_arguments = parts(arguments[index])
+        if died:
+            yield index, Cut(tuple(_alone(pool, part_function, argument) for argument in part_arguments))
+        else:
+            found = dict(run_all(pool, part_function, part_arguments))
+            yield index, Cut(tuple(found[number] for number in range(len(part_arguments))))
+
+
+def _alone(pool: Pool, function: Callable[[Any], Any], argument: Any) -> Any:
+    result = pool.run_alone(function, argument)
+    return lost_to(result) if isinstance(result, Exception) else result
 
 
 @contextmanager
@@ -42,7 +113,11 @@ def open_pool(params: ClusterParams) -> Iterator[Pool]:
         yield InlinePool()
         return
     with ExitStack() as opened:
-        yield DaskPool(lambda: opened.enter_context(_open_client(params)))
+        pool = DaskPool(lambda: opened.enter_context(_open_client(params)))
+        try:
+            yield pool
+        finally:
+            pool.close()
 
 
 def one_thread() -> None:
@@ -59,12 +134,12 @@ class InlinePool:
 
     workers = 1
 
-    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Results:
         for index, argument in enumerate(arguments):
-            try:
-                yield index, function(argument)
-            except Exception as error:  # the same contract as a worker: a shard's error is a value
-                yield index, error
+            yield index, unpack(attempt_here(function, argument))
+
+    def run_alone(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        return unpack(attempt_here(function, argument))
 
 
 class DaskPool:
@@ -72,6 +147,7 @@ class DaskPool:
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
+        self._gate = _Gate()
 
     @cached_property
     def client(self) -> Any:
@@ -79,75 +155,219 @@ class DaskPool:
 
     @property
     def workers(self) -> int:
-        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        with self._connected():
+            return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
 
-    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Results:
         from distributed import as_completed
 
-        with self.client.as_current():
-            waiting = iter(enumerate(arguments))
-            indices: dict[str, int] = {}
-            done = as_completed(raise_errors=False)
+        waiting = enumerate(arguments)
+        flying: dict[str, tuple[int, Any]] = {}
+        done = as_completed(loop=self.client.loop, raise_errors=False)
+        try:
+            while True:
+                room = self.workers * MAX_IN_FLIGHT_PER_WORKER  # asked each time: workers come and go
+                while len(flying) < room and self._gate.enter(wait=not flying):
+                    index, argument = next(waiting, (-1, None))
+                    if index < 0:
+                        self._gate.leave()
+                        break
+                    future = self._submit(function, argument)
+                    flying[future.key] = (index, future)
+                    done.add(future)
+                if not flying:
+                    return
+                index, future = flying.pop(next(done).key)
+                self._gate.leave()
+                yield index, self._take(future)
+        finally:
+            self._gate.leave(len(flying))
+            self._cancel([future for _, future in flying.values()])
+
+    def run_alone(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        with self._gate.alone():
+            future = self._submit(function, argument)
             try:
-                self._top_up(function, waiting, indices, done)
-                for future in done:
-                    if future.cancelled():
-                        raise FacemillError("the connection to the cluster was lost: run again, finished work is kept")
-                    index = indices.pop(future.key)
-                    error = future.exception()
-                    result = error if error is not None else future.result()
-                    future.release()
-                    self._top_up(function, waiting, indices, done)
-                    yield index, result
+                return self._take(future)
             finally:
-                self.client.cancel([*done.futures], force=True)
+                self._cancel([future])
 
-    def _top_up(
-        self, function: Callable[[Any], Any], waiting: Iterator[tuple[int, Any]], indices: dict[str, int], done: Any
-    ) -> None:
-        room = self.workers * MAX_IN_FLIGHT_PER_WORKER - len(indices)  # asked each time: workers come and go
-        for index, argument in islice(waiting, max(0, room)):
-            future = self.client.submit(_in_worker, function, argument, pure=False)
-            indices[future.key] = index
-            done.add(future)
+    def close(self) -> None:
+        """What other threads wait for ends with CancelledError; called before the cluster is closed."""
+        self._gate.close()
+
+    def _submit(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        from distributed.protocol import pickle
+
+        # As bytes, so that what cannot be loaded there is an error of the function and not one of Dask's.
+        call = pickle.dumps((function, argument))
+        with self._connected():
+            return self.client.submit(_in_worker, call, pure=False)
+
+    def _take(self, future: Any) -> Any:
+        """Waits for the result or error of a future, and forgets it."""
+        from distributed.scheduler import KilledWorker
+
+        with self._connected():
+            error = future.exception()
+            result = unpack(future.result()) if error is None else None
+            future.release()
+        if isinstance(error, KilledWorker):
+            return WorkerDied(f"{error.last_worker.address} ended while it worked on this")
+        if error is not None:  # nothing that the function raised: that comes packed
+            raise FacemillError(
+                f"cluster: it could not run the work ({type(error).__name__}: {error}): see that its workers live and "
+                "have this version of facemill, then run the same command again; what was finished is kept"
+            ) from error
+        return result
+
+    def _cancel(self, futures: Sequence[Any]) -> None:
+        """What is in flight is not wanted any more. Of a connection that is gone there is nothing to cancel."""
+        with suppress(FacemillError, CancelledError), self._connected():
+            self.client.cancel(list(futures), force=True)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        from distributed.client import ClosedClientError
+
+        try:
+            yield
+        except (CancelledError, asyncio.CancelledError, ClosedClientError, OSError, TimeoutError) as lost:
+            if self._gate.closed:
+                raise CancelledError("the pool was closed") from lost
+            raise FacemillError(
+                "cluster: the connection to the scheduler was lost: see whether it still runs, then run the same "
+                "command again; what was finished is kept"
+            ) from lost
 
 
-def _in_worker(function: Callable[[Any], Any], argument: Any) -> Any:
-    # At each call, since workers join late and are restarted; the nanny's OMP_NUM_THREADS does it for torch.
+class _Gate:
+    """Lets any number of pieces work at once, or one of them alone; for all threads that share a pool."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._at_work = 0
+        self._want_alone = 0
+        self._alone = False
+        self.closed = False
+
+    def enter(self, *, wait: bool) -> bool:
+        """Counts one more at work. Whoever wants to be alone goes first: until then False, or a wait.
+
+        Only who has nothing at work may wait, or the others would wait for its pieces for ever.
+        """
+        with self._changed:
+            if self._want_alone and not wait:
+                return False
+            self._changed.wait_for(lambda: self.closed or not self._want_alone)
+            self._check()
+            self._at_work += 1
+            return True
+
+    def leave(self, count: int = 1) -> None:
+        with self._changed:
+            self._at_work -= count
+            self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._want_alone += 1
+            try:
+                self._changed.wait_for(lambda: self.closed or not (self._at_work or self._alone))
+                self._check()
+            except BaseException:
+                self._want_alone -= 1
+                raise
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._want_alone -= 1
+                self._alone = False
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self.closed:
+            raise CancelledError("the pool was closed")
+
+
+def _in_worker(call: bytes) -> Packed:
+    return attempt(_call, call)
+
+
+def _call(call: bytes) -> Any:
     import cv2
+    from distributed.protocol import pickle
 
+    # At each call, since workers join late and are restarted; the nanny's OMP_NUM_THREADS does it for torch.
     cv2.setNumThreads(1)
+    function, argument = pickle.loads(call)
     return function(argument)
 
 
 @contextmanager
 def _open_client(params: ClusterParams) -> Iterator[Any]:
     import dask
-    from distributed import Client
+    from distributed.utils import silence_logging_cmgr  # first: it brings the defaults that are overridden here
 
     settings = {
         "distributed.scheduler.no-workers-timeout": f"{params.start_timeout_s}s",  # else it waits for ever
-        "distributed.scheduler.allowed-failures": 1,
+        # The pool tries again itself, alone; a job queue's machines come and go without a piece being at fault.
+        "distributed.scheduler.allowed-failures": 0 if params.kind == "local" else 1,
+        # Else a worker that is not back 15 s after some death is given up, though its nanny is restarting it.
+        **({"distributed.deploy.lost-worker-timeout": "365d"} if params.kind == "local" else {}),
         "distributed.scheduler.worker-saturation": 1.0,  # shards are coarse: none waits behind another
         # Dask's 64 KiB switches off glibc's own thresholds: each large array is mapped anew, 9 % of an extraction
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
         "distributed.comm.timeouts.connect": f"{params.start_timeout_s}s",
-        "distributed.logging.distributed": "error",
     }
-    with dask.config.set(settings), ExitStack() as opened:
-        try:
-            cluster = params.address
-            if params.kind != "address":
-                cluster = _make_cluster(params)
-                opened.callback(cluster.close, timeout=30)
-            client = opened.enter_context(Client(cluster, timeout=params.start_timeout_s, set_as_default=False))
-            client.wait_for_workers(1, timeout=params.start_timeout_s)
-        except (OSError, TimeoutError) as error:
-            raise FacemillError(
-                f"cluster: no scheduler or no worker at {params.address or params.kind} ({error}): start it, or take "
-                "`cluster: {kind: local}`"
-            ) from error
-        yield client
+    # Whatever it would log as an error is an error of ours, with a remedy, or a row with a reason.
+    with dask.config.set(settings), silence_logging_cmgr(logging.CRITICAL), ExitStack() as opened:
+        yield _start(params, opened)
+
+
+def _start(params: ClusterParams, opened: ExitStack) -> Any:
+    """The client of a cluster that has a worker. A worker that is killed as it starts is no reason to give up.
+
+    Raises:
+        FacemillError: not within `start_timeout_s`, or not in `START_TRIES`.
+    """
+    deadline = time.monotonic() + params.start_timeout_s
+    where = params.address or params.kind
+    for tries_left in reversed(range(START_TRIES if params.kind == "local" else 1)):
+        with ExitStack() as attempt:
+            try:
+                client = _connect(params, attempt, deadline)
+            except (OSError, TimeoutError, RuntimeError) as error:
+                if tries_left and isinstance(error, RuntimeError) and time.monotonic() < deadline:
+                    continue
+                raise FacemillError(
+                    f"cluster: no scheduler or no worker at {where} ({error}): start it, or take "
+                    "`cluster: {kind: local}`"
+                ) from error
+            opened.push(attempt.pop_all())
+            return client
+    raise AssertionError
+
+
+def _connect(params: ClusterParams, opened: ExitStack, deadline: float) -> Any:
+    from distributed import Client
+
+    cluster = params.address
+    if params.kind != "address":
+        cluster = _make_cluster(params)
+        opened.callback(cluster.close, timeout=30)
+    left_s = max(1.0, deadline - time.monotonic())
+    client = opened.enter_context(Client(cluster, timeout=left_s, set_as_default=False))
+    client.wait_for_workers(1, timeout=max(1.0, deadline - time.monotonic()))
+    return client
 
 
 def _make_cluster(params: ClusterParams) -> Any:
@@ -167,7 +387,7 @@ def _make_cluster(params: ClusterParams) -> Any:
         processes=True,
         host="127.0.0.1",  # a scheduler runs whatever it is sent: loopback only
         dashboard_address="127.0.0.1:0",  # any free port: several clusters may run on one machine
-        silence_logs=logging.ERROR,
+        silence_logs=logging.CRITICAL,
         memory_limit=params.memory_limit,
         **params.options,
     )

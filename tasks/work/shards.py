@@ -29,7 +29,8 @@ from facemill.files import file_sha256, is_as_stamped, read_json, stamp, sweep, 
 from facemill.reasons import Reason, State
 from facemill.schema import Row, TableSchema
 from tasks.catalogue import metrics_file
-from tasks.work.cluster import Pool
+from tasks.work.cluster import Pool, run_all
+from tasks.work.failures import Cut, Lost
 from tasks.work.progress import track
 
 WORK_FOLDER = ".work"
@@ -152,9 +153,10 @@ def run_shards(
     waiting = [shard for shard in shards if not _is_finished(work, shard)]
     if waiting:
         with track(work.stage, len(shards), unit, len(shards) - len(waiting)) as progress:
-            blamed = _first_pass(work, waiting, function, pool, progress.advance)
-            for shard in blamed:
-                _alone(work, shard, function, lost_row, schema, pool)
+            jobs = [(work, shard, function) for shard in waiting]
+            for index, result in run_all(pool, _work_shard, jobs, _items):
+                if isinstance(result, Cut):
+                    _write_items(work, waiting[index], result, lost_row, schema)
                 progress.advance()
     else:
         print(f"{work.stage}: nothing to do, {len(shards)} of {len(shards)} {unit} are there", flush=True)
@@ -203,46 +205,37 @@ def finish(root: Path, totals: Totals, failure_limit: float = 1.0) -> Totals:
     return totals
 
 
-def _first_pass(
-    work: Work, waiting: Sequence[Shard], function: ShardFunction, pool: Pool, advance: Callable[[], None]
-) -> list[Shard]:
-    """Runs each shard once; returns those to look at alone. A dead worker blames its neighbours too."""
-    blamed: list[Shard] = []
-    for index, result in pool.run(_work_shard, [(work, shard, function) for shard in waiting]):
-        if isinstance(result, FacemillError):
-            raise result
-        if isinstance(result, BaseException):
-            blamed.append(waiting[index])
-        else:
-            advance()
-    return sorted(blamed, key=lambda shard: shard.id)
+Job = tuple[Work, Shard, ShardFunction]
 
 
-def _alone(
-    work: Work, shard: Shard, function: ShardFunction, lost_row: LostRow[Row], schema: TableSchema[Row], pool: Pool
-) -> None:
-    """Item by item: the guilty one becomes a row, its neighbours are kept."""
-    start = time.monotonic()
-    pieces = []
-    for item in shard.items:
-        piece = Shard(shard.id, (item,), shard.settings)
-        [(_, result)] = list(pool.run(function, [piece]))
-        if isinstance(result, FacemillError):
-            raise result
-        if isinstance(result, BaseException):
-            killed = type(result).__name__ == "KilledWorker"
-            reason = Reason.WORKER_KILLED if killed else Reason.PROCESSING_ERROR
-            detail = "" if killed else f"{type(result).__name__}: {result}"
-            result = tables.from_rows([lost_row(item, reason, detail)], schema)
-        pieces.append(result)
-    write_shard(work, shard, pa.concat_tables(pieces).combine_chunks(), time.monotonic() - start)
+def _work_shard(job: Job) -> None:
+    work, shard, _ = job
+    table, seconds = _work_item(job)
+    write_shard(work, shard, table, seconds)
 
 
-def _work_shard(job: tuple[Work, Shard, ShardFunction]) -> None:
+def _items(job: Job) -> tuple[Callable[[Job], tuple[pa.Table, float]], list[Job]]:
+    """A shard that killed its worker or raised, item by item: the guilty one becomes a row, its neighbours are kept."""
     work, shard, function = job
+    return _work_item, [(work, Shard(shard.id, (item,), shard.settings), function) for item in shard.items]
+
+
+def _work_item(job: Job) -> tuple[pa.Table, float]:
+    _, shard, function = job
     start = time.monotonic()
     table = function(shard)
-    write_shard(work, shard, table, time.monotonic() - start)
+    return table, time.monotonic() - start
+
+
+def _write_items(work: Work, shard: Shard, cut: Cut, lost_row: LostRow[Row], schema: TableSchema[Row]) -> None:
+    pieces, seconds = [], 0.0
+    for item, result in zip(shard.items, cut.results, strict=True):
+        if isinstance(result, Lost):
+            pieces.append(tables.from_rows([lost_row(item, result.reason, result.detail)], schema))
+        else:
+            pieces.append(result[0])
+            seconds += result[1]
+    write_shard(work, shard, pa.concat_tables(pieces).combine_chunks(), seconds)
 
 
 def write_shard(work: Work, shard: Shard, table: pa.Table, seconds: float) -> None:

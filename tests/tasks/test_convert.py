@@ -349,20 +349,18 @@ def test_a_job_is_plain_data_and_its_outcome_says_why(archive: Path, model: Path
 def test_a_job_that_kills_its_worker_costs_that_video_alone(
     archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool reports what Dask reports when a worker process dies on a task."""
-
-    class KilledWorker(Exception):
-        pass
-
-    real = convert_one
-
-    def dies(job: Any) -> Any:
-        if job.video == "talk.avi":
-            raise KilledWorker
-        return real(job)
-
-    monkeypatch.setattr(convert, "convert_one", dies)
-    totals = convert.convert_folder(parameters(), archive, tmp_path / "out", model)
+    """The stand-in for FFmpeg crashing on one file: a module that workers load and that ends the process there."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "real = pathlib.Path.open\n"
+        "def open(self, *args, **options):\n"
+        "    if self.name == 'talk.avi': os._exit(9)\n"
+        "    return real(self, *args, **options)\n"
+        "pathlib.Path.open = open\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=2)})
+    totals = convert.convert_folder(params, archive, tmp_path / "out", model)
     assert totals.counts["failed"]["worker_killed"] == 1
     assert totals.counts["ok"] == {"": 4}
 
