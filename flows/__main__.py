@@ -17,6 +17,7 @@ import typer
 
 from facemill.errors import FacemillError
 from tasks.catalogue import Data
+from tasks.paths import EXISTING_FOLDER, PATH, PATH_TEXT
 
 # Prefect reads these when it is imported. They stand in prefect.toml, too, for Prefect's own commands.
 os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
@@ -28,7 +29,7 @@ PORT = 4200
 _IN_SESSION = "FACEMILL_FLOW_IN_SESSION"
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-Root = Annotated[str, typer.Option(help="The project's folder.", show_default="here")]
+Root = Annotated[str, typer.Option(help="The project's folder.", show_default="here", **PATH_TEXT)]
 
 
 @app.command()
@@ -57,16 +58,19 @@ def train(root: Root = ".") -> None:
 @app.command()
 def convert(
     root: Root = ".",
-    archive: Annotated[str | None, typer.Option(help="A folder of videos.", show_default="params.yaml's")] = None,
-    output: Annotated[str | None, typer.Option(help="Where their conversions go.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model folder.", show_default=Data.MODEL)] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="A folder of videos.", show_default="params.yaml's", **EXISTING_FOLDER)
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where their conversions go.", **PATH)] = None,
+    model: Annotated[Path | None, typer.Option(help="The model folder.", show_default=Data.MODEL, **PATH)] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Take up videos that failed before, too.")] = False,
 ) -> None:
     """Convert the archive, a task for each video."""
     _check(root)
     from flows.convert import convert
 
-    metrics = convert(root, archive, output, model, retry)
+    folders = [None if path is None else str(path.absolute()) for path in (archive, output, model)]
+    metrics = convert(root, folders[0], folders[1], folders[2], retry)
     where = output or Path(root) / Data.CONVERTED
     print(f"videos: {where}, {metrics['ok']} of {metrics['in']} converted")
 

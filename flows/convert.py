@@ -32,6 +32,7 @@ from tasks.catalogue import Data
 from tasks.convert import alone_in, publish
 from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
+from tasks.paths import place
 from tasks.stages import only_one
 from tasks.versions import dvc
 from tasks.work.cluster import InlinePool, Pool, open_pool, run_all
@@ -53,23 +54,25 @@ def convert(
 
     Args:
         root: the project's folder.
-        archive: a folder of videos instead of the project's archive; wants `output`.
+        archive: a folder of videos instead of the project's archive; wants `output`. These paths are relative to the
+            project's folder, `~` is the home folder.
         output: where their conversions go.
         model: the model folder for that, by default the project's.
         retry: take up videos that failed before, too (in folders that is always done).
     """
-    project = Path(root).resolve()
+    project = place(root, Path()).resolve()
     params = load_params(project)
     if (archive is None) != (output is None):
         raise FacemillError("convert: archive and output belong together, give both or none")
     if archive is not None and output is not None:
-        model_dir = Path(model) if model else project / Data.MODEL
-        with alone_in(Path(output)):
-            plan = plan_folder(params, Path(archive), Path(output), model_dir)
+        model_dir = place(model, project) if model else project / Data.MODEL
+        folder = place(output, project)
+        with alone_in(folder):
+            plan = plan_folder(params, place(archive, project), folder, model_dir)
             try:
                 convert_videos(plan, params.cluster)
             finally:
-                sweep(Path(output))  # what killed workers left half-written
+                sweep(folder)  # what killed workers left half-written
             return publish(plan).as_metrics()
     if retry or dvc.stale(project, "convert"):
         with only_one(project, "convert"):

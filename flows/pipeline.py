@@ -19,6 +19,7 @@ from flows.refresh import refresh
 from flows.stages import Metrics, run_stage
 from flows.train import train
 from tasks.catalogue import Data
+from tasks.paths import place
 from tasks.stages import REFRESH_STAGES, STAGES
 from tasks.versions import dvc
 from tasks.versions.store import Version
@@ -37,7 +38,7 @@ class Finished:
 @flow(name="pipeline")
 def pipeline(root: str = ".") -> Finished:
     """Brings dataset, model, videos and report up to date."""
-    project = Path(root).resolve()
+    project = place(root, Path()).resolve()
     refreshed = refresh(root)
     metrics = dict(refreshed.metrics)
     stale = dvc.stale(project, "train")

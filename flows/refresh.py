@@ -20,6 +20,7 @@ from flows import pages, pictures
 from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
 from tasks.params import load_params
+from tasks.paths import place
 from tasks.stages import REFRESH_STAGES
 from tasks.versions import dvc
 from tasks.versions.store import Version, save_version
@@ -40,7 +41,7 @@ def refresh(root: str = ".", then_train: bool = False) -> Refreshed:
         root: the project's folder.
         then_train: start the deployment train/gpu if there is something to train on (needs a server).
     """
-    project = Path(root).resolve()
+    project = place(root, Path()).resolve()
     params = load_params(project)
     metrics = {
         # DVC cannot see that the network has something new.

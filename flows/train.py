@@ -19,6 +19,7 @@ from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
 from tasks.catalogue import Data
 from tasks.params import load_params
+from tasks.paths import place
 from tasks.work.shards import WORK_FOLDER
 
 _LOOK_EVERY_S = 10.0
@@ -32,7 +33,7 @@ def train(root: str = ".", then_convert: bool = False) -> Metrics:
         root: the project's folder.
         then_convert: start the deployment convert/cpu afterwards (needs a server).
     """
-    project = Path(root).resolve()
+    project = place(root, Path()).resolve()
     load_params(project)  # a wrong value is said before anything starts
     metrics = run_stage(project, "train", on_tick=PreviewWatch(project / WORK_FOLDER / "train").look)
     push(project, ["train"])

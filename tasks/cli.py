@@ -21,6 +21,7 @@ from facemill.errors import FacemillError
 from tasks.catalogue import Data
 from tasks.commands.detect import detect_command
 from tasks.commands.detector import detector_app
+from tasks.paths import EXISTING_FOLDER, PATH
 from tasks.stages import STAGES
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -35,7 +36,10 @@ version_app = typer.Typer(help="Name, list, compare and bring back dataset versi
 app.add_typer(version_app, name="version")
 app.add_typer(detector_app, name="detector")
 
-Root = Annotated[Path, typer.Option("--root", help="The project's folder, with params.yaml.", show_default="here")]
+Root = Annotated[
+    Path,
+    typer.Option("--root", help="The project's folder, with params.yaml.", show_default="here", **PATH),
+]
 _HERE = Path(".")
 
 
@@ -125,10 +129,13 @@ def serve(
 
 @app.command()
 def convert(
-    archive: Annotated[Path, typer.Argument(help="A folder of videos.", exists=True, file_okay=False)],
-    output: Annotated[Path, typer.Argument(help="The folder for the converted videos.")],
+    archive: Annotated[Path, typer.Argument(help="A folder of videos.", **EXISTING_FOLDER)],
+    output: Annotated[Path, typer.Argument(help="The folder for the converted videos.", **PATH)],
     root: Root = _HERE,
-    model: Annotated[Path | None, typer.Option(help="The model folder.", show_default=Data.MODEL)] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The model folder.", show_default=Data.MODEL, **PATH),
+    ] = None,
 ) -> None:
     """Convert an archive folder with a trained model; run again it converts only what is new.
 

@@ -27,6 +27,7 @@ from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns, VideoRow
 from tasks.catalogue import Data
 from tasks.params import Params, SampleArchive
+from tasks.paths import archive_folder
 from tasks.work.cluster import Pool, open_pool
 from tasks.work.shards import (
     Shard,
@@ -91,11 +92,6 @@ def plan_units(params: Params, root: Path, skip: Mapping[str, Sequence[str]] | N
                 options["skip"] = tuple((skip or {}).get(identity, ()))
             units += sources.plan(source.kind, identity, root=root, **options)
     return units
-
-
-def archive_folder(params: Params, root: Path) -> Path:
-    """Where the videos of the archive lie."""
-    return root / Data.ARCHIVE if isinstance(params.archive, SampleArchive) else root / params.archive.path
 
 
 def archive_videos(params: Params, root: Path) -> list[Path]:

@@ -27,7 +27,8 @@ from facemill.swap.job import ConversionJob, describe, finished
 from facemill.video import EncoderSettings
 from facemill.video.writer import CONTAINERS
 from tasks.catalogue import Data
-from tasks.params import ConvertParams, FolderArchive, Params
+from tasks.params import ConvertParams, Params
+from tasks.paths import archive_folder
 from tasks.work.shards import WORK_FOLDER, Work, code_version, fingerprint
 
 STATE_FOLDER = ".facemill"
@@ -83,11 +84,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     settings = swap_settings(params.convert)
     common = _common(params.convert, root / Data.MODEL, settings, code_version(*CODE))
     scratch = _scratch(root, common["fingerprint"])
-    archive = (
-        root / Path(params.archive.path).expanduser()
-        if isinstance(params.archive, FolderArchive)
-        else root / Data.ARCHIVE
-    )
+    archive = archive_folder(params, root)
     names = output_names([row["video"] for row in rows])
     jobs, job_names = list[ConversionJob](), list[str]()
     lost_rows = list[ConversionRow]()

@@ -17,9 +17,10 @@ from facemill.errors import FacemillError
 from facemill.files import file_sha256, read_json, stamp, write_json
 from facemill.reasons import State
 from tasks.catalogue import Data
-from tasks.collect import archive_folder, archive_videos, plan_units
+from tasks.collect import archive_videos, plan_units
 from tasks.names import check_names
 from tasks.params import Params, SampleArchive
+from tasks.paths import archive_folder
 from tasks.training.weight_files import weight_files
 from tasks.work.progress import track
 from tasks.work.shards import WORK_FOLDER, Totals

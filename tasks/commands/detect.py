@@ -25,6 +25,7 @@ from facemill.detection_records import EndRecord, FileRecord, Record, to_line
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, stable_name
+from tasks.paths import EXISTING_PATH, PATH
 from tasks.work.failures import Cut, Lost
 
 if TYPE_CHECKING:  # they load torch and dlib, and --help must be quick
@@ -100,9 +101,9 @@ def detect(
 
 
 def detect_command(
-    path: Annotated[Path, typer.Argument(help="A picture, a video or a folder of them.", exists=True)],
+    path: Annotated[Path, typer.Argument(help="A picture, a video or a folder of them.", **EXISTING_PATH)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the records to this file instead.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the records to this file instead.", **PATH)] = None,
     detector: Annotated[str, typer.Option(help='Which detector, or several in turn: "hog,mtcnn".')] = "auto",
     every: Annotated[
         int | None,
@@ -110,11 +111,14 @@ def detect_command(
     ] = None,
     min_face_px: Annotated[int, typer.Option(min=12, help="Smaller faces are not looked for.")] = 40,
     landmarks: Annotated[bool, typer.Option(help="Also 68 landmarks and the head's pose.")] = True,
-    crops: Annotated[Path | None, typer.Option(help="Folder for a close-up of each face.", file_okay=False)] = None,
+    crops: Annotated[Path | None, typer.Option(help="Folder for a close-up of each face.", **PATH)] = None,
     crop_format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
     crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups.")] = 256,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    weights: Annotated[Path | None, typer.Option(help="Weights for the detector, where it wants some.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights for the detector, where it wants some.", **PATH),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own files.")] = 1,
 ) -> None:
     """Find the faces in pictures and videos; say where they are, or write it as records.

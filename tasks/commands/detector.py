@@ -16,6 +16,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facemill.errors import FacemillError
+from tasks.paths import EXISTING_PATH, PATH, PATH_TEXT
 
 if TYPE_CHECKING:
     from facemill.detector_training.run import Recipe, Trained
@@ -144,12 +145,15 @@ def evaluate(
 
 
 _DEFAULTS = DetectorTraining()
+_ANNOTATED = "Annotated pictures: Pascal VOC, WIDER FACE or dlib."
 
 
 @detector_app.command("train")
 def train_command(
-    folder: Annotated[Path, typer.Argument(help="Annotated pictures: Pascal VOC, WIDER FACE or dlib.", exists=True)],
-    output: Annotated[Path, typer.Option(help="Folder of this training; run again to go on.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Annotated pictures: Pascal VOC, WIDER FACE or dlib.", **EXISTING_PATH)
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of this training; run again to go on.", **PATH)],
     steps: Annotated[int, typer.Option(help="How many updates.")] = _DEFAULTS.steps,
     batch: Annotated[int, typer.Option(help="Pictures in an update.")] = _DEFAULTS.batch,
     input_px: Annotated[int, typer.Option(help="Side of the training pictures, px.")] = _DEFAULTS.input_px,
@@ -158,9 +162,9 @@ def train_command(
     weight_decay: Annotated[float, typer.Option(help="5e-4 for sgd, about 0.01 for adamw.")] = _DEFAULTS.weight_decay,
     warmup_steps: Annotated[int, typer.Option(help="Steps in which the rate rises.")] = _DEFAULTS.warmup_steps,
     width: Annotated[float, typer.Option(help="Share of the channels; 0.25 suits a CPU.")] = _DEFAULTS.width,
-    vgg16: Annotated[str | None, typer.Option(help='Start weights: a file, or "download".')] = None,
+    vgg16: Annotated[str | None, typer.Option(help='Start weights: a file, or "download".', **PATH_TEXT)] = None,
     vgg16_sha256: Annotated[str | None, typer.Option(help="SHA-256 of that file.")] = None,
-    start: Annotated[str | None, typer.Option(help="A detector folder to go on training from.")] = None,
+    start: Annotated[str | None, typer.Option(help="A detector folder to go on training from.", **PATH_TEXT)] = None,
     max_pictures: Annotated[int | None, typer.Option(help="Train on so many pictures only.")] = None,
     evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = _DEFAULTS.evaluate_every,
     evaluate_pictures: Annotated[int | None, typer.Option(help="Held-out pictures of each.")] = 200,
@@ -188,9 +192,11 @@ def train_command(
 
 @detector_app.command("evaluate")
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="Annotated pictures: Pascal VOC, WIDER FACE or dlib.", exists=True)],
+    folder: Annotated[
+        Path, typer.Argument(help="Annotated pictures: Pascal VOC, WIDER FACE or dlib.", **EXISTING_PATH)
+    ],
     detector: Annotated[str, typer.Option(help="hog, mmod, mtcnn, dsfd, …")] = "dsfd",
-    weights: Annotated[Path | None, typer.Option(help="Folder or file of dsfd's weights.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder or file of dsfd's weights.", **PATH)] = None,
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of a .pth file.")] = None,
     looks: Annotated[str, typer.Option(help="dsfd: one look, or many (scales and mirror).")] = "one",
     every: Annotated[bool, typer.Option("--all", help="All pictures, not the held-out fifth.")] = False,
@@ -198,7 +204,7 @@ def evaluate_command(
     min_side_px: Annotated[float, typer.Option(help="Smaller faces count neither way.")] = 16,
     min_face_px: Annotated[int, typer.Option(help="Smallest face that the detector looks for.")] = 16,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    lists: Annotated[Path | None, typer.Option(help="Folder of WIDER FACE's .mat lists.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Folder of WIDER FACE's .mat lists.", **PATH)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Measure a detector: AP at IoU 0.5, recall, easy, medium and hard, milliseconds a picture.

@@ -27,7 +27,8 @@ from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.sheets import to_height
 from facemill.swap_meter import MeasuredFrame, SwapMeter, SwapSummary, measure_video, summarize
 from tasks.catalogue import Data
-from tasks.params import FolderArchive, Params
+from tasks.params import Params
+from tasks.paths import archive_folder
 from tasks.report_page.charts import dumbbells
 from tasks.report_page.dataset import sentence
 from tasks.report_page.thumbnails import Album
@@ -187,7 +188,7 @@ class _Meters:
 def _detailed(
     number: int, root: Path, params: Params, row: ConversionRow, meters: _Meters, album: Album
 ) -> tuple[VideoEntry, list[MeasuredFrame]]:
-    original, result = archive_folder(root, params) / row["video"], root / Data.CONVERTED / row["output"]
+    original, result = archive_folder(params, root) / row["video"], root / Data.CONVERTED / row["output"]
     for path, what in ((original, "the original is no longer in the archive"), (result, "the output is gone")):
         if not path.is_file():
             return VideoEntry(number, row, "", problem=what), []
@@ -214,13 +215,6 @@ def _becomings(becomes: Mapping[str, str], frames: Sequence[MeasuredFrame]) -> l
     """One for each identity that was seen in any of the frames."""
     seen = {name: [frame for frame in frames if frame.replaced == name] for name in becomes}
     return [Becoming(name, becomes[name], summarize(some)) for name, some in seen.items() if some]
-
-
-def archive_folder(root: Path, params: Params) -> Path:
-    """Where the originals are."""
-    if isinstance(params.archive, FolderArchive):
-        return root / Path(params.archive.path).expanduser()
-    return root / Data.ARCHIVE
 
 
 def _pair(frame: MeasuredFrame, album: Album) -> Pair | None:

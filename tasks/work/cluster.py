@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from facemill.errors import FacemillError
+from tasks.paths import with_home
 from tasks.work.failures import Cut, Packed, WorkerDied, attempt, attempt_here, lost_to, unpack
 
 if TYPE_CHECKING:  # workers import this module at their start, and need no parameters
@@ -374,7 +375,7 @@ def _make_cluster(params: ClusterParams) -> Any:
     if params.kind == "class":
         module, _, name = (params.cluster_class or "").rpartition(".")
         try:
-            return getattr(importlib.import_module(module), name)(**params.options)
+            return getattr(importlib.import_module(module), name)(**with_home(params.options))
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise FacemillError(
                 f"cluster: {params.cluster_class!r} with these options does not open ({error})"
@@ -389,5 +390,5 @@ def _make_cluster(params: ClusterParams) -> Any:
         dashboard_address="127.0.0.1:0",  # any free port: several clusters may run on one machine
         silence_logs=logging.CRITICAL,
         memory_limit=params.memory_limit,
-        **params.options,
+        **with_home(params.options),
     )

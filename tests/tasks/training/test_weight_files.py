@@ -45,3 +45,19 @@ def test_options_name_files_from_the_project_and_words_stay_words(root: Path) ->
 def test_a_start_that_cannot_be_is_named(root: Path, start: str, problem: str) -> None:
     with pytest.raises(FacemillError, match=problem):
         weight_files(TrainParams(start=Path(start)), root)
+
+
+def test_a_file_in_the_home_folder_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root))
+    train = TrainParams(
+        start=Path("~/models/anna"), options={"features": "autoencoder:~/models/anna", "b": "~/vgg.pth"}
+    )
+    assert sorted(weight_files(train, Path("/elsewhere"))) == ["b", "features", "start"]
+    assert placed_options(train, Path("/elsewhere"))["b"] == str(root / "vgg.pth")
+
+
+@pytest.mark.parametrize("stated", ["vgg19.pth", "weights/vgg", "~/vgg.pth", "autoencoder:models"])
+def test_a_file_that_is_not_there_is_named_before_the_training(tmp_path: Path, stated: str, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FacemillError, match=r"train\.options\.features: there is no file or folder"):
+        weight_files(TrainParams(options={"features": stated}), tmp_path)
