@@ -47,9 +47,16 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def stable_name(path: Path, folder: Path) -> str:
-    """A file's name for tables: the folder's own name and the path below it, forward slashes, always valid Unicode."""
-    below = path.name if path == folder else f"{folder.name}/{path.relative_to(folder).as_posix()}"
+def stable_name(path: Path, folder: Path, called: str | None = None) -> str:
+    """A file's name for tables, the same on every machine: forward slashes, always valid Unicode.
+
+    Args:
+        path: the file.
+        folder: the folder below which it was found, or the file itself.
+        called: what stands before the path below the folder, by default the folder's own name; empty for nothing.
+    """
+    called = folder.name if called is None else called
+    below = path.name if path == folder else f"{called}/{path.relative_to(folder).as_posix()}".removeprefix("/")
     return os.fsencode(below).decode("utf-8", "backslashreplace")
 
 

@@ -50,9 +50,14 @@ class Registry(Generic[T]):
         for module in self._modules():
             try:
                 importlib.import_module(f"{self._package}.{module}")
-            except ModuleNotFoundError:
-                continue
+            except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
+                    raise  # a module of our own that is misspelt: a defect, and no package to install
         return sorted(self._known)
+
+    def values(self) -> list[T]:
+        """What the names stand for, in the order of `names`."""
+        return [self._known[name] for name in self.names()]
 
     def _modules(self) -> list[str]:
         if self._package is None:

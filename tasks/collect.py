@@ -12,12 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from facemill import sources, tables
+from facemill import tables
 from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, publish_folder, read_object
@@ -25,9 +26,10 @@ from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns, VideoRow
+from facemill.sources import Item, Surroundings, Unit, fetch, network_kinds, reference_source
 from tasks.catalogue import Data
-from tasks.params import Params, SampleArchive
-from tasks.paths import archive_folder
+from tasks.params import Params, SampleArchive, WrongValues
+from tasks.paths import archive_folder, place
 from tasks.work.cluster import Pool, open_pool
 from tasks.work.shards import (
     Shard,
@@ -42,10 +44,6 @@ from tasks.work.shards import (
     write_shard,
 )
 
-NETWORK_SOURCES = frozenset({"google"})
-_SAMPLE_REFERENCE = "sample:"
-_REFERENCE_EVERY_S, _REFERENCE_FRAMES = 2.0, 5
-
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Collects everything. Raises FacemillError as the sources, `run_shards` and `finish` do."""
@@ -54,12 +52,12 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 
     raw, videos = root / Data.RAW, root / Data.VIDEOS
     with open_pool(params.cluster) as pool:
-        seconds = _collect_pictures(params, root, raw, inventory, pool, retry=retry)
+        rows_in, seconds = _collect_pictures(params, root, raw, inventory, pool, retry=retry)
         seconds += _collect_videos(params, root, videos, inventory, pool, retry=retry)
     counts, video_counts = count_rows(raw, RAW), count_rows(videos, VIDEOS)
     totals = Totals(
         stage="collect",
-        rows_in=_rows_in(params, root, raw),
+        rows_in=rows_in,
         counts=counts,
         seconds=time.monotonic() - start,
         worker_seconds=seconds,
@@ -68,29 +66,32 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     return finish(root, totals, params.collect.failure_limit)
 
 
-def plan_units(params: Params, root: Path, skip: Mapping[str, Sequence[str]] | None = None) -> list[sources.Unit]:
+def plan_units(params: Params, root: Path, collected: Mapping[str, Sequence[str]] | None = None) -> list[Unit]:
     """Everything that all sources and references will give, in the order of params.yaml.
 
     Args:
-        skip: for each identity, addresses that need not be asked again.
+        collected: for each identity, addresses that need not be asked again.
 
     Raises:
-        FacemillError: a folder that is missing or empty, and whatever else a source finds wrong beforehand.
+        FacemillError: a folder that is missing or empty, and whatever else a source finds wrong beforehand; a line for
+            each wrong source, with its key.
     """
-    units: list[sources.Unit] = []
+    units: list[Unit] = []
+    wrong = WrongValues()
     for identity, person in params.identities.items():
-        for reference in person.references:
-            kind, options = _reference(reference, params)
-            units += sources.plan(kind, identity, "reference", root=root, **options)
-        for source in person.sources:
-            options = source.model_dump(exclude={"kind"})
-            if source.kind == "sample":
-                options["seed"] = params.seed
-            if source.kind in ("folder", "google"):
-                options["max_file_bytes"] = params.collect.max_file_bytes
-            if source.kind in NETWORK_SOURCES:
-                options["skip"] = tuple((skip or {}).get(identity, ()))
-            units += sources.plan(source.kind, identity, root=root, **options)
+        around = Surroundings(
+            place=partial(place, root=root),
+            seed=params.seed,
+            max_file_bytes=params.collect.max_file_bytes,
+            collected=tuple((collected or {}).get(identity, ())),
+        )
+        for n, reference in enumerate(person.references):
+            with wrong.under(f"identities.{identity}.references.{n}"):
+                units += reference_source(reference).plan(identity, "reference", around)
+        for n, source in enumerate(person.sources):
+            with wrong.under(f"identities.{identity}.sources.{n}"):
+                units += source.plan(identity, "sample", around)
+    wrong.complain()
     return units
 
 
@@ -118,7 +119,7 @@ class PictureSettings:
 def collect_shard(shard: Shard) -> pa.Table:
     """Fetches the units of a shard and checks each picture: rows of `raw`."""
     settings: PictureSettings = shard.settings
-    rows = [_row(item, settings) for unit in shard.items for item in sources.fetch(unit)]
+    rows = [_row(item, settings) for unit in shard.items for item in fetch(unit)]
     return tables.from_rows(rows, RAW)
 
 
@@ -140,11 +141,10 @@ def video_shard(shard: Shard) -> pa.Table:
 
 def _collect_pictures(
     params: Params, root: Path, output: Path, inventory: Mapping[str, Any], pool: Pool, *, retry: bool
-) -> float:
-    """Fetches, carries over, publishes `data/raw`; returns the seconds of work."""
+) -> tuple[int, float]:
+    """Fetches, carries over, publishes `data/raw`; returns how many rows there should be, and the seconds of work."""
     wanted = params.model_dump(include={"seed", "identities", "collect"}, mode="json")
-    listed = {part: inventory[part] for part in ("sources", "portraits")}
-    work = open_work(root, "collect", params=wanted, inventory=listed)
+    work = open_work(root, "collect", params=wanted, inventory=inventory["sources"])
     old = _old_network_urls(params, output)
     units = plan_units(params, root, old)
     settings = PictureSettings(
@@ -154,28 +154,31 @@ def _collect_pictures(
     seconds = run_shards(work, shards, collect_shard, _lost_row, RAW, pool, retry=retry, unit="shards of pictures")
     carried = _carry_over(work, output, shards, old, params.collect.rows_per_shard)
     publish(work, [*shards, *carried], output)
+    rows_in = sum(_planned_rows(shard, output) for shard in [*shards, *carried])
     for shard in shards:  # the network may have something else the next time
-        if shard.items and shard.items[0].source in NETWORK_SOURCES:
+        if shard.items[0].source in network_kinds():
             (work.folder / f"{shard.id}.parquet").unlink(missing_ok=True)
-    return seconds
+    return rows_in, seconds
 
 
-def _plan(units: Sequence[sources.Unit], rows_per_shard: int, settings: PictureSettings) -> list[Shard]:
-    """Units of one row share shards; a video or a search has one of its own."""
-    shards = plan_shards([unit for unit in units if unit.rows == 1], rows_per_shard, settings)
-    large = [unit for unit in units if unit.rows != 1]
-    return [*shards, *(Shard(f"{len(shards) + n:05d}", (unit,), settings) for n, unit in enumerate(large))]
+def _plan(units: Sequence[Unit], rows_per_shard: int, settings: PictureSettings) -> list[Shard]:
+    """Units of one row share shards, those that ask the network apart; a video or a search has a shard of its own."""
+    network = network_kinds()
+    here = [unit for unit in units if unit.single and unit.source not in network]
+    away = [unit for unit in units if unit.single and unit.source in network]
+    large = [unit for unit in units if not unit.single]
+    cut = [*batched(here, rows_per_shard), *batched(away, rows_per_shard), *([unit] for unit in large)]
+    return [Shard(f"{number:05d}", tuple(part), settings) for number, part in enumerate(cut)]
 
 
-def _reference(reference: str, params: Params) -> tuple[str, dict[str, Any]]:
-    if reference.startswith(_SAMPLE_REFERENCE):
-        return "sample", {"person": reference.removeprefix(_SAMPLE_REFERENCE)}
-    if Path(reference).suffix.lower() in VIDEO_SUFFIXES:
-        return "video", {"path": reference, "every_s": _REFERENCE_EVERY_S, "max_frames": _REFERENCE_FRAMES}
-    return "folder", {"path": reference, "max_file_bytes": params.collect.max_file_bytes}
+def _planned_rows(shard: Shard, output: Path) -> int:
+    """Rows that the shard's units are bound to give; where only fetching could tell, the rows that are there."""
+    if shard.items and all(unit.single for unit in shard.items):
+        return len(shard.items)
+    return int(tables.read_part(output / f"{shard.id}.parquet", RAW, ["status"]).num_rows)
 
 
-def _row(item: sources.Item, settings: PictureSettings) -> RawRow:
+def _row(item: Item, settings: PictureSettings) -> RawRow:
     """An item as a row: three ways out, and no fourth."""
     row: RawRow = {
         "identity": item.identity,
@@ -204,7 +207,7 @@ def _problem(reason: Reason, detail: str) -> StateColumns:
     return {"status": reason.state, "error": reason, "detail": detail}
 
 
-def _lost_row(unit: sources.Unit, reason: Reason, detail: str) -> RawRow:
+def _lost_row(unit: Unit, reason: Reason, detail: str) -> RawRow:
     where: RawRow = {"identity": unit.identity, "role": unit.role, "source": unit.source, "url": unit.key}
     return {**where, **_problem(reason, detail)}
 
@@ -212,11 +215,10 @@ def _lost_row(unit: sources.Unit, reason: Reason, detail: str) -> RawRow:
 def _old_network_urls(params: Params, output: Path) -> dict[str, list[str]]:
     """Addresses that earlier runs fetched well, for each identity that still has a network source."""
     asked = {
-        name
-        for name, person in params.identities.items()
-        if any(source.kind in NETWORK_SOURCES for source in person.sources)
+        name for name, person in params.identities.items() if any(source.asks_network for source in person.sources)
     }
     found: dict[str, list[str]] = {name: [] for name in sorted(asked)}
+    network = network_kinds()
     if not asked or not output.is_dir():
         return found
     try:
@@ -224,7 +226,7 @@ def _old_network_urls(params: Params, output: Path) -> dict[str, list[str]]:
     except FacemillError as error:
         raise FacemillError(f"{error}. If it cannot be mended, move {output} away to collect anew") from error
     for row in tables.to_rows(table, RAW):
-        if row["identity"] in found and row["source"] in NETWORK_SOURCES and row["status"] == State.OK:
+        if row["identity"] in found and row["source"] in network and row["status"] == State.OK:
             found[row["identity"]].append(row["url"])
     return found
 
@@ -235,8 +237,8 @@ def _carry_over(
     """Writes what earlier runs got from the network, and this one did not get again, as parts of their own."""
     if not any(old.values()):
         return []
-    network = [shard for shard in shards if shard.items[0].source in NETWORK_SOURCES]
-    parts = [tables.read_part(work.folder / f"{shard.id}.parquet", RAW, ["identity", "sample_id"]) for shard in network]
+    asked = [shard for shard in shards if shard.items[0].source in network_kinds()]
+    parts = [tables.read_part(work.folder / f"{shard.id}.parquet", RAW, ["identity", "sample_id"]) for shard in asked]
     new = {(row["identity"], row["sample_id"]) for part in parts for row in tables.to_rows(part, RAW)}
     carried = []
     for number, rows in enumerate(batched(_old_rows(output, old, new), rows_per_shard)):
@@ -247,8 +249,9 @@ def _carry_over(
 
 
 def _old_rows(output: Path, old: Mapping[str, Sequence[str]], new: set[tuple[str, str]]) -> Iterator[RawRow]:
+    network = network_kinds()
     for row in tables.iterate_rows(output, RAW):
-        wanted = row["identity"] in old and row["source"] in NETWORK_SOURCES and row["status"] == State.OK
+        wanted = row["identity"] in old and row["source"] in network and row["status"] == State.OK
         if wanted and (row["identity"], row["sample_id"]) not in new:
             yield row
 
@@ -328,10 +331,3 @@ def _video(name: str, sha256: str | None) -> VideoRow:
 def _valid(name: str) -> str:
     """A file name as valid Unicode: tables cannot hold the half characters of a broken one."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _rows_in(params: Params, root: Path, output: Path) -> int:
-    """Planned rows; where only fetching could tell (videos, searches, carried rows), the rows that are there."""
-    single = sum(unit.rows == 1 for unit in plan_units(params, root))
-    kinds: list[str] = tables.read_table(output, RAW, ["source"])["source"].to_pylist()
-    return single + sum(kind == "video" or kind in NETWORK_SOURCES for kind in kinds)

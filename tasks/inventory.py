@@ -44,7 +44,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     ]
     folder = archive_folder(params, root)
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
-    written = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(units)}
+    written = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
     write_json(root / Data.INVENTORY, written)
     write_json(root / Data.WEIGHTS, weight_files(params.train, root))
     rows = len(entries) + len(archive)
@@ -92,9 +92,10 @@ def _read_cache(path: Path) -> dict[str, Any]:
     return cache if isinstance(cache, dict) else {}
 
 
-def _portraits(units: Iterable[Any]) -> dict[str, str]:
-    """Hashes of the sample portraits in use: another version of their wheel may bring another file."""
-    from facemill.sources.sample.portraits import portrait_file
+def _portraits(params: Params) -> dict[str, str]:
+    """Hashes of the portraits that a sample archive is drawn from: another version of their wheel may bring others."""
+    if not isinstance(params.archive, SampleArchive):
+        return {}
+    from facemill.sources.sample.portraits import people, portrait_file
 
-    used = sorted({unit.options["person"] for unit in units if unit.source == "sample"})
-    return {person: file_sha256(portrait_file(person)) for person in used}
+    return {person: file_sha256(portrait_file(person)) for person in people()}

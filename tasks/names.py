@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from facemill.errors import FacemillError
-from tasks.params import Params
+from tasks.params import Params, WrongValues
 
 
 def check_names(params: Params) -> None:
@@ -29,14 +29,11 @@ def check_names(params: Params) -> None:
         ("convert.blend", lambda: blend_method(params.convert.blend)),
         ("convert.encoder", lambda: _encoder(params.convert.encoder)),
     ]
-    wrong = []
+    wrong = WrongValues()
     for path, ask in asked:
-        try:
+        with wrong.under(path):
             ask()
-        except FacemillError as error:
-            wrong.append(f"{path}: {error}")
-    if wrong:
-        raise FacemillError(f"params.yaml has {len(wrong)} wrong value(s):\n  " + "\n  ".join(wrong))
+    wrong.complain()
 
 
 def _detector(names: str) -> None:

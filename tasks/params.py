@@ -7,16 +7,19 @@ No key may be called `size` or `nfiles`: DVC's run cache ignores those (treevers
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
+from facemill.sources import SOURCES, Source, StatedPath
+from tasks.params_file import PARAMS_FILE, check_plain, read_params_file
 
-PARAMS_FILE = "params.yaml"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
 DetectorName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(, ?[a-z0-9_]+)*$", max_length=64)]
@@ -35,52 +38,19 @@ class Rights(_Group):
     """Where that can be checked: a contract number, a licence and address, a catalogue entry."""
 
 
-class SampleSource(_Group):
-    kind: Literal["sample"]
-    person: Literal["hopper", "collins"]
-    pictures: Annotated[int, Field(ge=4, le=100_000)] = 150
-
-
-class FolderSource(_Group):
-    kind: Literal["folder"]
-    path: str
-    licence: str = ""
-    author: str = ""
-    max_files: Annotated[int, Field(ge=1)] | None = None
-
-
-class VideoSource(_Group):
-    kind: Literal["video"]
-    path: str
-    """A video, or a folder of videos."""
-    every_s: Annotated[float, Field(gt=0)] = 0.5
-    max_frames: Annotated[int, Field(ge=1)] = 400
-    """At most so many frames from each video."""
-    licence: str = ""
-    author: str = ""
-
-
-class GoogleSource(_Group):
-    kind: Literal["google"]
-    query: Annotated[str, Field(min_length=1)]
-    limit: Annotated[int, Field(ge=1, le=1000)] = 50
-    deadline_s: Annotated[float, Field(gt=0)] = 300
-    result_url: str | None = None
-    """A result page to read instead of Google's own, for a mirror or a test."""
-    chromedriver: str | None = None
-    allow_private_addresses: bool = False
-    """Downloads from loopback and private networks are refused unless this is set."""
-
-
-Source = Annotated[SampleSource | FolderSource | VideoSource | GoogleSource, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    AnySource = Source
+else:
+    AnySource = Annotated[Union[tuple(SOURCES.values())], Field(discriminator="kind")]  # noqa: UP007  # known at run time
+"""One of the sources of facemill/sources: each module there declares the parameters of its kind."""
 
 
 class Identity(_Group):
     rights: Rights
-    references: Annotated[list[str], Field(min_length=1)]
+    references: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     """Pictures, folders of pictures, or videos (a frame every two seconds, at most five) in which this person's face is
-    the largest; `sample:NAME` is a sample portrait."""
-    sources: Annotated[list[Source], Field(min_length=1)]
+    the largest; `sample:NAME` is a sample portrait. What else can stand here, the module of each source says."""
+    sources: Annotated[list[AnySource], Field(min_length=1)]
 
 
 class SampleArchive(_Group):
@@ -91,7 +61,7 @@ class SampleArchive(_Group):
 
 class FolderArchive(_Group):
     kind: Literal["folder"]
-    path: str
+    path: StatedPath
 
 
 class CollectParams(_Group):
@@ -302,25 +272,41 @@ class Params(_Group):
     @property
     def network_sources(self) -> bool:
         """Whether any source can give other pictures tomorrow though no file here has changed."""
-        return any(source.kind == "google" for identity in self.identities.values() for source in identity.sources)
+        return any(source.asks_network for identity in self.identities.values() for source in identity.sources)
+
+
+class WrongValues:
+    """Collects what is wrong with parameters, each with its key, so that all of it is said at once."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    @contextmanager
+    def under(self, key: str) -> Iterator[None]:
+        """Notes a FacemillError of its block as one of this key; the code behind the block goes on."""
+        try:
+            yield
+        except FacemillError as error:
+            self.add(f"{key}: {error}")
+
+    def add(self, line: str) -> None:
+        """Notes a line that names its key itself."""
+        self._lines.append(line)
+
+    def complain(self) -> None:
+        """Raises FacemillError with a line for each value that is wrong, if there is any."""
+        if self._lines:
+            lines = "\n  ".join(self._lines)
+            raise FacemillError(f"{PARAMS_FILE} has {len(self._lines)} wrong value(s):\n  {lines}")
 
 
 def load_params(root: Path) -> Params:
     """Reads and checks `params.yaml` in the project's root.
 
     Raises:
-        FacemillError: missing, not YAML, or wrong; the message has one line for each wrong value, with its path.
+        FacemillError: missing, not YAML, or wrong; the message has one line for each wrong value, with its key.
     """
-    path = root / PARAMS_FILE
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FacemillError(
-            f"no {PARAMS_FILE} in {root}: run this in the project's folder, or name it with --root"
-        ) from error
-    except yaml.YAMLError as error:
-        raise FacemillError(f"{path} is not YAML: {error}") from error
-    return parse_params(values)
+    return parse_params(read_params_file(root))
 
 
 def check_groups(root: Path, groups: Iterable[str]) -> None:
@@ -333,7 +319,7 @@ def check_groups(root: Path, groups: Iterable[str]) -> None:
     Raises:
         FacemillError: with what to write.
     """
-    values = yaml.safe_load((root / PARAMS_FILE).read_text(encoding="utf-8"))
+    values = read_params_file(root)
     if missing := [group for group in groups if group not in values]:
         written = " ".join(f"`{group}: {{}}`" if group != "seed" else "`seed: 0`" for group in missing)
         raise FacemillError(
@@ -341,42 +327,80 @@ def check_groups(root: Path, groups: Iterable[str]) -> None:
         )
 
 
-def parse_params(values: Any) -> Params:
-    """Checks parameters that are already plain values. Raises as `load_params`."""
-    if not isinstance(values, dict):
-        raise FacemillError(f"{PARAMS_FILE} must hold groups such as `identities:` and `train:`")
+def parse_params(values: dict[str, Any]) -> Params:
+    """Checks parameters that are already plain values. Raises as `load_params`.
+
+    They are read strictly, and as JSON: a number in quotes is text, `true` is no number, 8.0 is no whole number, and
+    text can be a path.
+    """
+    check_plain(values, PARAMS_FILE)
     try:
-        return Params.model_validate(values)
+        return Params.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        lines = [_line(problem) for problem in error.errors()]
-        raise FacemillError(f"{PARAMS_FILE} has {len(lines)} wrong value(s):\n  " + "\n  ".join(lines)) from error
+        wrong = WrongValues()
+        for line in _lines(error, values):
+            wrong.add(line)
+        wrong.complain()
+        raise
 
 
-def _line(problem: Any) -> str:
-    """One problem as `path: what is wrong`, with the nearest key offered for an unknown one."""
-    path = ".".join(str(part) for part in _without_tags(problem["loc"]))
-    if problem["type"] == "extra_forbidden":
+def _lines(error: ValidationError, values: Any) -> list[str]:
+    """What is wrong as `key: what`, a line for each key. Where a value may be several things, none of which it is,
+    pydantic has a problem for each.
+    """
+    problems: dict[str, list[str]] = {}
+    for problem in error.errors():
+        key, message = _key_and_message(problem, values)
+        problems.setdefault(key, []).append(message)
+    return [f"{key}: {'; or '.join(messages)}" if key else "\n  ".join(messages) for key, messages in problems.items()]
+
+
+def _key_and_message(problem: Any, values: Any) -> tuple[str, str]:
+    """Where it is wrong, as the file's reader would point at it, and a sentence; the nearest key for an unknown one."""
+    kind = problem["type"]
+    key = _place_of(problem["loc"], values, named=kind in ("missing", "missing_argument", *_UNKNOWN))
+    if kind in _UNKNOWN:
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), _all_keys(), n=1)
-        return f"{path}: unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
-    if problem["type"] == "missing":
-        hint = " (state on what ground this person's face may be used)" if path.endswith("rights") else ""
-        return f"{path}: missing{hint}"
-    shown = "" if isinstance(problem["input"], dict | list) or not path else f" (got {problem['input']!r})"
+        return key, "unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+    if kind in ("missing", "missing_argument"):
+        return key, "missing" + _MISSING.get(key.rpartition(".")[2], "")
+    if kind == "union_tag_not_found":
+        return f"{key}.kind", "missing"
+    if kind == "union_tag_invalid":
+        return f"{key}.kind", f"there is no {problem['ctx']['tag']!r}; there are {problem['ctx']['expected_tags']}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}{shown}" if path else message
+    quoted = "; put it in quotes" if kind == "string_type" and isinstance(problem["input"], int | float) else ""
+    return key, f"{message}{'' if kind == 'value_error' else _shown(problem['input'])}{quoted}"
 
 
-def _without_tags(parts: tuple[int | str, ...]) -> list[int | str]:
-    """Pydantic puts the chosen `kind` into the path, where the file has nothing."""
-    tagged = [
-        n for n, part in enumerate(parts) if parts[max(0, n - 2) : n - 1] == ("sources",) and isinstance(part, str)
-    ]
-    tagged += [1] if parts[:1] == ("archive",) and len(parts) > 1 else []
-    return [part for n, part in enumerate(parts) if n not in tagged]
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_MISSING = {"rights": " (state on what ground this person's face may be used)"}
 
 
+def _place_of(parts: tuple[int | str, ...], values: Any, *, named: bool) -> str:
+    """The key with what pydantic puts in between left out: the chosen `kind`, and what a value could have been.
+
+    named: the last part is a key that is not there.
+    """
+    kept = []
+    for part in parts[:-1] if named else parts:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        kept.append(part)
+    return ".".join(str(part) for part in (*kept, *(parts[-1:] if named else ())))
+
+
+def _shown(value: Any) -> str:
+    """A plain value as messages show it: `true` and `null` as the file has them, long ones cut."""
+    if isinstance(value, dict | list):
+        return ""
+    text = json.dumps(value, ensure_ascii=False) if value is None or isinstance(value, bool) else repr(value)
+    return f" (got {text if len(text) <= 60 else text[:57] + '…'})"
+
+
+@cache
 def _all_keys() -> list[str]:
-    keys: set[str] = set()
-    for group in [*_Group.__subclasses__()]:
-        keys.update(group.model_fields)
-    return sorted(keys)
+    schema = Params.model_json_schema()
+    return sorted({key for part in (schema, *schema["$defs"].values()) for key in part.get("properties", {})})

@@ -1,25 +1,52 @@
 """Where pictures come from: one file, or one folder of files, for each kind of source.
 
-    for unit in plan("folder", "anna", path="photos", root=Path(".")):
+    source = SOURCES["folder"](path="photos", licence="CC0")
+    for unit in source.plan("anna", "sample", Surroundings()):
         for item in fetch(unit): ...
+
+A source is a frozen dataclass. Its fields are its parameters, with their bounds and defaults, as `params.yaml` has
+them; its class says whether it asks the network and which references it answers for; what it wants of the project
+(seed, limits, where paths lie) it takes from `Surroundings`. A module of this package registers it with `@register`
+under its `kind`, which is the module's name. Adding one touches nothing else.
 
 A source plans before it fetches: units are small, plain and known in advance, so that shards can be fixed before any
 work starts, and any worker can fetch any unit. `fetch` never raises for one bad input: that is an `Item` with a reason.
-
-A module of this package registers itself with `@register("kind")`; adding one touches nothing else.
 """
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar
 
+from pydantic import Field
+
+from facemill.errors import FacemillError, InputError
 from facemill.reasons import Reason
 from facemill.registry import Registry
 
-T = TypeVar("T")
+StatedPath = Annotated[str, Field(min_length=1)]
+"""A path as a person wrote it; `Surroundings.place` says where that is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a project says to each of its sources.
+
+    Attributes:
+        place: where a path lies that a person wrote; by default relative to this process's folder.
+        seed: of everything that is drawn by chance.
+        max_file_bytes: larger files are not read and not downloaded.
+        collected: addresses whose pictures an earlier run has got for the same identity.
+    """
+
+    place: Callable[[str], Path] = Path
+    seed: int = 0
+    max_file_bytes: int = 40_000_000
+    collected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +87,9 @@ class Unit:
     """The smallest piece of work of a source, picklable and JSON-able.
 
     Attributes:
-        key: stable name, unique within identity, role and source.
-        rows: how many items it will give; an upper estimate where only fetching can tell.
+        source: kind of the source.
+        key: its name, the same in every run and on every machine.
+        single: whether it gives exactly one item; of others only fetching can tell how many.
         path: the file that it reads, where there is one: its content decides whether the unit is stale.
         options: what `fetch` needs.
     """
@@ -70,56 +98,95 @@ class Unit:
     role: str
     source: str
     key: str
-    rows: int = 1
+    single: bool = True
     path: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def item(self, *, url: str | None = None, **fields: Any) -> Item:
+        """An item of this unit; its address is the unit's key unless `url` is given."""
+        return Item(identity=self.identity, role=self.role, source=self.source, url=url or self.key, **fields)
 
-class Source(Protocol):
-    """What a module registers."""
+    def failed(self, problem: InputError, *, url: str | None = None, **fields: Any) -> Item:
+        """The item that stands for an input that cannot be used."""
+        return self.item(url=url, error=problem.reason, detail=problem.detail, **fields)
 
-    def plan(self, identity: str, role: str, *, root: Path, **options: Any) -> list[Unit]:
+
+class Source(ABC):
+    """What a module registers: a frozen dataclass with the fields of its kind in `params.yaml`."""
+
+    asks_network: ClassVar[bool] = False
+    """Whether it can give other pictures tomorrow though no file here has changed."""
+    kind: str
+    """Its name in `params.yaml`; a subclass declares it as a Literal with that one value for a default."""
+
+    @abstractmethod
+    def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """All units, in a stable order.
+
+        Args:
+            identity: for whom pictures are collected.
+            role: `sample`, or `reference` for pictures that show what the identity looks like.
+            around: what the project says to all sources.
 
         Raises:
             FacemillError: nothing there, or an option that makes no sense.
         """
 
-    def fetch(self, unit: Unit) -> Iterator[Item]:
+    @staticmethod
+    @abstractmethod
+    def fetch(unit: Unit) -> Iterator[Item]:
         """The items of one unit.
 
         Raises:
             FacemillError: the whole source is out of order (no browser, no permission), which a person must repair.
         """
 
-
-_SOURCES: Registry[Source] = Registry("source of kind", __name__)
-
-
-def register(kind: str) -> Callable[[type[T]], type[T]]:
-    """Class decorator: makes a source known under its kind."""
-
-    def decorate(cls: type[T]) -> type[T]:
-        _SOURCES.register(kind)(cast(Source, cls()))  # each source names its own options, which no common type can
-        return cls
-
-    return decorate
+    @classmethod
+    def from_reference(cls, text: str) -> Source | None:
+        """The source of the pictures that an identity's reference means; None where another kind answers for it."""
+        return None
 
 
-def plan(kind: str, identity: str, role: str = "sample", *, root: Path, **options: Any) -> list[Unit]:
-    """Plans a source by its kind. Relative paths in the options are below `root`. Raises as `Source.plan`."""
-    return source(kind).plan(identity, role, root=root, **options)
+SOURCES: Registry[type[Source]] = Registry("source of kind", __name__)
+"""Classes of sources by kind."""
+
+S = TypeVar("S", bound=type[Source])
+
+
+def register(cls: S) -> S:
+    """Class decorator: makes a source known under its `kind`."""
+    SOURCES.register(cls.kind)(cls)
+    return cls
 
 
 def fetch(unit: Unit) -> Iterator[Item]:
     """The items of a planned unit. Raises as `Source.fetch`."""
-    return source(unit.source).fetch(unit)
+    return SOURCES[unit.source].fetch(unit)
 
 
-def source(kind: str) -> Source:
-    """The source registered under a kind.
+def network_kinds() -> frozenset[str]:
+    """The kinds of source that ask the network."""
+    return frozenset(source.kind for source in SOURCES.values() if source.asks_network)
+
+
+def is_path(reference: str) -> bool:
+    """Whether a reference is a path: those that begin with a word and a colon are names of a source's own."""
+    return re.match(r"[a-z][a-z0-9_]*:", reference) is None
+
+
+def reference_source(text: str) -> Source:
+    """What a reference of an identity stands for: a picture, a folder of pictures, a video, `sample:NAME`, ….
 
     Raises:
-        FacemillError: there is none; the message names those that there are.
+        FacemillError: no kind of source answers for it, or more than one does.
     """
-    return _SOURCES[kind]
+    answers = [found for kind in SOURCES.names() if (found := SOURCES[kind].from_reference(text)) is not None]
+    if len(answers) == 1:
+        return answers[0]
+    if answers:
+        kinds = ", ".join(source.kind for source in answers)
+        raise FacemillError(f"reference {text!r} can mean several kinds of source ({kinds})")
+    raise FacemillError(
+        f"reference {text!r} is neither a path nor anything that a source knows ({', '.join(SOURCES.names())}); "
+        "write ./ before a path with a colon"
+    )

@@ -7,61 +7,64 @@ as a row with a reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
-from facemill.media_files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
-from facemill.sources import Item, Unit, register
-
-DEFAULT_MAX_BYTES = 40_000_000
+from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, read_limited, stable_name
+from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, is_path, register
 
 
-@register("folder")
-class FolderSource:
-    """Options: `path` of a folder or picture, `licence`, `author`, `max_files`, `max_file_bytes`."""
+@register
+@dataclass(frozen=True, kw_only=True)
+class FolderSource(Source):
+    """Pictures in a folder and the folders below it."""
 
-    def plan(
-        self,
-        identity: str,
-        role: str,
-        *,
-        root: Path,
-        path: str,
-        licence: str = "",
-        author: str = "",
-        max_files: int | None = None,
-        max_file_bytes: int = DEFAULT_MAX_BYTES,
-    ) -> list[Unit]:
-        """One unit for each file; `max_files` takes the first by name."""
-        folder = root / path
-        files = list_files(folder, PICTURE_SUFFIXES)[:max_files]
+    kind: Literal["folder"] = "folder"
+    path: StatedPath
+    """A folder, or one picture."""
+    licence: str = ""
+    """Licence of all of them."""
+    author: str = ""
+    """Author of all of them."""
+    max_files: Annotated[int, Field(ge=1)] | None = None
+    """Take only so many, the first by name."""
+
+    def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
+        """One unit for each file."""
+        folder = around.place(self.path)
+        files = list_files(folder, PICTURE_SUFFIXES)[: self.max_files]
         if not files:
             raise FacemillError(f"no picture in {folder} (identity {identity}): put some there, or correct the path")
-        options = {"licence": licence, "author": author, "max_file_bytes": max_file_bytes}
+        options = {"licence": self.licence, "author": self.author, "max_file_bytes": around.max_file_bytes}
         return [
             Unit(
-                identity=identity, role=role, source="folder", key=stable_name(file, folder), path=file, options=options
+                identity=identity,
+                role=role,
+                source=self.kind,
+                key=stable_name(file, folder, PurePath(self.path).name),
+                path=file,
+                options=options,
             )
             for file in files
         ]
 
-    def fetch(self, unit: Unit) -> Iterator[Item]:
+    @staticmethod
+    def fetch(unit: Unit) -> Iterator[Item]:
         """The file's bytes."""
         if unit.path is None:
             raise ValueError("a unit of a folder names its file")
-        data, error, detail = None, None, ""
+        stated = {"licence": unit.options["licence"], "author": unit.options["author"]}
         try:
-            data = read_limited(unit.path, unit.options["max_file_bytes"])
+            yield unit.item(data=read_limited(unit.path, unit.options["max_file_bytes"]), **stated)
         except InputError as problem:
-            error, detail = problem.reason, problem.detail
-        yield Item(
-            identity=unit.identity,
-            role=unit.role,
-            source="folder",
-            url=unit.key,
-            licence=unit.options["licence"],
-            author=unit.options["author"],
-            data=data,
-            error=error,
-            detail=detail,
-        )
+            yield unit.failed(problem, **stated)
+
+    @classmethod
+    def from_reference(cls, text: str) -> FolderSource | None:
+        """Any path but that of a video."""
+        answers = is_path(text) and PurePath(text).suffix.lower() not in VIDEO_SUFFIXES
+        return cls(path=text) if answers else None

@@ -21,55 +21,61 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
+from pydantic import Field
+
 from facemill.errors import FacemillError, InputError
-from facemill.sources import Item, Unit, register
+from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
 from facemill.sources._download import Downloader, Policy
 
 _TOLD_LINES = 4
 
 
-@register("google")
-class GoogleSource:
-    """Options: `query`, `limit`, `deadline_s` for the search, `result_url`, `chromedriver`, `max_file_bytes`,
-    `allow_private_addresses`, and `skip`: addresses that an earlier run has fetched.
-    """
+@register
+@dataclass(frozen=True, kw_only=True)
+class GoogleSource(Source):
+    """Pictures that Google's picture search finds."""
 
-    def plan(
-        self,
-        identity: str,
-        role: str,
-        *,
-        root: Path,
-        query: str,
-        limit: int = 50,
-        deadline_s: float = 300.0,
-        result_url: str | None = None,
-        chromedriver: str | None = None,
-        allow_private_addresses: bool = False,
-        max_file_bytes: int = 25_000_000,
-        skip: tuple[str, ...] = (),
-    ) -> list[Unit]:
+    asks_network: ClassVar[bool] = True
+    kind: Literal["google"] = "google"
+    query: Annotated[str, Field(min_length=1)]
+    """What to search for."""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    """At most so many pictures."""
+    deadline_s: Annotated[float, Field(gt=0)] = 300.0
+    """The search is ended after so many seconds; downloads have deadlines of their own."""
+    result_url: str | None = None
+    """A result page to read instead of Google's own, for a mirror or a test."""
+    chromedriver: StatedPath | None = None
+    """Path of chromedriver, by default the one on PATH."""
+    allow_private_addresses: bool = False
+    """Downloads from loopback and private networks are refused unless this is set."""
+
+    def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit: a search cannot be divided."""
-        if result_url is not None and urlsplit(result_url).scheme not in ("http", "https"):
-            raise FacemillError(f"result_url {result_url!r} (identity {identity}) must begin with http:// or https://")
+        url = self.result_url
+        if url is not None and urlsplit(url).scheme not in ("http", "https"):
+            raise FacemillError(f"result_url {url!r} (identity {identity}) must begin with http:// or https://")
         options = {
-            "query": query,
-            "limit": limit,
-            "deadline_s": deadline_s,
-            "result_url": result_url,
-            "chromedriver": chromedriver,
-            "allow_private_addresses": allow_private_addresses,
-            "max_file_bytes": max_file_bytes,
-            "skip": list(skip),
+            "query": self.query,
+            "limit": self.limit,
+            "deadline_s": self.deadline_s,
+            "result_url": url,
+            "chromedriver": None if self.chromedriver is None else str(around.place(self.chromedriver)),
+            "allow_private_addresses": self.allow_private_addresses,
+            "max_file_bytes": around.max_file_bytes,
+            "skip": list(around.collected),
         }
-        return [Unit(identity=identity, role=role, source="google", key=f"google:{query}", rows=limit, options=options)]
+        key = f"google:{self.query}"
+        return [Unit(identity=identity, role=role, source=self.kind, key=key, single=False, options=options)]
 
-    def fetch(self, unit: Unit) -> Iterator[Item]:
-        """One item for each address that is not in `skip`.
+    @staticmethod
+    def fetch(unit: Unit) -> Iterator[Item]:
+        """One item for each address that was not collected before.
 
         Raises:
             FacemillError: the search itself failed; the message says what to install or change.
@@ -223,19 +229,8 @@ def _unescape(text: str) -> str:
 
 
 def _item(unit: Unit, url: str, page: str, downloader: Downloader) -> Item:
-    data, error, detail = None, None, ""
+    stated = {"page": page, "licence": "unknown"}
     try:
-        data = downloader.fetch(url).data
+        return unit.item(url=url, data=downloader.fetch(url).data, **stated)
     except InputError as problem:
-        error, detail = problem.reason, problem.detail
-    return Item(
-        identity=unit.identity,
-        role=unit.role,
-        source="google",
-        url=url,
-        page=page,
-        licence="unknown",
-        data=data,
-        error=error,
-        detail=detail,
-    )
+        return unit.failed(problem, url=url, **stated)

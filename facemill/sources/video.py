@@ -3,69 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
 from facemill.media_files import VIDEO_SUFFIXES, list_files, stable_name
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
-from facemill.sources import Item, Unit, register
+from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, is_path, register
 
 JPEG_QUALITY = 95
+REFERENCE_EVERY_S, REFERENCE_FRAMES = 2.0, 5
+"""What a video gives as a reference: enough to know somebody by, few enough to look at by hand."""
 
 
-@register("video")
-class VideoSource:
-    """Options: `path` of a video or folder, `every_s`, `max_frames` from each video, `licence`, `author`."""
+@register
+@dataclass(frozen=True, kw_only=True)
+class VideoSource(Source):
+    """Frames of a video, or of all videos in a folder and the folders below it."""
 
-    def plan(
-        self,
-        identity: str,
-        role: str,
-        *,
-        root: Path,
-        path: str,
-        every_s: float = 0.5,
-        max_frames: int = 400,
-        licence: str = "",
-        author: str = "",
-    ) -> list[Unit]:
+    kind: Literal["video"] = "video"
+    path: StatedPath
+    """A video, or a folder of videos."""
+    every_s: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds from one frame that is taken to the next."""
+    max_frames: Annotated[int, Field(ge=1)] = 400
+    """At most so many frames from each video."""
+    licence: str = ""
+    """Licence of all of them."""
+    author: str = ""
+    """Author of all of them."""
+
+    def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each video: it is decoded in one go."""
-        folder = root / path
+        folder = around.place(self.path)
         files = list_files(folder, VIDEO_SUFFIXES)
         if not files:
             raise FacemillError(f"no video in {folder} (identity {identity}): put some there, or correct the path")
-        options = {"every_s": every_s, "max_frames": max_frames, "licence": licence, "author": author}
+        options = {
+            "every_s": self.every_s,
+            "max_frames": self.max_frames,
+            "licence": self.licence,
+            "author": self.author,
+        }
         return [
             Unit(
                 identity=identity,
                 role=role,
-                source="video",
-                key=stable_name(file, folder),
-                rows=max_frames,
+                source=self.kind,
+                key=stable_name(file, folder, PurePath(self.path).name),
+                single=False,
                 path=file,
                 options=options,
             )
             for file in files
         ]
 
-    def fetch(self, unit: Unit) -> Iterator[Item]:
+    @staticmethod
+    def fetch(unit: Unit) -> Iterator[Item]:
         """Frames as JPEG. A video that cannot be read, or breaks off, ends in one item with the reason."""
         if unit.path is None:
             raise ValueError("a unit of videos names its file")
-        common: dict[str, Any] = {
-            "identity": unit.identity,
-            "role": unit.role,
-            "source": "video",
-            "licence": unit.options["licence"],
-            "author": unit.options["author"],
-        }
+        stated = {"licence": unit.options["licence"], "author": unit.options["author"]}
         try:
             for pts, name, data in _sampled(unit.path, unit.options["every_s"], unit.options["max_frames"]):
-                yield Item(url=f"{unit.key}#pts={name}", pts=pts, data=data, **common)
+                yield unit.item(url=f"{unit.key}#pts={name}", pts=pts, data=data, **stated)
         except InputError as problem:
-            yield Item(url=unit.key, error=problem.reason, detail=problem.detail, **common)
+            yield unit.failed(problem, **stated)
+
+    @classmethod
+    def from_reference(cls, text: str) -> VideoSource | None:
+        """A path that ends as videos do."""
+        if not (is_path(text) and PurePath(text).suffix.lower() in VIDEO_SUFFIXES):
+            return None
+        return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES)
 
 
 def _sampled(path: Path, every_s: float, max_frames: int) -> Iterator[tuple[int, str, bytes]]:

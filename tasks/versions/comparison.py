@@ -14,7 +14,7 @@ from typing import Any
 from facemill import schema, tables
 from facemill.errors import FacemillError
 from tasks.catalogue import Data
-from tasks.params import PARAMS_FILE
+from tasks.params_file import PARAMS_FILE, parse_params_text
 from tasks.versions import git
 from tasks.versions.store import Version, list_versions, named
 
@@ -119,9 +119,8 @@ def _dataset_rows(root: Path, version: Version, columns: list[str]) -> Iterator[
 
 
 def _parameters(root: Path, version: Version) -> dict[str, Any]:
-    import yaml
-
-    return dict(_flat(yaml.safe_load(git.show(root, version.tag, PARAMS_FILE) or b""), ""))
+    data = git.show(root, version.tag, PARAMS_FILE)
+    return {} if data is None else dict(_flat(parse_params_text(data, f"{PARAMS_FILE} of {version.name}"), ""))
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from facemill.errors import FacemillError
 from facemill.files import read_object, write_bytes
 from tasks.catalogue import Data, metrics_file
-from tasks.params import PARAMS_FILE
+from tasks.params_file import PARAMS_FILE
 from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks

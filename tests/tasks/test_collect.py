@@ -257,6 +257,34 @@ def test_the_inventory_reads_a_file_again_only_if_size_or_time_changed(root: Pat
     assert "good one.jpg" not in read
 
 
+def test_a_video_of_which_one_frame_is_taken_is_one_row(root: Path) -> None:
+    """It was counted twice: as the one row that was planned, and among those that only fetching can tell."""
+    write_archive_video(root, "interviews/hopper.mp4", 0.2, seed=1)
+    totals = _run(_params([{"kind": "video", "path": "interviews", "max_frames": 1}]), root)
+    assert totals.rows_in == totals.rows_out == 1 + 1 + 1 + 4  # the frame, both references, the other's pictures
+
+
+def test_all_sources_that_are_wrong_are_named_at_once(root: Path) -> None:
+    with pytest.raises(FacemillError) as error:
+        collect.plan_units(_params([{"kind": "folder", "path": "gone"}, {"kind": "sample", "person": "ada"}]), root)
+    assert [line.strip().partition(": ")[0] for line in str(error.value).splitlines()[1:]] == [
+        "identities.anna.sources.0",
+        "identities.anna.sources.1",
+    ]
+
+
+def test_a_folder_in_the_home_folder_is_collected_from(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(root))
+    people = _params([{"kind": "folder", "path": "~/photos"}], {"kind": "folder", "path": "~/archive"})
+    elsewhere = root / "project"
+    (elsewhere / "anna").mkdir(parents=True)
+    (elsewhere / "anna" / "reference.jpg").write_bytes(_picture(0))
+    _run(people, elsewhere)
+    assert "photos/good one.jpg" in {row["url"] for row in _rows(elsewhere)}
+    [video] = tables.read_table(elsewhere / "data" / "videos", VIDEOS).to_pylist()
+    assert video["video"] == "not a video.mp4"
+
+
 def test_a_video_is_a_reference_by_some_of_its_frames(tmp_path: Path) -> None:
     write_archive_video(tmp_path, "interviews/hopper.mp4", 2.2, seed=1)
     people = {

@@ -64,7 +64,37 @@ def test_no_key_that_dvc_run_cache_ignores(path: Path) -> None:
             "hopper",
             "convert: target: unknown key; write `convert: {becomes: {bert: anna}}`: Bert becomes Anna",
         ),
-        (("archive", "kind"), "tape", "archive: "),
+        (("archive", "kind"), "tape", "archive.kind: there is no 'tape'; there are 'sample', 'folder'"),
+        (("archive",), {"seconds": 1}, "archive.kind: missing"),
+        (
+            ("archive",),
+            {"kind": "folder", "path": ""},
+            "archive.path: String should have at least 1 character",
+        ),
+        (
+            ("identities", "hopper", "sources", 0, "kind"),
+            "tape",
+            "hopper.sources.0.kind: there is no 'tape'",
+        ),
+        (("identities", "hopper", "sources", 0), {"kind": "folder"}, "identities.hopper.sources.0.path: missing"),
+        (
+            ("identities", "hopper", "sources", 0, "pictures"),
+            True,
+            "0.pictures: Input should be a valid integer",
+        ),
+        (("identities", "hopper", "sources", 0, "person"), 3, "valid string (got 3); put it in quotes"),
+        (("identities", "hopper", "references", 0), "", "identities.hopper.references.0: String should have"),
+        (("train", "steps"), True, "train.steps: Input should be a valid integer (got true)"),
+        (("train", "steps"), "2000", "train.steps: Input should be a valid integer (got '2000')"),
+        (("train", "steps"), 1e3, "train.steps: Input should be a valid integer (got 1000.0)"),
+        (("train", "learning_rate"), "fast", "train.learning_rate: Input should be a valid number"),
+        (("train", "model"), 3, "train.model: Input should be a valid string (got 3); put it in quotes"),
+        (("train", "deterministic"), 1, "train.deterministic: Input should be a valid boolean (got 1)"),
+        (("train",), None, "train: Input should be an object (got null)"),
+        (("report", "title"), "x" * 99 + "\ud800", "report.title: a character that no text can hold"),
+        (("train", "deadline_s"), float("nan"), "train.deadline_s: no number"),
+        (("train", "save_every"), 10**40, "train.save_every: a number beyond"),
+        (("train", "options"), {"size": 1}, "train.options: a key must not be called 'size'"),
         (("train", "coverage"), 3.0, "train.coverage is larger than extract.coverage"),
         (("archive", "secconds"), 1, "archive.secconds: unknown key; did you mean 'seconds'?"),
         (("identities", "hopper", "sources", 0, "persn"), 1, "identities.hopper.sources.0.persn: unknown key"),
@@ -81,6 +111,7 @@ def test_wrong_value_is_named_with_its_path(path: tuple[str | int, ...], value: 
     with pytest.raises(FacemillError) as error:
         parse_params(changed)
     assert message in str(error.value)
+    assert len(str(error.value).splitlines()) <= 2
 
 
 def test_all_wrong_values_are_named_at_once() -> None:

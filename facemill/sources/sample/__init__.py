@@ -1,7 +1,7 @@
 """Source `sample`: two public-domain portraits that wheels bring along, animated into picture sets and videos.
 
     rgb, landmarks = render("hopper", Pose(mouth_open=0.4))         # one frame and its true landmarks
-    for unit in plan("sample", "anna", person="hopper", pictures=150, seed=0, root=root): ...
+    for unit in SampleSource(person="hopper", pictures=150).plan("anna", "sample", Surroundings(seed=0)): ...
     truth = picture_set("hopper", 150, seed=0)                      # what was planted where
 
 A set holds good pictures and, in known places, exact duplicates, near duplicates, strangers, pictures without a face
@@ -14,36 +14,69 @@ and broken files, so that every later stage can be measured against the truth.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from facemill.errors import FacemillError
-from facemill.sources import Item, Unit, register
+from facemill.sources import Item, Source, Surroundings, Unit, register
 from facemill.sources.sample.animate import render
 from facemill.sources.sample.pictures import Planted, PlantedKind, picture_bytes, picture_set, reference_bytes
-from facemill.sources.sample.portraits import load_portrait, people
+from facemill.sources.sample.portraits import load_portrait, people, portrait_file
 from facemill.sources.sample.pose import Pose
 
-__all__ = ["Planted", "PlantedKind", "Pose", "load_portrait", "people", "picture_bytes", "picture_set", "render"]
+__all__ = [
+    "Planted",
+    "PlantedKind",
+    "Pose",
+    "SampleSource",
+    "load_portrait",
+    "people",
+    "picture_bytes",
+    "picture_set",
+    "render",
+]
+
+PREFIX = "sample:"
+"""How the references and the addresses of sample pictures begin."""
 
 
-@register("sample")
-class SampleSource:
-    """Options: `person`, `pictures`, `seed`. As role `reference` it gives the portrait itself."""
+@register
+@dataclass(frozen=True, kw_only=True)
+class SampleSource(Source):
+    """Pictures of a sample person; as a reference the portrait itself."""
 
-    def plan(
-        self, identity: str, role: str, *, root: Path, person: str, pictures: int = 150, seed: int = 0
-    ) -> list[Unit]:
-        """One unit for each picture."""
-        if person not in people():
-            raise FacemillError(f"no sample person {person!r} (identity {identity}); there are {', '.join(people())}")
+    kind: Literal["sample"] = "sample"
+    person: str
+    """Which one, see `people`."""
+    pictures: Annotated[int, Field(ge=4, le=100_000)] = 150
+    """How many, planted duplicates, strangers, faceless and broken ones included."""
+
+    def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
+        """One unit for each picture; the portrait that it is drawn from decides what it shows."""
+        if self.person not in people():
+            raise FacemillError(
+                f"no sample person {self.person!r} (identity {identity}); there are {', '.join(people())}"
+            )
+        common: dict[str, Any] = {"identity": identity, "role": role, "source": self.kind}
         if role == "reference":
-            return [_unit(identity, role, f"sample:{person}/reference.png", person, 0, None)]
+            key = f"{PREFIX}{self.person}/reference.png"
+            return [Unit(key=key, path=portrait_file(self.person), options={"person": self.person}, **common)]
+        files = {person: portrait_file(person) for person in people()}
+        drawn = {"person": self.person, "pictures": self.pictures, "seed": around.seed}
         return [
-            _unit(identity, role, f"sample:{person}/{planted.name}", person, seed, (planted.index, pictures))
-            for planted in picture_set(person, pictures, seed)
+            Unit(
+                key=f"{PREFIX}{self.person}/{planted.name}",
+                path=files[planted.person],
+                options=drawn | {"index": planted.index},
+                **common,
+            )
+            for planted in picture_set(self.person, self.pictures, around.seed)
         ]
 
-    def fetch(self, unit: Unit) -> Iterator[Item]:
+    @staticmethod
+    def fetch(unit: Unit) -> Iterator[Item]:
         """Draws the picture."""
         person = unit.options["person"]
         if unit.role == "reference":
@@ -52,20 +85,9 @@ class SampleSource:
             planted = picture_set(person, unit.options["pictures"], unit.options["seed"])[unit.options["index"]]
             shown, data = planted.person, picture_bytes(planted, unit.options["seed"])
         portrait = load_portrait(shown)
-        yield Item(
-            identity=unit.identity,
-            role=unit.role,
-            source="sample",
-            url=unit.key,
-            page=portrait.page,
-            licence=portrait.licence,
-            author=portrait.author,
-            data=data,
-        )
+        yield unit.item(page=portrait.page, licence=portrait.licence, author=portrait.author, data=data)
 
-
-def _unit(identity: str, role: str, key: str, person: str, seed: int, place: tuple[int, int] | None) -> Unit:
-    options: dict[str, object] = {"person": person, "seed": seed}
-    if place is not None:
-        options |= {"index": place[0], "pictures": place[1]}
-    return Unit(identity=identity, role=role, source="sample", key=key, options=options)
+    @classmethod
+    def from_reference(cls, text: str) -> SampleSource | None:
+        """`sample:NAME`."""
+        return cls(person=text.removeprefix(PREFIX)) if text.startswith(PREFIX) else None

@@ -6,13 +6,18 @@ import pytest
 
 from facemill.errors import FacemillError
 from facemill.reasons import Reason
-from facemill.sources import fetch, plan
+from facemill.sources import SOURCES, Source, Surroundings, Unit, fetch
+from facemill.sources.folder import FolderSource
 
 PICTURE = b"\x89PNG, as far as a folder is concerned"
 
 
-def _keys(root: Path, path: str, **options: object) -> list[str]:
-    return [unit.key for unit in plan("folder", "anna", root=root, path=path, **options)]
+def plan(root: Path, source: Source, role: str = "sample", **around: int) -> list[Unit]:
+    return source.plan("anna", role, Surroundings(place=lambda path: root / path, **around))
+
+
+def _keys(root: Path, path: str, max_files: int | None = None) -> list[str]:
+    return [unit.key for unit in plan(root, FolderSource(path=path, max_files=max_files))]
 
 
 def test_files_come_sorted_by_name_with_spaces_and_unicode(tmp_path: Path) -> None:
@@ -43,14 +48,14 @@ def test_a_name_that_is_not_unicode_is_kept_as_text(tmp_path: Path) -> None:
 
 def test_an_item_carries_the_bytes_and_what_was_said_about_them(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(PICTURE)
-    [unit] = plan("folder", "anna", "reference", root=tmp_path, path="a.jpg", licence="CC0", author="Bo")
+    [unit] = plan(tmp_path, FolderSource(path="a.jpg", licence="CC0", author="Bo"), "reference")
     [item] = fetch(unit)
     assert (item.data, item.role, item.licence, item.author) == (PICTURE, "reference", "CC0", "Bo")
 
 
 def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(bytes(1001))
-    [unit] = plan("folder", "anna", root=tmp_path, path="a.jpg", max_file_bytes=1000)
+    [unit] = plan(tmp_path, FolderSource(path="a.jpg"), max_file_bytes=1000)
     [item] = fetch(unit)
     assert (item.data, item.error, item.detail) == (None, Reason.TOO_LARGE, "1001 bytes, limit 1000")
 
@@ -58,7 +63,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
 def test_a_link_to_nowhere_is_one_failed_item(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").symlink_to(tmp_path / "gone.jpg")
-    [unit] = plan("folder", "anna", root=tmp_path, path="photos")
+    [unit] = plan(tmp_path, FolderSource(path="photos"))
     [item] = fetch(unit)
     assert item.error is Reason.UNREADABLE
 
@@ -67,9 +72,28 @@ def test_a_link_to_nowhere_is_one_failed_item(tmp_path: Path) -> None:
 def test_an_empty_or_missing_folder_is_one_clear_error(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(FacemillError, match=message):
-        plan("folder", "anna", root=tmp_path, path=path)
+        plan(tmp_path, FolderSource(path=path))
 
 
-def test_an_unknown_kind_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
     with pytest.raises(FacemillError, match="folder, google, sample, video"):
-        plan("flickr", "anna", root=tmp_path)
+        SOURCES["flickr"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ("photos", "photos/a.jpg"),
+        ("~/photos", "photos/a.jpg"),
+        ("~", "~/photos/a.jpg"),
+        ("~/photos/a.jpg", "a.jpg"),
+        (".", "photos/a.jpg"),
+        ("photos/..", "../photos/a.jpg"),
+    ],
+)
+def test_a_name_says_nothing_of_the_machine(tmp_path: Path, stated: str, key: str) -> None:
+    """`path: ~` named pictures after the home folder, and `path: .` after wherever the project was cloned to."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(PICTURE)
+    around = Surroundings(place=lambda path: tmp_path / path.replace("~", str(tmp_path)))
+    assert [unit.key for unit in FolderSource(path=stated).plan("anna", "sample", around)] == [key]

@@ -11,14 +11,18 @@ import pytest
 from facemill.errors import FacemillError
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
-from facemill.sources import fetch, plan
-from facemill.sources.google import search
+from facemill.sources import Surroundings, Unit, fetch
+from facemill.sources.google import GoogleSource, search
 
 PICTURE = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
 WRITE_LOG = """
 os.makedirs("logs")
 json.dump({entries}, open("logs/q.json", "w"))
 """
+
+
+def plan(collected: tuple[str, ...] = (), **options: object) -> list[Unit]:
+    return GoogleSource(**options).plan("anna", "sample", Surroundings(collected=collected))
 
 
 @pytest.fixture
@@ -38,9 +42,7 @@ def test_found_addresses_are_fetched_by_our_own_downloader(site, library, driver
         {"image_link": good, "image_source": ""},
     ]
     library(WRITE_LOG.format(entries=entries))
-    [unit] = plan(
-        "google", "anna", root=tmp_path, query="anna, smiling", chromedriver=driver, allow_private_addresses=True
-    )
+    [unit] = plan(query="anna, smiling", chromedriver=driver, allow_private_addresses=True)
     items = list(fetch(unit))
     assert [(item.url, item.error) for item in items] == [(good, None), (gone, Reason.DOWNLOAD_FAILED)]
     assert (items[0].data, items[0].page, items[0].licence) == (PICTURE, "https://example.org/page", "unknown")
@@ -49,7 +51,7 @@ def test_found_addresses_are_fetched_by_our_own_downloader(site, library, driver
 def test_addresses_of_an_earlier_run_are_not_fetched_again(site, library, driver, tmp_path: Path) -> None:
     url = site.put("/a.jpg", PICTURE)
     library(WRITE_LOG.format(entries=[{"image_link": url}]))
-    [unit] = plan("google", "anna", root=tmp_path, query="anna", chromedriver=driver, skip=(url,))
+    [unit] = plan(query="anna", chromedriver=driver, collected=(url,))
     assert list(fetch(unit)) == []
     assert site.visits == {}
 
@@ -92,7 +94,7 @@ def test_a_missing_driver_is_told_before_anything_starts(monkeypatch: pytest.Mon
 
 def test_a_result_page_must_be_a_web_address(tmp_path: Path) -> None:
     with pytest.raises(FacemillError, match="result_url"):
-        plan("google", "anna", root=tmp_path, query="anna", result_url="page.html")
+        plan(query="anna", result_url="page.html")
 
 
 @pytest.mark.skipif(
@@ -106,9 +108,7 @@ def test_chromium_reads_a_result_page_and_its_pictures_are_collected(site, https
     entries = ",".join(f'["{url}",480,640]' for url in urls)
     page = f"<html><body><p>Results</p><script>var data = [{entries}];</script></body></html>".encode()
     result = site.put("/search", page, Content_Type="text/html")
-    [unit] = plan(
-        "google", "anna", root=tmp_path, query="anna", limit=2, result_url=result, allow_private_addresses=True
-    )
+    [unit] = plan(query="anna", limit=2, result_url=result, allow_private_addresses=True)
     items = list(fetch(unit))
     assert [(item.url, item.data) for item in items] == [(url, PICTURE) for url in urls[:2]]
     assert "/search" in site.visits

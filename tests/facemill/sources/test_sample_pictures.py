@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from facemill.errors import InputError
 from facemill.pictures import decode
 from facemill.reasons import Reason
-from facemill.sources import fetch, plan
-from facemill.sources.sample import Planted, PlantedKind, picture_bytes, picture_set
+from facemill.sources import Surroundings, fetch
+from facemill.sources.sample import Planted, PlantedKind, SampleSource, picture_bytes, picture_set
 from facemill.sources.sample.pictures import BROKEN_FORMS, SHARES
 
 SEED = 4
@@ -72,7 +72,7 @@ def test_no_detector_finds_a_face_in_a_faceless_picture(index: int) -> None:
 
 
 def test_units_give_named_items_with_licence_and_author(tmp_path) -> None:
-    units = plan("sample", "anna", root=tmp_path, person="hopper", pictures=5, seed=SEED)
+    units = SampleSource(person="hopper", pictures=5).plan("anna", "sample", Surroundings(seed=SEED))
     [item] = fetch(units[2])
     assert [unit.key for unit in units] == [f"sample:hopper/000{n}.jpg" for n in range(5)]
     assert (item.identity, item.role, item.url) == ("anna", "sample", "sample:hopper/0002.jpg")
@@ -82,7 +82,7 @@ def test_units_give_named_items_with_licence_and_author(tmp_path) -> None:
 
 
 def test_the_reference_is_the_portrait(tmp_path) -> None:
-    [unit] = plan("sample", "anna", "reference", root=tmp_path, person="collins")
+    [unit] = SampleSource(person="collins").plan("anna", "reference", Surroundings())
     [item] = fetch(unit)
     assert decode(item.data).shape == (512, 512, 3)
 
