@@ -39,6 +39,7 @@ CARRIERS = {
     "tasks.versions.git",
     "tasks.versions.dvc_lock",
     "tasks.params",
+    "tasks.params_file",
     "tasks.paths",
     "tasks.work.progress",
     "tasks.work.shards",

@@ -66,7 +66,7 @@ def test_what_cannot_be_a_path_is_one_clear_error(stated: str, message: str) -> 
     ],
 )
 def test_the_archive_lies_where_params_say(home: Path, archive: dict[str, Any], folder: str) -> None:
-    values = {"identities": {"a": PERSON, "b": PERSON}, "archive": archive, "convert": {"source": "a", "target": "b"}}
+    values = {"identities": {"a": PERSON, "b": PERSON}, "archive": archive, "convert": {"becomes": {"a": "b"}}}
     assert archive_folder(parse_params(values), Path("/project")) == Path(folder.format(home=home))
 
 
