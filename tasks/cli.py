@@ -58,7 +58,7 @@ class FlowName(StrEnum):
 
 @app.command()
 def check(root: Root = _HERE) -> None:
-    """Check params.yaml, and that what it names exists; say what it asks for.
+    """Check params.yaml, and that what it names exists; say what it asks for. Mend what a killed DVC has left.
 
     Example: facemill check
     """
@@ -67,7 +67,9 @@ def check(root: Root = _HERE) -> None:
     from tasks.params import check_groups, load_params
     from tasks.stages import PARAM_GROUPS
     from tasks.training.weight_files import weight_files
+    from tasks.versions.leftovers import mend
 
+    mend(root.resolve())
     params = load_params(root)
     check_groups(root, PARAM_GROUPS)
     check_names(params)

@@ -208,6 +208,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         FacemillError: unknown stage, wrong parameters, the stage is running already, or its own errors.
     """
     from tasks.params import check_groups, load_params
+    from tasks.versions import leftovers
     from tasks.work.callers import callers
 
     if name not in STAGES:
@@ -216,6 +217,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     if name == next(iter(STAGES)):
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
     masters = callers()
+    leftovers.keep_lock(root) if masters else leftovers.mend(root)
     with only_one(root, name, works_for=masters), _termination_is_an_interrupt(), ends_with(masters):
         stage = STAGES[name]
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -51,17 +52,16 @@ def ran(output: str) -> set[str]:
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")} - {"inventory"}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the project with small parameters, in which `dvc repro` has run once."""
-    root = tmp_path_factory.mktemp("a project")
+def clone(root: Path, parameters: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """A clone of the project with other parameters, in which nothing has run yet."""
+    root.mkdir(exist_ok=True)
     for name in COPIED:
         source = PROJECT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / name)
-    (root / "params.yaml").write_text(yaml.safe_dump(small(yaml.safe_load((root / "params.yaml").read_text()))))
+    (root / "params.yaml").write_text(yaml.safe_dump(parameters(yaml.safe_load((root / "params.yaml").read_text()))))
     author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (
         ["git", "init", "-q"],
@@ -70,6 +70,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["git", *author, "commit", "-qm", "start"],
     ):
         subprocess.run(command, cwd=root, env=environment(), check=True, timeout=60)
+    return root
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the project with small parameters, in which `dvc repro` has run once."""
+    root = clone(tmp_path_factory.mktemp("a project"), small)
     assert ran(repro(root)) == {"collect", "dedup", "extract", "curate", "train", "convert", "report"}
     return root
 

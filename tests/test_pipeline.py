@@ -36,6 +36,7 @@ CARRIERS = {
     "tasks.work.cluster",
     "tasks.work.failures",
     "tasks.versions.dvc",
+    "tasks.versions.leftovers",
     "tasks.versions.git",
     "tasks.versions.dvc_lock",
     "tasks.params",

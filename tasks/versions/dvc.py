@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
+from tasks.versions.leftovers import mend, running
 from tasks.work.callers import calling
 from tasks.work.progress import PROGRESS_FILE_VARIABLE
 
@@ -31,7 +32,8 @@ _TICK_S = 1.0
 _TAIL_LINES = 12
 _SHORT_S = 600.0
 _DATA_S = 12 * 3600.0  # what moves data takes as long as the data is large
-_ANOTHER_TRY = ("failed to run:", "Unable to acquire lock")
+_NO_LOCK = "Unable to acquire lock"
+_ANOTHER_TRY = ("failed to run:", _NO_LOCK, "is being blocked by")
 _HINTS = (
     "To track the changes with git, run:",
     "\tgit add ",
@@ -80,7 +82,10 @@ def repro(
     tail = _stream(root, arguments, deadline_s, extra, on_line, on_tick)
     if tail is not None:
         kind = StageFailed if any(words in tail for words in _ANOTHER_TRY) else FacemillError
-        raise kind(f"stage {stage} failed. Its last lines:\n{tail}\nMend that and run the same command again.")
+        raise kind(
+            f"stage {stage} failed. Its last lines:\n{tail}{_who_holds(root, tail)}\n"
+            "Mend that and run the same command again."
+        )
 
 
 def stale(root: Path, stage: str) -> bool:
@@ -149,6 +154,7 @@ def call(root: Path, *arguments: str, deadline_s: float = _SHORT_S) -> str:
     Raises:
         FacemillError: it failed or passed the deadline, with its message.
     """
+    mend(root)
     command = [sys.executable, "-m", "dvc", *arguments]
     try:
         done = subprocess.run(
@@ -158,8 +164,16 @@ def call(root: Path, *arguments: str, deadline_s: float = _SHORT_S) -> str:
         raise FacemillError(f"dvc {arguments[0]} did not end within {deadline_s:.0f} s") from error
     if done.returncode:
         message = done.stderr.strip() or done.stdout.strip() or f"code {done.returncode}"
-        raise FacemillError(f"dvc {' '.join(arguments)} failed in {root}: {message}")
+        raise FacemillError(f"dvc {' '.join(arguments)} failed in {root}: {message}{_who_holds(root, message)}")
     return done.stdout
+
+
+def _who_holds(root: Path, said: str) -> str:
+    """Who has the lock that DVC did not get, for its message; nothing where it is about something else."""
+    if _NO_LOCK not in said:
+        return ""
+    at_work = "; ".join(running(root))
+    return f"\nAt work there: {at_work or 'no DVC. Delete .dvc/tmp/lock and .dvc/tmp/rwlock.lock'}."
 
 
 def _not_in_cache(root: Path, hashes: Sequence[str]) -> list[str]:
@@ -190,6 +204,7 @@ def _stream(
     on_tick: Callable[[], None],
 ) -> str | None:
     """Runs DVC and hands its lines on; returns the last ones if it failed."""
+    mend(root)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     end = time.monotonic() + deadline_s
     with _own_group([sys.executable, "-m", "dvc", *arguments], root, extra) as process:

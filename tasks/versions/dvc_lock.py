@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tasks.catalogue import Data
 from tasks.stages import REFRESH_STAGES
 
 LOCK_FILE = "dvc.lock"
+_CONFLICT = re.compile(rb"^(<{7} |>{7} )", re.MULTILINE)
 
 Lock = dict[str, Any]
 
@@ -25,19 +27,30 @@ def parse(content: bytes) -> Lock:
     """The lock as plain values; an empty file is an empty lock.
 
     Raises:
-        FacemillError: it is not YAML, or not a lock.
+        FacemillError: it is not YAML, or not a lock; it holds a merge conflict.
     """
     from ruamel.yaml import YAML  # as DVC has it: to another reader, a hash such as 12e34… is a number
     from ruamel.yaml.error import YAMLError
 
+    if _CONFLICT.search(content):
+        raise FacemillError(
+            f"{LOCK_FILE} holds a merge conflict: take one side with `git checkout --ours {LOCK_FILE}` (or --theirs), "
+            "then run `dvc repro`, which redoes what that side lacks"
+        )
     try:
         lock: Any = YAML(typ="safe").load(content.decode()) or {}
         _check(lock)
     except (YAMLError, UnicodeDecodeError, ValueError) as error:
         raise FacemillError(
-            f"{LOCK_FILE} cannot be read ({error}): bring it back from git, or delete it and run `dvc repro`"
+            f"{LOCK_FILE} cannot be read ({' '.join(str(error).split())}): bring it back with "
+            f"`git checkout {LOCK_FILE}`, or delete it; then run `dvc repro`"
         ) from error
     return dict(lock)
+
+
+def is_conflict(path: Path) -> bool:
+    """Whether git has left both sides of a merge in it, for a person to choose."""
+    return path.exists() and _CONFLICT.search(path.read_bytes()) is not None
 
 
 def dump(lock: Lock) -> bytes:
@@ -90,15 +103,20 @@ def merged(present: Lock, wanted: Lock) -> Lock:
 
 
 def _check(lock: Any) -> None:
-    """Raises ValueError unless each stage lists its outputs by path and hash."""
+    """Raises ValueError unless each stage lists what it had and made by path, and its outputs by hash, too."""
     found = lock.get("stages", {}) if isinstance(lock, dict) else None
     if not isinstance(found, dict):
         raise ValueError("no table of stages")
     for name, entry in found.items():
-        outs = entry.get("outs", []) if isinstance(entry, dict) else None
-        listed = isinstance(outs, list) and all(isinstance(out, dict) and {"path", "md5"} <= out.keys() for out in outs)
-        if not listed:
-            raise ValueError(f"stage {name} does not list its outputs by path and md5")
+        if not isinstance(entry, dict):
+            raise ValueError(f"stage {name} is no table")
+        for part, keys in (("deps", {"path"}), ("outs", {"path", "md5"})):
+            listed = entry.get(part, [])
+            if not isinstance(listed, list) or not all(isinstance(one, dict) and keys <= one.keys() for one in listed):
+                raise ValueError(f"stage {name} does not list its {part} by {' and '.join(sorted(keys))}")
+        params = entry.get("params", {})
+        if not isinstance(params, dict) or not all(isinstance(values, dict) for values in params.values()):
+            raise ValueError(f"stage {name} does not list its params by file")
 
 
 def _out_hash(entry: dict[str, Any], path: str) -> str | None:
