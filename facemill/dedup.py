@@ -94,14 +94,18 @@ def judge(
     nodes: dict[Any, list[int]] = {}
     for row, item in enumerate(candidates):
         nodes.setdefault((item.owner, item.look), []).append(row)
+    # From here on a node is its best row: `best[node]` is a row of `candidates`, pairs are pairs of nodes.
     best = [min(rows, key=lambda row: candidates[row].rank) for rows in nodes.values()]
     pairs = duplicate_pairs(
         [candidates[row].hash for row in best], distance=distance, confirm_distance=confirm_distance
     )
+    # Only a copy of the same owner falls: a picture of two people stays with both.
     owners = np.array([candidates[row].owner for row in best])
     own = pairs[owners[pairs[:, 0]] == owners[pairs[:, 1]]]
     node_stands = choose([candidates[row].rank for row in best], own)
+    # Clusters go across owners, and join nodes that only their owners keep apart.
     node_cluster = clusters(len(best), np.concatenate([pairs[:, :2], _same_look([look for _, look in nodes])]))
+    # Back from nodes to rows: all rows of a node share its fate.
     stands_for, cluster = np.zeros((2, len(candidates)), np.int64)
     for node, rows in enumerate(nodes.values()):
         stands_for[rows] = best[node_stands[node]]
@@ -142,6 +146,7 @@ def pairs_within(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[n
 def _pairs_in_band(
     hashes: npt.NDArray[np.uint64], band: npt.NDArray[np.uint64], distance: int
 ) -> npt.NDArray[np.int64]:
+    # Sorted by band, equal bands are neighbours: row k is compared with k + 1, then k + 2, … while their bands agree.
     order = np.argsort(band, kind="stable")
     band, sorted_hashes = band[order], hashes[order]
     found = [np.zeros((0, 3), np.int64)]
@@ -151,6 +156,7 @@ def _pairs_in_band(
         first = first[band[first] == band[first + step]]  # sorted, so nothing equal lies behind an unequal one
         bits = np.bitwise_count(sorted_hashes[first] ^ sorted_hashes[first + step])
         near = bits <= distance
+        # `order` leads from places in the sorted band back to rows; the lower row comes first.
         pair = np.sort(np.stack([order[first[near]], order[first[near] + step]], axis=1), axis=1)
         found.append(np.column_stack([pair, bits[near]]).astype(np.int64))
         step += 1
@@ -201,7 +207,7 @@ def choose(ranks: Sequence[Any], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np
     for first, second in pairs[:, :2].tolist():
         copies.setdefault(first, []).append(second)
         copies.setdefault(second, []).append(first)
-    stands_for = np.full(len(ranks), -1, np.int64)
+    stands_for = np.full(len(ranks), -1, np.int64)  # -1: not decided yet
     for row in sorted(range(len(ranks)), key=ranks.__getitem__):
         if stands_for[row] < 0:
             stands_for[row] = row

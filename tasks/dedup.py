@@ -99,9 +99,11 @@ def judge_rows(rows: Sequence[RawRow], hashes: Sequence[HashRow], params: DedupP
     verdicts: list[UniqueRow] = [
         {"keep": False, "status": item["status"], "error": item["error"], "detail": item["detail"]} for item in hashes
     ]
+    # `at` counts rows of the table, `own` the candidates: those rows that have hashes.
     usable = [at for at, item in enumerate(hashes) if item["status"] == State.OK]
     candidates = [_candidate(rows[at], hashes[at], at) for at in usable]
     stands_for, cluster = judge(candidates, distance=params.hash_distance, confirm_distance=params.confirm_distance)
+    # A cluster is called after its smallest sample_id, which does not depend on the order of the rows.
     names: dict[int, str] = {}
     for number, item in zip(cluster.tolist(), candidates, strict=True):
         names[number] = min(names.get(number, item.sample_id), item.sample_id)

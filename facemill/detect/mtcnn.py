@@ -157,18 +157,22 @@ class MtcnnDetector:
 
     def _propose(self, pixels: Pixels, letterbox: Letterbox) -> Candidates:
         """P-Net: candidate squares of each picture, whole numbers as the wheel has them."""
+        # All pyramids have the same factors, a larger picture only more of them: the longest list holds every other.
         scales = [pyramid_scales(*size_hw, self.min_face_px) for size_hw in letterbox.sizes_hw]
         depths = [len(own) for own in scales]
         levels = []
         for level, scale in enumerate(scales[depths.index(max(depths))]):
+            # Who still has this level, and how large each is there.
             members = [member for member, depth in enumerate(depths) if depth > level]
             sizes = [(ceil(h * scale), ceil(w * scale)) for h, w in (letterbox.sizes_hw[member] for member in members)]
+            # They go together as they fit into memory, each padded to the largest height and width of the level.
             count = max(1, self.batches.pnet_px // (max(h for h, _ in sizes) * max(w for _, w in sizes)))
             parts = [
                 self._cells(pixels, members[first : first + count], sizes[first : first + count], scale)
                 for first in range(0, len(members), count)
             ]
             levels.append(_joined(parts).suppressed(0.5))
+        # A face is seen on several levels: the strongest stands for it, then its edges go where P-Net would have them.
         merged = _joined(levels).suppressed(0.7)
         size_wh = (merged.boxes[:, 2:4] - merged.boxes[:, :2]).repeat(1, 2)  # without + 1 here, as the authors have it
         return merged.at(_squared(merged.boxes + merged.offsets * size_wh).trunc())
@@ -182,14 +186,17 @@ class MtcnnDetector:
         padded = bool((sizes != sizes[0]).any())
         found = []
         for first, strip in _strips(level, self.batches.pnet_px):
+            # (B, h, w) and (B, h, w, 32); a strip begins in row `first`, so its pictures end that much earlier in it.
             margin, features = self.pnet(strip, sizes - torch.tensor([first, 0]) if padded else None)
             place = torch.nonzero(margin >= self.margins[0])  # (N, 3): picture, row, column
             if padded:
+                # A cell of the padding is none of the picture's, however much it looks like a face.
                 ends = torch.tensor([[cells(h), cells(w)] for h, w in sizes_hw], device=self.device)
                 inside = place[:, 1:] + torch.tensor([first // STRIDE_PX, 0], device=self.device) < ends[place[:, 0]]
                 place = place[inside.all(1)]
             member, row, column = place.unbind(1)
             offsets = self.pnet.box(features[member, row, column])
+            # Cell (row, column) covers 12 px from twice its place on; back in the picture, counted from 1.
             corner = STRIDE_PX * torch.stack([column, row + first // STRIDE_PX], 1).double()
             boxes = torch.cat([(corner + 1) / scale, (corner + CELL_PX) / scale], 1).trunc()
             picture = torch.tensor(members, device=self.device)[member]
@@ -221,6 +228,7 @@ class MtcnnDetector:
         picture, boxes, scores, places = (
             part.cpu().numpy() for part in (best.picture, best.boxes, best.margins.sigmoid(), best.offsets)
         )
+        # Rows are sorted by picture: where those of the next one begin is where to cut.
         ends = np.searchsorted(picture, np.arange(1, pictures))
         return [
             Faces(box.astype(np.float32), score.astype(np.float32), place.reshape(-1, 5, 2).astype(np.float32))

@@ -17,7 +17,7 @@ def main() -> int:
     """Runs one search. Exit codes: 0 done, 3 the library is missing or changed, anything else is its own."""
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        from google_images_download import google_images_download  # type: ignore[import-untyped,unused-ignore]
+        from google_images_download import google_images_download
 
         library = google_images_download.googleimagesdownload()
     except (ImportError, AttributeError) as error:

@@ -182,12 +182,15 @@ class FaceTracker:
             self._unseen.clear()
             self._identify(last, {})
             return []
+        # Rows: first the `seen` faces of the first frame, then those remembered from before it. All are followed to the
+        # last frame, whose detected faces (columns) they are matched with there.
         seen = len(first.found)
         starts = np.vstack([first.found.boxes_xyxy, *[one.box[None] for one in self._unseen]]).astype(float)
         ways = _ways(part, starts)
         partners = _partners(starts, ways[-1], last.found.boxes_xyxy, seen)
         ids = [*first.ids, *[one.track for one in self._unseen]]
         self._identify(last, {column: ids[row] for row, column in partners.items()})
+        # Seen at both ends: from one to the other. Seen in the first alone: up to the middle.
         shares = _shares_of_time(part)
         faces: list[list[TrackedFace]] = [[] for _ in part]
         for row in range(seen):
@@ -198,6 +201,7 @@ class FaceTracker:
                 _add_alone(faces, ids[row], ways[:, row], first.found[[row]], shares < 0.5)
         fresh = [column for column in range(len(last.found)) if column not in _seen_columns(partners, seen)]
         if fresh:
+            # Seen in the last alone: followed backwards from there to the middle, NaN before it.
             back = _ways(part[len(part) // 2 :][::-1], last.found.boxes_xyxy[fresh].astype(float))[::-1]
             back = np.concatenate([np.full((len(part) - len(back), len(fresh), 4), np.nan), back])
             for place, column in enumerate(fresh):
@@ -267,6 +271,7 @@ def _between(way: Array, end: Array, shares: Array) -> Array:
     """(frames, 4): the way, bent so that it ends in `end`; a straight line where flow lost the face."""
     if not np.isfinite(way).all():
         return np.asarray(way[0] + shares[:, None] * (end - way[0]))
+    # (frames, 2) each. The error at the end is spread over the time: added to the centres, multiplied into the sizes.
     centres, sizes = (way[:, :2] + way[:, 2:]) / 2, way[:, 2:] - way[:, :2]
     centres = centres + shares[:, None] * ((end[:2] + end[2:]) / 2 - centres[-1])
     sizes = sizes * ((end[2:] - end[:2]) / sizes[-1]) ** shares[:, None]

@@ -128,4 +128,4 @@ def _holds(output: av.container.OutputContainer, codec: str) -> bool:
 
 
 def _time_s(packet: Packet[AudioStream]) -> float:
-    return float(packet.dts * packet.time_base)  # type: ignore[operator]
+    return float(packet.dts * packet.time_base)  # type: ignore[operator]  # `_demux` lets none without dts through
