@@ -62,19 +62,15 @@ def check(root: Root = _HERE) -> None:
 
     Example: facemill check
     """
-    from tasks.collect import plan_units
-    from tasks.names import check_names
+    from tasks.check import check_project
     from tasks.params import check_groups, load_params
     from tasks.stages import PARAM_GROUPS
-    from tasks.training.weight_files import weight_files
     from tasks.versions.leftovers import mend
 
     mend(root.resolve())
     params = load_params(root)
     check_groups(root, PARAM_GROUPS)
-    check_names(params)
-    plan_units(params, root.resolve())
-    weight_files(params.train, root.resolve())
+    check_project(params, root.resolve())
     for name, identity in params.identities.items():
         kinds = ", ".join(source.kind for source in identity.sources)
         print(f"{name}: {identity.rights.basis} ({identity.rights.evidence}); sources: {kinds}")

@@ -96,15 +96,17 @@ def plan_units(params: Params, root: Path, collected: Mapping[str, Sequence[str]
 
 
 def archive_videos(params: Params, root: Path) -> list[Path]:
-    """The files of an archive that is a folder of one's own, in their order.
+    """The files of an archive that is a folder of one's own, in their order; none of the sample people's archive.
 
     Raises:
         FacemillError: the folder is missing or holds no video.
     """
+    if isinstance(params.archive, SampleArchive):
+        return []
     folder = archive_folder(params, root)
     files = list_files(folder, VIDEO_SUFFIXES)
     if not files or folder.is_file():
-        raise FacemillError(f"archive.path: {folder} is not a folder with videos: put some there, or correct the path")
+        raise FacemillError(f"{folder} is not a folder with videos: put some there, or correct the path")
     return files
 
 

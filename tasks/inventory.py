@@ -17,8 +17,8 @@ from facemill.errors import FacemillError
 from facemill.files import file_sha256, read_json, stamp, write_json
 from facemill.reasons import State
 from tasks.catalogue import Data
+from tasks.check import check_project
 from tasks.collect import archive_videos, plan_units
-from tasks.names import check_names
 from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.training.weight_files import weight_files
@@ -32,10 +32,10 @@ UNREADABLE = "unreadable"
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Lists and hashes every file. Raises FacemillError where a source or the archive is missing or empty."""
     start = time.monotonic()
-    check_names(params)
+    check_project(params, root)
     units = plan_units(params, root)
     files = {unit.path for unit in units if unit.path is not None}
-    videos = [] if isinstance(params.archive, SampleArchive) else archive_videos(params, root)
+    videos = archive_videos(params, root)
     hashes = _hash_all(root, sorted({*files, *videos}))
     entries = [
         {"identity": unit.identity, "role": unit.role, "source": unit.source, "name": unit.key}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
 from facemill.sources import SOURCES, Source, StatedPath
@@ -189,7 +189,7 @@ class ConvertParams(_Group):
     sharpen: Annotated[float, Field(ge=0, le=3)] = 0.6
     """How much edge the new face gets at most to have the old one's; a grainier one is softened. 0: as it was drawn."""
     batch: Annotated[int, Field(ge=1)] = 8
-    encoder: str = "libx264"
+    encoder: Name = "libx264"
     crf: Annotated[int, Field(ge=0, le=51)] = 20
     encoder_preset: str = "veryfast"
     accept_cut: bool = False
@@ -218,6 +218,22 @@ class ReportParams(_Group):
     """Frames of each video on which the swap is measured."""
 
 
+MIN_WORKER_BYTES = 256 * 2**20
+"""What a worker takes that has imported OpenCV and torch and holds no picture yet (257 MB were measured)."""
+
+
+def _memory(text: str) -> str:
+    from dask.utils import parse_bytes
+
+    try:
+        enough = text == "auto" or parse_bytes(text) >= MIN_WORKER_BYTES
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no amount of memory, such as 4GiB") from None
+    if not enough:
+        raise ValueError(f"{text!r} is less than a worker needs to start; give it 256MiB or more, better some GiB")
+    return text
+
+
 class ClusterParams(_Group):
     """Where Dask's workers are. Not a parameter of any stage: it changes no result."""
 
@@ -225,10 +241,11 @@ class ClusterParams(_Group):
     workers: Annotated[int, Field(ge=0)] = 0
     """0 takes one for each core."""
     address: str | None = None
-    cluster_class: str | None = None
+    cluster_class: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")] | None = None
     """For `class`: a dotted name such as dask_jobqueue.SLURMCluster."""
     options: dict[str, Any] = {}
-    memory_limit: str = "4GiB"
+    memory_limit: Annotated[str, AfterValidator(_memory)] = "4GiB"
+    """Of each worker, or auto for its share of the machine's."""
     start_timeout_s: Annotated[float, Field(gt=0)] = 120
 
     @model_validator(mode="after")
@@ -275,29 +292,44 @@ class Params(_Group):
         return any(source.asks_network for identity in self.identities.values() for source in identity.sources)
 
 
+class WrongParams(FacemillError):
+    """Values of params.yaml that are wrong; `lines` has one for each, which names its key."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(f"{PARAMS_FILE} has {len(lines)} wrong value(s):\n  " + "\n  ".join(lines))
+        self.lines = tuple(lines)
+
+    def __reduce__(self) -> tuple[type[WrongParams], tuple[tuple[str, ...]]]:
+        return WrongParams, (self.lines,)
+
+
 class WrongValues:
-    """Collects what is wrong with parameters, each with its key, so that all of it is said at once."""
+    """Collects what is wrong with parameters, so that all of it is said at once."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
 
     @contextmanager
     def under(self, key: str) -> Iterator[None]:
-        """Notes a FacemillError of its block as one of this key; the code behind the block goes on."""
+        """Notes a FacemillError of its block as one of this key, and lets the code behind the block go on.
+
+        An empty key, or a WrongParams: the message names its keys itself.
+        """
         try:
             yield
+        except WrongParams as error:
+            self._lines += error.lines
         except FacemillError as error:
-            self.add(f"{key}: {error}")
+            self._lines.append(f"{key}: {error}" if key else str(error))
 
     def add(self, line: str) -> None:
         """Notes a line that names its key itself."""
         self._lines.append(line)
 
     def complain(self) -> None:
-        """Raises FacemillError with a line for each value that is wrong, if there is any."""
+        """Raises WrongParams if there is anything wrong."""
         if self._lines:
-            lines = "\n  ".join(self._lines)
-            raise FacemillError(f"{PARAMS_FILE} has {len(self._lines)} wrong value(s):\n  {lines}")
+            raise WrongParams(self._lines)
 
 
 def load_params(root: Path) -> Params:

@@ -18,7 +18,7 @@ from facemill.video.frame import Frame, working_format
 from facemill.video.info import AudioInfo, Colour, VideoInfo, probe
 from facemill.video.reader import VideoReader, read_frames
 from facemill.video.verify import verify
-from facemill.video.writer import EncoderSettings, VideoWriter
+from facemill.video.writer import EncoderSettings, VideoWriter, check_encoder
 
 __all__ = [
     "AudioInfo",
@@ -28,6 +28,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "check_encoder",
     "probe",
     "read_frames",
     "verify",

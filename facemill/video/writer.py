@@ -11,6 +11,7 @@ from array import array
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ class VideoWriter:
             stream = self._output.add_stream(settings.encoder, rate=rate, options=settings.options())
         except (av.error.FFmpegError, ValueError) as error:
             raise FacemillError(f"no encoder {settings.encoder!r} for {self.path.suffix} here: use libx264") from error
-        assert isinstance(stream, VideoStream)
+        if not isinstance(stream, VideoStream):
+            raise FacemillError(f"{settings.encoder} encodes no pictures: use libx264")
         context = stream.codec_context
         pad = _must_pad(info, self.pix_fmt, settings.encoder)
         stream.width, stream.height = info.width + (info.width % 2) * pad, info.height + (info.height % 2) * pad
@@ -177,12 +179,7 @@ class VideoWriter:
         context.colorspace, context.color_range = _space(info), info.colour.range
         if info.sample_aspect_ratio:
             context.sample_aspect_ratio = info.sample_aspect_ratio
-        try:
-            context.open()
-        except (av.error.FFmpegError, ValueError) as error:
-            raise FacemillError(
-                f"the encoder {settings.encoder} does not open on this machine ({error}): use libx264"
-            ) from error
+        _open_encoder(context, settings)
         return stream
 
     def _close(self) -> None:
@@ -214,14 +211,52 @@ def output_format(info: VideoInfo, encoder: str) -> str:
     """The pixel format for a source and an encoder.
 
     Raises:
-        FacemillError: FFmpeg has no such encoder.
+        FacemillError: FFmpeg has no such encoder, or it encodes no pictures.
     """
+    return working_format(info, _formats(encoder), odd_420=encoder in ODD_420_ENCODERS)
+
+
+def check_encoder(settings: EncoderSettings) -> None:
+    """Opens the encoder as a video would, without one.
+
+    Raises:
+        FacemillError: FFmpeg has no such encoder, it encodes no pictures, MP4 cannot hold them, or it does not open
+            with its preset on this machine.
+    """
+    formats = _formats(settings.encoder)
+    with av.open(BytesIO(), "w", format="mp4") as output:
+        try:
+            stream = output.add_stream(settings.encoder, rate=25, options=settings.options())
+        except (av.error.FFmpegError, ValueError) as error:
+            raise FacemillError(f"MP4 cannot hold what {settings.encoder} encodes: use libx264") from error
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = 256, 256  # some on graphics cards take nothing smaller
+        stream.pix_fmt = "yuv420p" if "yuv420p" in formats or not formats else formats[0]
+        _open_encoder(stream.codec_context, settings)
+        if "preset" in stream.codec_context.options:  # what the encoder has not taken is left in there
+            raise FacemillError(f"{settings.encoder} knows no presets: leave the preset empty")
+
+
+def _formats(encoder: str) -> tuple[str, ...]:
+    """Names of the pixel formats that an encoder takes; empty where it does not say. Raises as `output_format`."""
     try:
         codec = av.codec.Codec(encoder, "w")
     except (av.codec.codec.UnknownCodecError, ValueError) as error:
         raise FacemillError(f"this FFmpeg has no encoder {encoder!r}: use libx264") from error
-    supported = tuple(layout.name for layout in codec.video_formats or ())
-    return working_format(info, supported, odd_420=encoder in ODD_420_ENCODERS)
+    if codec.type != "video":
+        raise FacemillError(f"{encoder} encodes {codec.type}, not pictures: use libx264")
+    return tuple(layout.name for layout in codec.video_formats or ())
+
+
+def _open_encoder(context: Any, settings: EncoderSettings) -> None:
+    """Raises FacemillError where the encoder does not open."""
+    try:
+        context.open()
+    except (av.error.FFmpegError, ValueError) as error:
+        raise FacemillError(
+            f"the encoder {settings.encoder} does not open on this machine with the preset {settings.preset!r} "
+            f"({error}): use libx264 with veryfast"
+        ) from error
 
 
 class _NotCommitted(Exception):

@@ -371,12 +371,29 @@ def _connect(params: ClusterParams, opened: ExitStack, deadline: float) -> Any:
     return client
 
 
+def cluster_class(dotted: str) -> type[Any]:
+    """The class of that name, such as dask_jobqueue.SLURMCluster.
+
+    Raises:
+        FacemillError: it cannot be imported, or is no class of Dask clusters: whatever else it is, it is not called.
+    """
+    module, _, name = dotted.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a module raises that is imported
+        raise FacemillError(f"cluster_class: {dotted} cannot be imported ({type(error).__name__}: {error})") from error
+    # Dask's own base class has these, and so have the few that are not derived from it (dask_gateway's).
+    if not isinstance(found, type) or not all(hasattr(found, verb) for verb in ("get_client", "scale", "close")):
+        raise FacemillError(f"cluster_class: {dotted} is no class of Dask clusters, such as dask_jobqueue.SLURMCluster")
+    return found
+
+
 def _make_cluster(params: ClusterParams) -> Any:
     if params.kind == "class":
-        module, _, name = (params.cluster_class or "").rpartition(".")
+        kind = cluster_class(params.cluster_class or "")
         try:
-            return getattr(importlib.import_module(module), name)(**with_home(params.options))
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            return kind(**with_home(params.options))
+        except (TypeError, ValueError) as error:
             raise FacemillError(
                 f"cluster: {params.cluster_class!r} with these options does not open ({error})"
             ) from error

@@ -160,6 +160,11 @@ def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
     Raises:
         FacemillError: no such objective or option, or a value of another type; the message names what there is.
     """
+    return check_options(name, options)(model, **options)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> Builder:
+    """The builder of the model's objective, which takes these options. Raises as `build_objective`."""
     builder = _OBJECTIVES[name]
     hints = {option: hint for option, hint in get_type_hints(builder).items() if option not in ("model", "return")}
     if unknown := sorted(set(options) - set(hints)):
@@ -172,7 +177,7 @@ def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
         if not isinstance(value, taken) or (isinstance(value, bool) and bool not in kinds):
             named = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
             raise FacemillError(f"train.options.{option} of {name} must be {named}, got {value!r}")
-    return builder(model, **options)
+    return builder
 
 
 Builder = Callable[..., Objective]

@@ -1,0 +1,96 @@
+"""Whether what params.yaml names is there: plug-ins by their names, encoders, the cluster's class, folders and files.
+
+Pydantic cannot know that, since one file adds a plug-in and folders come and go. `facemill check` and the first stage
+ask here, so that a misspelt `convert.colour` is said before hours of training and not after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from facemill.errors import FacemillError
+from tasks.params import ClusterParams, Params, WrongValues
+
+
+def check_project(params: Params, root: Path) -> None:
+    """`check_names`, and whether every folder and file that is named is there and holds what it should.
+
+    Raises:
+        FacemillError: a line for each value that is wrong, with its key.
+    """
+    from tasks.collect import archive_videos, plan_units
+    from tasks.training.weight_files import weight_files
+
+    wrong = WrongValues()
+    with wrong.under(""):
+        check_names(params)
+    with wrong.under(""):
+        plan_units(params, root)
+    with wrong.under("archive.path"):
+        archive_videos(params, root)
+    with wrong.under(""):
+        weight_files(params.train, root)
+    wrong.complain()
+
+
+def check_names(params: Params) -> None:
+    """Asks each registry for what the parameters name, and opens the encoder.
+
+    Raises:
+        FacemillError: a line for each name that stands for nothing, with its key and the names that there are.
+    """
+    from facemill.swap.blend import blend_method
+    from facemill.swap.colour import colour_method
+    from facemill.train.objectives import check_options
+    from facemill.video import check_encoder
+    from tasks.convert_plan import swap_settings
+
+    asked: list[tuple[str, Callable[[], object]]] = [
+        ("extract.detector", lambda: _detector(params.extract.detector)),
+        ("convert.detector", lambda: _detector(params.convert.detector)),
+        ("train", lambda: _model(params)),
+        ("", lambda: check_options(params.train.model, params.train.options)),
+        ("convert.colour", lambda: colour_method(params.convert.colour)),
+        ("convert.blend", lambda: blend_method(params.convert.blend)),
+        ("convert.encoder", lambda: check_encoder(swap_settings(params.convert).encoder)),
+        ("cluster", lambda: _cluster(params.cluster)),
+    ]
+    wrong = WrongValues()
+    for key, ask in asked:
+        with wrong.under(key):
+            ask()
+    wrong.complain()
+
+
+def _detector(names: str) -> None:
+    from facemill.detect import DETECTORS
+
+    for name in names.split(","):
+        DETECTORS[name.strip()]
+
+
+def _model(params: Params) -> None:
+    import torch
+
+    from facemill.nets import build_model
+
+    with torch.device("meta"):  # shapes without memory
+        build_model(params.train.model, params.train.preset, [*params.identities])
+
+
+def _cluster(params: ClusterParams) -> None:
+    from tasks.work.cluster import cluster_class
+
+    if params.kind == "class" and params.cluster_class:
+        cluster_class(params.cluster_class)
+    if params.kind == "address" and params.address:
+        from distributed.comm.addressing import parse_address, parse_host_port
+        from distributed.comm.registry import get_backend
+
+        try:
+            scheme, place = parse_address(params.address, strict=True)
+            get_backend(scheme)
+            parse_host_port(place)
+        except ValueError as error:
+            raise FacemillError(f"address: {params.address!r} is none, such as tcp://host:8786 ({error})") from error
