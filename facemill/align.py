@@ -73,7 +73,7 @@ def affine_fit(src: npt.NDArray[Any], dst: npt.NDArray[Any]) -> Affine:
 
 
 def transform(points: npt.NDArray[Any], affine: Affine) -> npt.NDArray[np.float64]:
-    """(…, 2) points through an affine."""
+    """Takes (…, 2) points of the picture to where an affine puts them; the shape stays."""
     mapped: npt.NDArray[np.float64] = np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
     return mapped
 
@@ -88,7 +88,7 @@ def invert(affine: Affine) -> Affine:
 
 
 def scale_of(affine: Affine) -> float:
-    """How much longer a line becomes (crop pixels per picture pixel)."""
+    """How many crop pixels long a line of one picture pixel becomes under an affine."""
     return float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
 
 

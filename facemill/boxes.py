@@ -53,7 +53,7 @@ def iou(boxes_xyxy: npt.NDArray[Any], others_xyxy: npt.NDArray[Any]) -> npt.NDAr
 
 
 def shorter_sides(boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(N, 4) -> (N,) the shorter side of each box."""
+    """(N, 4) boxes xyxy -> (N,) the shorter side of each, in the units of the boxes."""
     return np.asarray((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).min(axis=1))
 
 

@@ -83,7 +83,7 @@ class FrameRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EndRecord:
-    """How it went."""
+    """The last record of a file: how its detection ended, with how many frames, faces and tracks."""
 
     status: str
     reason: str | None = None

@@ -26,7 +26,7 @@ NARROW = 20_000_000
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """How a model is trained on a device."""
+    """Where and how a model is trained: device, precision, memory layout, compilation, and how strictly alike."""
 
     device: torch.device
     autocast_dtype: torch.dtype | None
@@ -36,7 +36,7 @@ class DeviceSettings:
     guard_lag: int = 0  # steps after which losses are looked at: 1 keeps a GPU from waiting for the host
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context for forward passes."""
+        """The context in which forward passes run: torch's autocast, or nothing for fp32."""
         if self.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast_dtype)
@@ -48,7 +48,7 @@ class DeviceSettings:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Sets what torch keeps for the whole process, and puts it back."""
+        """Inside, torch's process-wide switches are as these settings want them; afterwards as they were."""
         was = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS wants for equal bits

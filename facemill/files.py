@@ -134,7 +134,7 @@ def is_full(error: OSError) -> bool:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file atomically."""
+    """Writes a file so that it appears whole or not at all. Raises FacemillError as `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

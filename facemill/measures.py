@@ -20,7 +20,7 @@ CHANGE_BLOCK_PX, CHANGE_BLOCKS = 8, 4
 
 
 def nearest(embedding: npt.NDArray[Any], references: npt.NDArray[Any]) -> float:
-    """Distance of a 128-vector to the nearest of N×128 references."""
+    """Euclidean distance of a 128-vector to the nearest of (N, 128) reference embeddings."""
     return float(distance(embedding[None], references).min())
 
 

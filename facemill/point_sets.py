@@ -168,7 +168,7 @@ def mean_shape(
 
 
 def apply(matrix: Map, points: npt.NDArray[Any]) -> Points:
-    """(…, D) points through a map."""
+    """Takes (…, D) points of the source to where a map D×(D+1) puts them; the shape stays."""
     mapped: Points = np.asarray(points, np.float64) @ matrix[:, :-1].T + matrix[:, -1]
     return mapped
 

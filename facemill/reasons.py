@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """How a row ended."""
+    """How a row ended: taken, refused though nothing is wrong with it, or broken."""
 
     OK = "ok"
     REJECTED = "rejected"

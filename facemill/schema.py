@@ -42,7 +42,7 @@ Embedding = Annotated[list[float], pa.list_(pa.float32(), 128)]
 
 
 class PairOfIdentities(TypedDict):
-    """Who becomes whom in a video."""
+    """One person of a video who becomes another one, and in how many of its frames."""
 
     replaced: str  # the identity whose face was there
     new: str  # the identity whose face was put there
@@ -57,7 +57,7 @@ Becomes = Annotated[
 
 
 class StateColumns(TypedDict, total=False):
-    """How a row ended; see `facemill.reasons`."""
+    """How a row ended, and where that is not `ok`, why; the codes are those of `facemill.reasons`."""
 
     status: String  # ok | rejected | failed
     error: String | None  # the reason's code
@@ -83,7 +83,7 @@ class RawColumns(TypedDict, total=False):
 
 
 class RawRow(RawColumns, StateColumns, total=False):
-    """One collected picture."""
+    """A row of table `raw`: one collected picture, or the reason why there is none."""
 
 
 class UniqueRow(RawRow, total=False):
@@ -126,11 +126,11 @@ class FaceColumns(TypedDict, total=False):
 
 
 class FaceRow(FaceColumns, StateColumns, total=False):
-    """One detected face, or a picture without one."""
+    """A row of table `faces`: one detected face, or a picture without one."""
 
 
 class VerdictColumns(TypedDict, total=False):
-    """What curation adds to a face."""
+    """The columns that curation adds to those of a face."""
 
     reference: Bool  # one of the faces that define the identity
     distance: Float32  # of the embedding to the nearest reference
@@ -138,7 +138,7 @@ class VerdictColumns(TypedDict, total=False):
 
 
 class DatasetRow(FaceColumns, VerdictColumns, StateColumns, total=False):
-    """One judged face."""
+    """A row of table `dataset`: one face with the verdict whether it is trained on."""
 
 
 class VideoColumns(TypedDict, total=False):
@@ -156,7 +156,7 @@ class VideoColumns(TypedDict, total=False):
 
 
 class VideoRow(VideoColumns, StateColumns, total=False):
-    """One probed video of the archive."""
+    """A row of table `videos`: one video of the archive as it was probed, or why it cannot be used."""
 
 
 class ConversionColumns(TypedDict, total=False):
@@ -178,7 +178,7 @@ class ConversionColumns(TypedDict, total=False):
 
 
 class ConversionRow(ConversionColumns, StateColumns, total=False):
-    """What became of one video of the archive."""
+    """A row of table `conversions`: what became of one video of the archive."""
 
 
 @dataclass(frozen=True)

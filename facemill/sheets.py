@@ -84,7 +84,7 @@ def fit(picture: RGB, side_px: int) -> RGB:
 
 
 def to_height(picture: RGB, height_px: int) -> RGB:
-    """The whole picture at this height."""
+    """The whole picture, RGB uint8, scaled to this height; its aspect stays."""
     height, width = picture.shape[:2]
     size = (max(1, round(width * height_px / height)), height_px)
     return _resized(picture, size)

@@ -97,7 +97,7 @@ class SwapSummary:
     """Frames whose output face is nearer to the new identity than to the replaced one."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, rounded, for JSON."""
+        """The summary as plain values, rounded, for JSON."""
         return {
             "frames": self.frames,
             NO_REPLACED_FACE: self.no_replaced_face,
@@ -252,7 +252,7 @@ def changed_frames(original: Path, converted: Path, swapped: int | None = None, 
 
 
 def summarize(frames: Sequence[MeasuredFrame]) -> SwapSummary:
-    """Counts and medians over frames."""
+    """How many frames were measured, and the medians of their measures."""
     measured = [frame.measures for frame in frames if frame.measures is not None]
     names = [one.name for one in fields(PairMeasures)]
     return SwapSummary(

@@ -33,7 +33,7 @@ def serve_all(cron: str, timezone: str = "UTC", *, then_train: bool = True) -> N
 
 
 def deployments(cron: str, timezone: str, *, then_train: bool) -> list[RunnerDeployment]:
-    """The same names as in prefect.yaml."""
+    """The deployments that a process serves, under the names that prefect.yaml gives them."""
     # A night that is still at work when the next one begins: the next one is skipped, it would find the stage locked.
     skip = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     made = [

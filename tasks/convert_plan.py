@@ -155,7 +155,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
 
 
 def swap_settings(params: ConvertParams) -> SwapSettings:
-    """The library's settings from the parameters."""
+    """The settings of the library's conversion that the group `convert` of params.yaml states."""
     return SwapSettings(
         detector=params.detector,
         finder=FinderSettings(

@@ -52,7 +52,7 @@ class HashColumns(TypedDict, total=False):
 
 
 class HashRow(HashColumns, StateColumns, total=False):
-    """The hashes of one picture."""
+    """A row of table `hashes`: the hashes of one picture, or why there are none."""
 
 
 HASHES = TableSchema("hashes", 1, HashRow)

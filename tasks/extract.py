@@ -121,7 +121,7 @@ def _batches(pictures: Iterable[UniqueRow]) -> Iterator[list[tuple[FaceRow, RGB 
 
 @dataclass(frozen=True)
 class Tools:
-    """The models of one process."""
+    """The models of one worker process, loaded once for all its shards."""
 
     params: ExtractParams
     detector: Detector

@@ -48,7 +48,7 @@ def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **option
 
 
 class Detector(Protocol):
-    """What every detector offers."""
+    """What a detector is: a name, a habit of drawing boxes, and `detect`, which finds faces in pictures."""
 
     name: str
     box_convention: str
@@ -86,7 +86,7 @@ class Faces:
 
     @classmethod
     def empty(cls, *, points: bool = False) -> Faces:
-        """No face: arrays of the right shapes with zero rows."""
+        """A result without faces: arrays of the right shapes and types with zero rows."""
         points5 = np.zeros((0, 5, 2), np.float32) if points else None
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), points5)
 

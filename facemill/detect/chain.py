@@ -35,7 +35,7 @@ def build_chain(names: str, *, min_face_px: int, device: str, options: Mapping[s
 
 
 class ChainDetector:
-    """Detectors from fast to strong; see the module's docstring."""
+    """Asks detectors in turn, from fast to strong, for what the one before did not find; see the module's docstring."""
 
     box_convention = "hog"
 

@@ -265,11 +265,11 @@ class Candidates:
         return Candidates(self.picture[rows], self.boxes[rows], self.margins[rows], self.offsets[rows])
 
     def at(self, boxes: Tensor) -> Candidates:
-        """The same candidates at other boxes."""
+        """The same candidates at other boxes (N, 4), in the same order."""
         return Candidates(self.picture, boxes, self.margins, self.offsets)
 
     def suppressed(self, threshold: float, mode: str = "union") -> Candidates:
-        """Without those that a stronger one of the same picture covers."""
+        """Without those candidates that a stronger one of the same picture covers by more than `threshold`."""
         return self[nms_groups(self.picture, self.boxes, self.margins, threshold, mode=mode, border_px=1)]
 
 

@@ -81,7 +81,7 @@ class Annotated:
 
     @property
     def side_px(self) -> npt.NDArray[np.float32]:
-        """(G,) the shorter side of each face."""
+        """(G,) float32: the shorter side of each annotated face, in pixels of its picture."""
         size_wh = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
         return size_wh.min(axis=1) if len(size_wh) else np.zeros(0, np.float32)
 
@@ -95,7 +95,7 @@ class Survey:
     first: dict[Fault, str] = field(default_factory=dict)
 
     def note(self, fault: Fault, where: str) -> None:
-        """Counts a fault."""
+        """Counts a fault, and keeps the first place where it stood."""
         self.faults[fault] += 1
         self.first.setdefault(fault, where)
 

@@ -71,7 +71,7 @@ PLAIN = Sampling(anchor=0, crop=0, expand=0, flip=0, light=0)
 
 @dataclass(frozen=True)
 class Sample:
-    """What the net is trained on."""
+    """A square training picture and the faces that are to be found in it."""
 
     picture: RGB  # (P, P, 3)
     boxes_xyxy: Boxes  # (G, 4) faces to find, inside the picture

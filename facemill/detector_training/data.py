@@ -41,7 +41,7 @@ _REMEMBERED = 4
 
 @dataclass(frozen=True)
 class DetectionBatch:
-    """Pictures of one size and the faces in them."""
+    """Pictures of one size with the boxes of their faces; the first axis is that of the pictures."""
 
     pictures: Tensor  # (N, 3, P, P) uint8 RGB
     targets: tuple[Tensor, ...]  # of each picture (G, 4) float32 xyxy in pixels
@@ -51,7 +51,7 @@ class DetectionBatch:
         return len(self.names)
 
     def rows(self, rows: slice) -> DetectionBatch:
-        """Some of the pictures."""
+        """The part of the batch that holds these pictures, such as a micro-batch."""
         return DetectionBatch(self.pictures[rows], self.targets[rows], self.names[rows])
 
 
@@ -124,12 +124,12 @@ class DetectionFeed:
         return ", ".join(self._recent.get(place, ()))
 
     def close(self) -> None:
-        """Ends the workers."""
+        """Ends the worker processes; no batch can be drawn afterwards."""
         self._batches = None
 
     @property
     def place(self) -> int:
-        """How many pictures were drawn so far."""
+        """How many pictures were drawn so far: all that another feed needs to go on from here."""
         return self._drawn
 
     @place.setter

@@ -142,7 +142,7 @@ class Report:
     unreadable: tuple[str, ...]  # pictures that could not be decoded, left out on both sides
 
     def describe(self) -> str:
-        """One line for a person."""
+        """The report as one line for a person."""
         told = f"; {len(self.unreadable)} unreadable, first {self.unreadable[0]}" if self.unreadable else ""
         return ", ".join(f"{name} {value:.4g}" for name, value in self.numbers.items()) + told
 

@@ -187,15 +187,15 @@ class MeasureLog:
         write_bytes(self._path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
 
     def has(self, name: str) -> bool:
-        """Whether some line has this number."""
+        """Whether any step has a number of this name."""
         return any(name in row for row in self.rows)
 
     def first(self, name: str) -> dict[str, float]:
-        """The first line that has this number."""
+        """The numbers of the first step that has one of this name."""
         return next(row for row in self.rows if name in row)
 
     def last(self, name: str) -> dict[str, float]:
-        """The last line that has this number."""
+        """The numbers of the last step that has one of this name."""
         return next(row for row in reversed(self.rows) if name in row)
 
 

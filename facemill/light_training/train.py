@@ -89,7 +89,7 @@ def contrastive(features: Tensor, lights: Tensor, margin: float) -> Tensor:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; see the module."""
+    """Runs the command of the module's docstring; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m facemill.light_training", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="CroppedYale, any depth")
     parser.add_argument("--output", type=Path, required=True, help="the safetensors file to write")

@@ -39,7 +39,7 @@ class LightSet:
         return len(self.people)
 
     def of(self, people: Sequence[str]) -> LightSet:
-        """The pictures of some people."""
+        """The part of the set that shows these people."""
         rows = [at for at, person in enumerate(self.people) if person in people]
         return LightSet(
             self.pictures[rows],

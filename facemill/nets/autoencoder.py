@@ -46,7 +46,7 @@ class AutoencoderConfig:
 
     @property
     def grid_px(self) -> int:
-        """Side of the encoder's smallest map."""
+        """Side of the map that the encoder's last convolution gives, in cells."""
         return self.input_px >> len(self.encoder_channels)
 
 

@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
         self.layers = nn.Sequential(*_conv(channels, channels, 3), *_conv(channels, channels, 3)[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → the same shape."""
+        """(N, C, H, W) → the same shape: the input plus what the two convolutions add to it."""
         changed: Tensor = self.layers(x)
         return x + changed
 

@@ -52,7 +52,7 @@ class DlibResNet(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Embeddings of aligned chips."""
+        """(N, 3, 150, 150) RGB in 0…1, aligned chips → (N, 128) embeddings."""
         *_, (_, last) = self.maps(pictures)
         embedded: Tensor = self.head(last.mean(dim=(2, 3)))
         return embedded
@@ -70,7 +70,7 @@ class DlibResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a shortcut."""
+    """A residual block: two 3×3 convolutions and a shortcut, which may halve the sides and add channels."""
 
     def __init__(self, channels_in: int, channels: int, *, halve: bool) -> None:
         super().__init__()

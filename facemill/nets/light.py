@@ -49,7 +49,7 @@ class LightNet(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels_in * side_px**2, FEATURES))
 
     def forward(self, luminance: Tensor) -> Tensor:
-        """See the class."""
+        """(N, 1, 64, 64) luminance in 0…1 → (N, 32) features of length 1."""
         return functional.normalize(self.layers(luminance - 0.5), dim=1)
 
 

@@ -85,7 +85,7 @@ class Transform(SwapModel):
         return super().start_from(trained)
 
     def net(self, identity: str) -> TransformNet:
-        """The network of one person."""
+        """The network that turns any face into this identity's."""
         return cast(TransformNet, self.nets[state_key(identity)])
 
 
@@ -102,7 +102,7 @@ class TransformNet(nn.Module):
         zero_bias(self.to_rgb)
 
     def forward(self, face: Tensor) -> Tensor:
-        """(N, 3, P, P) in 0…1 → the same."""
+        """(N, 3, P, P) faces in 0…1 → the same shape and range: each face redrawn as the person of this network."""
         copies = [face]
         while len(copies) < len(self.branches):
             copies.append(functional.avg_pool2d(copies[-1], 2))

@@ -34,7 +34,7 @@ class FolderSource(Source):
     """Take only so many, the first by name."""
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
-        """One unit for each file."""
+        """One unit for each picture file below the folder, by name."""
         folder = around.place(self.path)
         files = list_files(folder, PICTURE_SUFFIXES)[: self.max_files]
         if not files:
@@ -54,7 +54,7 @@ class FolderSource(Source):
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
-        """The file's bytes."""
+        """The file of a unit as one item, its bytes untouched, or the reason why it cannot be read."""
         if unit.path is None:
             raise ValueError("a unit of a folder names its file")
         stated = {"licence": unit.options["licence"], "author": unit.options["author"]}
@@ -65,6 +65,6 @@ class FolderSource(Source):
 
     @classmethod
     def from_reference(cls, text: str) -> FolderSource | None:
-        """Any path but that of a video."""
+        """The source for a reference that is a path but not that of a video; None for any other."""
         answers = is_path(text) and PurePath(text).suffix.lower() not in VIDEO_SUFFIXES
         return cls(path=text) if answers else None

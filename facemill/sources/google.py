@@ -56,7 +56,7 @@ class GoogleSource(Source):
     """Downloads from loopback and private networks are refused unless this is set."""
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
-        """One unit: a search cannot be divided."""
+        """A single unit, since a search cannot be divided."""
         url = self.result_url
         if url is not None and urlsplit(url).scheme not in ("http", "https"):
             raise FacemillError(f"result_url {url!r} (identity {identity}) must begin with http:// or https://")

@@ -76,7 +76,7 @@ class VideoSource(Source):
 
     @classmethod
     def from_reference(cls, text: str) -> VideoSource | None:
-        """A path that ends as videos do."""
+        """The source for a reference that is the path of a video: some of its frames; None for any other."""
         if not (is_path(text) and PurePath(text).suffix.lower() in VIDEO_SUFFIXES):
             return None
         return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES)

@@ -34,7 +34,7 @@ def blend_method(name: str) -> BlendMethod:
 
 @register("feather")
 def feather(picture: RGB, face: npt.NDArray[np.float32], mask: npt.NDArray[np.float32]) -> RGB:
-    """A weighted mean with the soft mask."""
+    """Mixes new face and picture, weighted by the soft mask: its edge is as soft as the mask's."""
     weight = mask[..., None]
     mixed = picture * (1.0 - weight) + (face * 255.0) * weight
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)

@@ -35,7 +35,7 @@ def colour_method(name: str) -> ColourMethod:
 
 @register("none")
 def keep_colours(new: Picture, old: Picture, mask: npt.NDArray[np.float32]) -> Picture:
-    """The net's own colours."""
+    """Leaves the new face in the colours in which the net drew it."""
     return new
 
 

@@ -104,7 +104,7 @@ class Receipt:
     fps: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The receipt as plain values for JSON."""
         return asdict(self) | {"warnings": list(self.warnings)}
 
 

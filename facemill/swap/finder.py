@@ -83,7 +83,7 @@ class FaceTools(Protocol):
     """What the finder sees with: `DlibTools` of `facemill.swap.tools`, or anything that answers the same questions."""
 
     def search(self, picture: Array, min_face_px: float) -> Array:
-        """RGB picture -> (N, 4) boxes of all faces."""
+        """Finds all faces from `min_face_px` on in an RGB uint8 picture: (N, 4) boxes xyxy in its pixels."""
 
     def near(self, picture: Array) -> Array:
         """RGB picture around one face of about `ROI_FACE_PX` -> (N, 4) boxes."""
@@ -92,7 +92,7 @@ class FaceTools(Protocol):
         """RGB picture, (N, 4) boxes and, where they are known, (N, 68, 2) points of the frame before -> (N, 68, 2)."""
 
     def embed(self, picture: Array, landmarks: Array) -> Array:
-        """RGB picture and (N, 68, 2) -> (N, 128)."""
+        """Embeds the faces of an RGB uint8 picture with these (N, 68, 2) landmarks: (N, 128)."""
 
 
 class FrameSearch:
@@ -131,7 +131,7 @@ class _Track:
 
 
 class Finder:
-    """State of one video. Use one finder for one video."""
+    """Follows one identity through one video. It has state, so each video wants a finder of its own."""
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class Sightings:
 
 
 class PeopleFinder:
-    """State of one video: use one for one video."""
+    """Follows several identities through one video. It has state, so each video wants one of its own."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class Swapper:
 
     @property
     def input_px(self) -> int:
-        """Side of the crops."""
+        """Side in pixels of the square crops that the model takes and gives."""
         return int(self.model.input_px)
 
     def swap(

@@ -18,7 +18,7 @@ SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second
 
 
 class DlibTools:
-    """One set for a process; not for two threads at a time."""
+    """The models of one process: a detector, dlib's landmarks and embeddings. Not for two threads at a time."""
 
     def __init__(self, detector: str = "hog", device: str = "cpu") -> None:
         self._name, self._device = detector, device
@@ -55,5 +55,5 @@ class DlibTools:
         return (first + self._landmarks.predict(picture, landmark_box(first), "landmarks")) / 2
 
     def embed(self, picture: Array, landmarks: Array) -> Array:
-        """(N, 128) embeddings."""
+        """Embeds the faces of an RGB uint8 picture with these (N, 68, 2) landmarks: (N, 128)."""
         return np.asarray(self._embedder.embed(picture, landmarks))

@@ -29,7 +29,7 @@ class Viewable(Protocol):
     def region(
         self, box: tuple[float, float, float, float], scale: float = 1.0
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
-        """As `Frame.region`."""
+        """The RGB pixels that a box touches at a scale, and their rectangle; see `facemill.video.Frame.region`."""
 
 
 def landmark_view(picture: Viewable, box: Array) -> View:
@@ -67,12 +67,12 @@ class View:
         return cls.of(frame, box, 1.0, min(1.0, max_side_px / max(frame.width, frame.height)))
 
     def to_view(self, points: Array) -> Array:
-        """Points or boxes of the frame, x and y in turn along the last axis."""
+        """Points or boxes of the frame as coordinates of the view; x and y in turn along the last axis."""
         pairs = np.asarray(points, float).reshape(-1, 2)
         return np.asarray(((pairs - self.origin + 0.5) * self.scale - 0.5).reshape(points.shape))
 
     def to_frame(self, points: Array) -> Array:
-        """The way back of `to_view`."""
+        """Points or boxes of the view as coordinates of the frame; x and y in turn along the last axis."""
         pairs = np.asarray(points, float).reshape(-1, 2)
         return np.asarray(((pairs + 0.5) / self.scale - 0.5 + self.origin).reshape(points.shape))
 

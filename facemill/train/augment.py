@@ -82,7 +82,7 @@ class Batch:
         return len(self.target)
 
     def rows(self, rows: slice) -> Batch:
-        """Some of the faces."""
+        """The part of the batch that holds these faces, such as a micro-batch."""
         return Batch(*(part[rows] for part in vars(self).values()))
 
 

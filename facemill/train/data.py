@@ -49,7 +49,7 @@ class FaceSet:
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """How many bytes of memory its tensors take."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @cached_property
@@ -62,11 +62,11 @@ class FaceSet:
         return torch.cat(found)
 
     def to(self, device: torch.device) -> FaceSet:
-        """The same on a device."""
+        """The same faces with their tensors on that device."""
         return self._with({name: tensor.to(device) for name, tensor in self.tensors.items()}, self.face_ids)
 
     def take(self, rows: Tensor) -> FaceSet:
-        """Some of the faces, (M,) int64 on the CPU; a row may come twice."""
+        """The faces of these rows, (M,) int64 on the CPU; a row may come twice."""
         there = rows.to(self.faces.device, non_blocking=True)
         ids = tuple(self.face_ids[row] for row in rows.tolist())
         return self._with({name: tensor[there] for name, tensor in self.tensors.items()}, ids)
@@ -154,7 +154,7 @@ class Feed:
 
     @property
     def place(self) -> int:
-        """How many batches were drawn so far."""
+        """How many batches were drawn so far: all that another feed needs to go on from here."""
         return self._drawn
 
     @place.setter
@@ -163,7 +163,7 @@ class Feed:
         self._gathered.clear()
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads that gather faces; no batch can be drawn afterwards."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 

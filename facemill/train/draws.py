@@ -27,7 +27,7 @@ _FIRST = {"warp": len(UNIT), "light": len(UNIT) + NORMAL["warp"]}
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of N faces."""
+    """The random numbers by which N faces are changed, one row a face."""
 
     numbers: Tensor  # (N, 15 + 59) float32: the columns of UNIT, then those of NORMAL
     partner: Tensor  # (N,) int64: row of the face in the whole draw whose colours are lent
@@ -36,28 +36,28 @@ class Draws:
         return len(self.numbers)
 
     def unit(self, name: str) -> Tensor:
-        """(N,) in 0…1."""
+        """The column of that name: (N,) numbers, uniform in 0…1."""
         return self.numbers[:, UNIT.index(name)]
 
     def signed(self, name: str) -> Tensor:
-        """(N,) in −1…1."""
+        """The column of that name: (N,) numbers, uniform in −1…1."""
         return 2 * self.unit(name) - 1
 
     def normal(self, name: str) -> Tensor:
-        """(N, as many as NORMAL says), each N(0, 1)."""
+        """The columns of that name: (N, NORMAL[name]) numbers, normal with mean 0 and deviation 1."""
         return self.numbers[:, _FIRST[name] : _FIRST[name] + NORMAL[name]]
 
     def take(self, rows: Tensor) -> Draws:
-        """Some of the faces, (M,) int64."""
+        """The numbers of these faces; `rows` is (M,) int64."""
         return Draws(self.numbers[rows], self.partner[rows])
 
     def to(self, device: torch.device) -> Draws:
-        """The same on a device."""
+        """The same numbers on that device."""
         return Draws(self.numbers.to(device, non_blocking=True), self.partner.to(device, non_blocking=True))
 
 
 def draw_numbers(count: int, seed: int, draw: int) -> Draws:
-    """The numbers of draw `draw`, on the CPU."""
+    """The random numbers of `count` faces for draw number `draw` of a seed, on the CPU."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + draw) % 2**63)
     unit = torch.rand(count, len(UNIT), generator=generator)
     normal = torch.randn(count, sum(NORMAL.values()), generator=generator)

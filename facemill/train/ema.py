@@ -25,7 +25,7 @@ class Ema:
         self._decay, self._updates = decay, 0
 
     def update(self) -> None:
-        """After a step."""
+        """Takes the weights as they are after a step into the average."""
         keep = min(self._decay, (1 + self._updates) / (10 + self._updates))
         torch._foreach_lerp_(self._mean, self._detached(), 1 - keep)
         self._updates += 1
@@ -37,7 +37,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the module has the averaged weights."""
+        """Inside, the module has the averaged weights; afterwards its own again."""
         self._exchange()
         try:
             yield

@@ -92,7 +92,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a training run ended: why, after which step, after how many seconds."""
 
     reason: StopReason
     step: int

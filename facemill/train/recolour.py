@@ -114,7 +114,7 @@ def rgb_to_lab(pictures: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The way back, cut to 0…1."""
+    """(N, 3, H, W) CIE Lab as `rgb_to_lab` gives it → sRGB, cut to 0…1."""
     lightness, a, b = lab.unbind(1)
     y = (lightness + 16) / 116
     bent = torch.stack([y + a / 500, y, y - b / 200], 1)

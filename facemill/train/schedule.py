@@ -26,7 +26,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What holds at a step of a run."""
+    """What a schedule says of one step of a run."""
 
     perceptual: bool
     hinge: float | None

@@ -54,7 +54,7 @@ class Frame:
         matrix: int | None = None,
         color_range: int = 0,
     ) -> Frame:
-        """A frame from RGB uint8 H×W×3."""
+        """Makes a frame of RGB uint8 H×W×3 pixels, as if a video had been decoded to it."""
         height, width = rgb.shape[:2]
         matrix = matrix or colour_matrix(2, width, height)
         picture = _to_yuv(rgb, pix_fmt, matrix, color_range)

@@ -53,7 +53,7 @@ class EncoderSettings:
     threads: int = 2
 
     def options(self) -> dict[str, str]:
-        """The encoder's private options."""
+        """The settings as the encoder's own options, by FFmpeg's names for them."""
         quality = "cq" if self.encoder.endswith("_nvenc") else "crf"
         options = {quality: str(self.crf)} | ({"preset": self.preset} if self.preset else {})
         # x264's macroblock tree reads memory that it has not set: one run in twenty gave other bytes on a small clip,

@@ -62,7 +62,7 @@ class DetectorTraining(BaseModel):
         return self
 
     def recipe(self) -> Recipe:
-        """As the training takes it."""
+        """The same settings as `facemill.detector_training` takes them."""
         from facemill.detector_training.run import Recipe
 
         return Recipe(**self.model_dump())

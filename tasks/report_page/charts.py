@@ -28,7 +28,7 @@ class Series:
 
 @dataclass(frozen=True)
 class PlotArea:
-    """Where the data lie in the drawing."""
+    """The size of a drawing, the rectangle of the data in it, and the way from data to its coordinates."""
 
     x_range: tuple[float, float]
     y_range: tuple[float, float]

@@ -32,7 +32,7 @@ class StageLine:
 
     @property
     def shares(self) -> list[tuple[str, float]]:
-        """(state, % of all rows) for a bar."""
+        """For a bar of the states: (state, percent of all rows), without empty states."""
         return [(state, 100 * count / self.rows_in) for state, count in self.states.items() if count and self.rows_in]
 
     @property

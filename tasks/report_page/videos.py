@@ -63,7 +63,7 @@ class Becoming:
 
     @property
     def chart(self) -> Markup | None:
-        """Whose face it was and is."""
+        """A chart of how far the face was from both identities before the swap, and how far it is now."""
         medians = self.summary.medians
         if not self.summary.frames:
             return None
@@ -78,7 +78,7 @@ class Becoming:
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """One row of the archive."""
+    """What the report says of one video of the archive."""
 
     number: int
     row: ConversionRow

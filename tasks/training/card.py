@@ -29,7 +29,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Person:
-    """An identity that the model can draw."""
+    """An identity that the model can draw, with the rights to it and how many faces there were."""
 
     name: str
     rights: str  # basis, as params.yaml states it

@@ -54,7 +54,7 @@ def is_conflict(path: Path) -> bool:
 
 
 def dump(lock: Lock) -> bytes:
-    """The file's content."""
+    """The lock as the bytes of a dvc.lock."""
     from ruamel.yaml import YAML
 
     stream = BytesIO()
@@ -69,7 +69,7 @@ def stages(lock: Lock) -> dict[str, Any]:
 
 
 def refresh_stages(lock: Lock) -> list[str]:
-    """The refresh stages that have run."""
+    """Names of the refresh stages that the lock has an entry for, since they have run."""
     return [name for name in REFRESH_STAGES if name in stages(lock)]
 
 

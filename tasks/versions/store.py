@@ -30,7 +30,7 @@ _PREFIX = "dataset/"
 
 @dataclass(frozen=True)
 class Version:
-    """A named state of the dataset."""
+    """A dataset that was named, with the commit and the totals of the stages that made it."""
 
     name: str
     dataset: str
@@ -134,7 +134,7 @@ def named(versions: Sequence[Version], name: str) -> Version:
 
 
 def print_versions(versions: Sequence[Version]) -> None:
-    """A line for each version."""
+    """Prints a table with a line for each version."""
     from rich.console import Console
     from rich.table import Table
 

@@ -131,7 +131,7 @@ def one_thread() -> None:
 
 
 class InlinePool:
-    """This process, one argument after another."""
+    """Works in this process, one argument after another, without any cluster."""
 
     workers = 1
 

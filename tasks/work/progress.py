@@ -24,7 +24,7 @@ _LINE_EVERY_S = 10.0
 
 
 class Progress:
-    """Counts what is done. Made by `track`."""
+    """Counts what is done of a known total, and shows it. Made by `track`."""
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, done

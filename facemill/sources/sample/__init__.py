@@ -77,7 +77,7 @@ class SampleSource(Source):
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
-        """Draws the picture."""
+        """Draws the picture of a unit, the same bytes in each run; as a reference the portrait itself."""
         person = unit.options["person"]
         if unit.role == "reference":
             shown, data = person, reference_bytes(person)
@@ -89,5 +89,5 @@ class SampleSource(Source):
 
     @classmethod
     def from_reference(cls, text: str) -> SampleSource | None:
-        """`sample:NAME`."""
+        """The source for a reference that is written `sample:NAME`; None for any other."""
         return cls(person=text.removeprefix(PREFIX)) if text.startswith(PREFIX) else None

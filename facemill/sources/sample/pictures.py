@@ -106,7 +106,7 @@ def picture_bytes(planted: Planted, seed: int) -> bytes:
 
 
 def reference_bytes(person: str) -> bytes:
-    """The portrait as it is, as PNG."""
+    """A sample person's portrait as it is, as the bytes of a PNG."""
     return encode_png(render(person, Pose())[0])
 
 

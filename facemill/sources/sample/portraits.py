@@ -104,7 +104,7 @@ def load_portrait(person: str) -> Portrait:
 
 
 def people() -> Sequence[str]:
-    """Names of the sample people."""
+    """Names of the sample people, as `sample:NAME` and `person` take them."""
     return sorted(_RECORDS)
 
 

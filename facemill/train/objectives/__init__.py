@@ -74,7 +74,7 @@ class Objective(Protocol):
 
     @property
     def published(self) -> Published:
-        """How the model wants to be trained."""
+        """The settings with which the model's authors trained it, or ours where they fit it better."""
 
     @property
     def exact_in_parts(self) -> bool:
@@ -126,26 +126,26 @@ class ObjectiveBase:
         self.module = module
 
     def prepare(self, sets: Mapping[str, FaceSet]) -> None:
-        """Nothing to prepare."""
+        """Does nothing: a plain objective learns nothing of its faces beforehand."""
 
     def describe(self) -> dict[str, Any]:
-        """Nothing to say."""
+        """An empty description: a plain objective has nothing to add to the model's."""
         return {}
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
-        """Everything."""
+        """All parameters of `module`, in every turn."""
         return list(self.module.parameters())
 
     def begin_step(self, step: int, total: int) -> bool | None:
-        """Every step is like the others."""
+        """Does nothing: without a schedule every step is like the others."""
         return None
 
     def rate(self, turn: str, step: int, total: int) -> float:
-        """No factor."""
+        """1 in every turn and step: no factor on the learning rate."""
         return 1.0
 
     def losses(self, turn: str, batch: Any) -> dict[str, Tensor]:
-        """See `Objective.losses`."""
+        """To be written by each objective; see `Objective.losses`."""
         raise NotImplementedError  # there are no plain losses: a subclass has its own
 
 

@@ -66,7 +66,7 @@ class CycleGanObjective(ObjectiveBase):
         return min(1.0, 2 * (1 - step / max(total, 1)))
 
     def losses(self, turn: str, batch: Batches) -> dict[str, Tensor]:
-        """See the module's table; `NAME/IDENTITY`."""
+        """The losses of the module's table, as `NAME/IDENTITY`."""
         faces = {identity: batch[identity].target * 2 - 1 for identity in self.model.identities}
         if turn == JUDGE:
             return self._judge(faces)

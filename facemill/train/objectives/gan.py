@@ -62,7 +62,7 @@ NO_FEATURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class GanWeights:
-    """v2.2's."""
+    """What each loss counts for; the defaults are those of faceswap-GAN v2.2."""
 
     adversarial: float = 0.1
     reconstruction: float = 1.0
@@ -128,7 +128,7 @@ class GanObjective(ObjectiveBase):
         return {"features": None if self._features is None else self._features.what, "adversarial": self._kind}
 
     def parameters(self, turn: str) -> list[nn.Parameter]:
-        """The discriminators, or encoder and decoders."""
+        """Those of the discriminators in their turn, those of encoder and decoders in the other."""
         return list((self._critics if turn == JUDGE else self.model).parameters())
 
     def begin_step(self, step: int, total: int) -> bool:
@@ -140,7 +140,7 @@ class GanObjective(ObjectiveBase):
         return due
 
     def rate(self, turn: str, step: int, total: int) -> float:
-        """The schedule's factor."""
+        """The factor that the schedule puts on the learning rate at this step."""
         return self._schedule.at(step, total).rate
 
     def losses(self, turn: str, batch: Batches) -> dict[str, Tensor]:
