@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ import psutil
 
 from facemill.errors import FacemillError
 from facemill.files import write_bytes
-from tasks.versions import dvc_lock
+from tasks.versions import dvc_lock, git
 from tasks.versions.dvc_lock import LOCK_FILE
 from tasks.work.shards import WORK_FOLDER
 
@@ -36,14 +35,16 @@ def keep_lock(root: Path) -> None:
     """Keeps a copy of dvc.lock. To be called by a stage that DVC has started: nobody writes it then."""
     if (root / LOCK_FILE).exists():
         write_bytes(_kept(root), (root / LOCK_FILE).read_bytes())
+    else:
+        _kept(root).unlink(missing_ok=True)
 
 
 def mend(root: Path) -> None:
     """Mends dvc.lock and DVC's lock files where a killed DVC has left them broken, and says so.
 
     Raises:
-        FacemillError: dvc.lock holds a merge conflict, or is broken and there is no copy of it; rwlock is broken while
-            another DVC is at work. Each with what to do.
+        FacemillError: dvc.lock holds a merge conflict; rwlock is broken while another DVC is at work. Each with what
+            to do.
     """
     if not (root / ".dvc").is_dir():
         return
@@ -63,24 +64,43 @@ def running(root: Path) -> list[str]:
 
 
 def _mend_lock(root: Path) -> None:
-    """Brings back the copy that the last stage has kept: of what ended since, DVC has the results in its run cache."""
+    """Brings back the copy that the last stage has kept, or git's; with neither, DVC begins anew.
+
+    What such a copy lacks costs little: DVC has the results in its run cache, and the stages theirs in scratch.
+    """
     path = root / LOCK_FILE
     if not path.exists() or _is_whole(path.read_bytes()):
         return
     with _held(root, "lock") as nobody_writes:
         if not nobody_writes or _is_whole(path.read_bytes()):
             return  # what is being written is never whole
-        if dvc_lock.is_conflict(path) or not _kept(root).exists() or not _is_whole(_kept(root).read_bytes()):
-            dvc_lock.read(root)  # tells the remedy; one that is empty is none to DVC, who begins anew
-            return
-        shutil.copyfile(path, root / WORK_FOLDER / f"{LOCK_FILE}.broken")
-        write_bytes(path, _kept(root).read_bytes())
-    _say(f"{LOCK_FILE} was cut off when DVC was killed: it is again as it was when the last stage began")
+        if dvc_lock.is_conflict(path):
+            dvc_lock.read(root)  # says what to do
+        broken = root / WORK_FOLDER / f"{LOCK_FILE}.broken"
+        write_bytes(broken, path.read_bytes())
+        kept = _kept(root).read_bytes() if _kept(root).exists() else b""
+        committed = _committed(root)
+        if _is_whole(kept):
+            write_bytes(path, kept)
+            state = "it is again as it was when the last stage began"
+        elif _is_whole(committed):
+            write_bytes(path, committed)
+            state = "it is again that of the last commit"
+        else:
+            path.unlink()
+            state = "DVC looks anew at every stage"
+    _say(f"{LOCK_FILE} was cut off, as when DVC is killed: {state} (what was left of it: {broken})")
+
+
+def _committed(root: Path) -> bytes:
+    with suppress(FacemillError):  # no git
+        return git.show(root, "HEAD", LOCK_FILE) or b""
+    return b""
 
 
 def _is_whole(content: bytes) -> bool:
     try:
-        return content.endswith(b"\n") and bool(dvc_lock.parse(content))
+        return content.endswith(b"\n") and "schema" in dvc_lock.parse(content)  # which DVC asks for
     except FacemillError:
         return False
 
