@@ -26,12 +26,17 @@ def crop_affine(
     kind: Literal["similarity", "affine"] = "similarity",
     mean_face: npt.NDArray[np.float64] | None = None,
 ) -> Affine:
-    """The affine that brings landmarks onto the mean face in a crop of crop_px and that coverage.
+    """The affine that brings landmarks onto the mean face in a crop of `crop_px` and that coverage.
 
-    landmarks: (68, 2), of which `ALIGNED` count, or (5, 2) as `Faces.points5` has them, for use where no 68 are wanted.
-    kind: "affine" also shears and stretches, which flattens a turned head and is for comparing, not for swapping.
-    mean_face: (68, 2) in the unit square instead of `MEAN_FACE`. Raises ValueError for other shapes or NaN, and where
-    the points coincide or, for an affine, lie on a line.
+    Args:
+        landmarks: (68, 2), of which `ALIGNED` count, or (5, 2) as `Faces.points5` has them, where no 68 are wanted.
+        crop_px: side of the crop.
+        coverage: side of the crop over the height of the mean face's box.
+        kind: "affine" also shears and stretches, which flattens a turned head and is for comparing, not for swapping.
+        mean_face: (68, 2) in the unit square instead of `MEAN_FACE`.
+
+    Raises:
+        ValueError: other shapes or NaN; the points coincide or, for an affine, lie on a line.
     """
     placed = crop_points(crop_px, coverage, mean_face)
     if np.shape(landmarks) == (5, 2):
@@ -59,8 +64,10 @@ def five_points(landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def procrustes(src: npt.NDArray[Any], dst: npt.NDArray[Any], scale: bool = True) -> Affine:
     """The rotation, shift and (if wanted) scale that bring (K, 2) points `src` closest to `dst`, least squares.
 
-    Never a reflection; see `registration.fit`. Raises ValueError for other shapes, fewer than two points, or points
-    that all coincide.
+    Never a reflection; see `point_sets.fit`.
+
+    Raises:
+        ValueError: other shapes, fewer than two points, or points that all coincide.
     """
     src, dst = _points("src", src), _points("dst", dst, len(src))
     return fit(src, dst, "similarity" if scale else "rigid")

@@ -22,9 +22,18 @@ def nms(
 ) -> npt.NDArray[np.intp]:
     """Indices of the boxes that greedy non-maximum suppression keeps, highest score first.
 
-    A box falls when its overlap with a kept one exceeds `threshold`. mode "union": intersection over union; "min":
-    intersection over the smaller box, which also removes a box inside another. border_px: 1 where right and bottom
-    are the last pixel of the box and not its edge (MTCNN counts so). Equal scores keep their order.
+    Equal scores keep their order.
+
+    Args:
+        boxes_xyxy: (N, 4).
+        scores: (N,).
+        threshold: a box falls when its overlap with a kept one exceeds this.
+        mode: "union": the overlap is intersection over union; "min": intersection over the smaller box, which also
+            removes a box inside another.
+        border_px: 1 where right and bottom are the last pixel of the box and not its edge (MTCNN counts so).
+
+    Raises:
+        ValueError: another mode.
     """
     if mode not in ("union", "min"):
         raise ValueError(f"mode must be 'union' or 'min', got {mode!r}")

@@ -181,7 +181,12 @@ def duplicate_pairs(
 
 
 def clusters(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(count,) the lowest row that each row is connected to by pairs: union-find over the whole graph."""
+    """(count,) the lowest row that each row is connected to: union-find over the whole graph.
+
+    Args:
+        count: of the rows.
+        pairs: (M, 2 or more) int64, whose first two columns are rows that are connected.
+    """
     parent = list(range(count))
 
     def root(row: int) -> int:
@@ -199,9 +204,12 @@ def clusters(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def choose(ranks: Sequence[Any], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """(N,) which row stands for each row: itself where it is kept, else one that it is a direct copy of.
 
-    ranks: sortable, lower is better, all different: the best row is taken first, and its copies fall. A row that is
-    only linked through a chain of others is kept, so nothing falls that is not close to what stands for it, and the
-    order of the rows does not matter.
+    The best row is taken first, and its copies fall. A row that is only linked through a chain of others is kept, so
+    nothing falls that is not close to what stands for it, and the order of the rows does not matter.
+
+    Args:
+        ranks: sortable, lower is better, all different.
+        pairs: (M, 2 or more) int64, whose first two columns are rows that are copies of one another.
     """
     copies: dict[int, list[int]] = {}
     for first, second in pairs[:, :2].tolist():

@@ -50,12 +50,19 @@ class Landmarks68:
         *,
         jitters: int = 0,
     ) -> npt.NDArray[np.float32]:
-        """RGB uint8 H×W×3 and (N, 4) boxes of that convention -> (N, 68, 2) float32, x, y in picture pixels.
+        """RGB uint8 H×W×3 and (N, 4) boxes -> (N, 68, 2) float32, x, y in picture pixels.
 
-        Points may lie past the edge, those of a box outside the picture mean nothing. jitters: how many moved copies of
-        each box are asked too; without them points are whole numbers, as dlib gives them. The copies are the same at
-        every call. Time: 1 + jitters times that of one (3 ms). Raises ValueError for an unknown convention, a picture
-        that is not RGB, or NaN.
+        Points may lie past the edge; those of a box outside the picture mean nothing.
+
+        Args:
+            picture: RGB uint8 H×W×3.
+            boxes_xyxy: (N, 4), one for each face.
+            convention: whose habit of drawing boxes they follow, a key of `conventions.HOG_FROM`.
+            jitters: how many moved copies of each box are asked too, the same ones at every call; without them points
+                are whole numbers, as dlib gives them. Takes 1 + jitters times as long as one box (3 ms).
+
+        Raises:
+            ValueError: an unknown convention, a picture that is not RGB, or NaN.
         """
         require_rgb(picture)
         if jitters < 0:

@@ -21,7 +21,10 @@ def mean_face(faces: npt.NDArray[Any]) -> Face:
     """(N, 68, 2) landmarks in any picture coordinates -> (68, 2), symmetric, upright, centred in the unit square.
 
     Generalised Procrustes analysis on the points that alignment uses (brows, nose, eyes, mouth); the mean is averaged
-    with its mirror image in each round. Raises ValueError for other shapes, NaN, or no face.
+    with its mirror image in each round.
+
+    Raises:
+        ValueError: other shapes, NaN, or no face.
     """
     if np.ndim(faces) != 3 or np.shape(faces)[1:] != (68, 2):
         raise ValueError(f"faces: expected (N, 68, 2), got {np.shape(faces)}")

@@ -57,14 +57,23 @@ def register(
     any_turn: bool = True,
     max_rounds: int = 150,
 ) -> Registration:
-    """Brings (M, D) points `moving` onto (N, D) points `fixed`, whose partners and order are not known; D 2 or 3.
+    """Brings (M, D) points `moving` onto (N, D) points `fixed`, whose partners and order are not known; D is 2 or 3.
 
-    outliers: about which share of `fixed` belongs to no moving point, 0 ≤ share < 1; take it rather too high. A fifth
-    of outliers with a fifth of the partners missing is borne by all kinds; twice that no longer by an affine. any_turn:
-    try many turns as a start (12 in the plane, 24 in space), since EM alone finds turns up to some 60°; False is that
-    many times faster. Deterministic. Never a reflection for "rigid" and "similarity".
+    Deterministic, and never a reflection for "rigid" and "similarity".
 
-    Raises ValueError for other shapes, NaN, fewer than D + 1 points, points in one place, or too many pairs.
+    Args:
+        moving: (M, D).
+        fixed: (N, D).
+        kind: of the map.
+        outliers: about which share of `fixed` belongs to no moving point, 0 ≤ share < 1; take it rather too high. A
+            fifth of outliers with a fifth of the partners missing is borne by all kinds; twice that no longer by an
+            affine.
+        any_turn: try many turns as a start (12 in the plane, 24 in space), since EM alone finds turns up to some 60°;
+            False is that many times faster.
+        max_rounds: of EM.
+
+    Raises:
+        ValueError: other shapes, NaN, fewer than D + 1 points, points in one place, or too many pairs.
     """
     moving, fixed = _cloud("moving", moving), _cloud("fixed", fixed)
     if moving.shape[1] != fixed.shape[1]:
@@ -88,8 +97,16 @@ def fit(
 
     Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", Eq. (38)–(43);
     without scale it is Kabsch's. Never a reflection, unless affine: where one would fit better, the best rotation is
-    returned. weights: (K,) ≥ 0. Raises ValueError where `src` does not determine the map: all points in one place, or
-    for an affine all in one line or plane.
+    returned.
+
+    Args:
+        src: (K, D).
+        dst: (K, D), row by row the partners.
+        kind: of the map.
+        weights: (K,) ≥ 0; equal ones by default.
+
+    Raises:
+        ValueError: `src` does not determine the map: all points in one place, or for an affine in one line or plane.
     """
     share = np.full(len(src), 1.0 / len(src)) if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
     mean_src, mean_dst = share @ src, share @ dst
@@ -114,10 +131,20 @@ def fit(
 def fit_trimmed(
     src: npt.NDArray[Any], dst: npt.NDArray[Any], kind: Kind = "similarity", *, outliers: float = 0.3, seed: int = 0
 ) -> Map:
-    """`fit` that lets the worst share `outliers` of the rows go, < 0.5; rows with NaN on either side count as missing.
+    """`fit` that lets the worst rows go; rows with NaN on either side count as missing.
 
     Least trimmed squares (Rousseeuw & Van Driessen 2006, "Computing LTS Regression for Large Data Sets"): from 60 small
     samples, fit the rows that fit best until they stay the same; the smallest sum wins. Deterministic for a seed.
+
+    Args:
+        src: (K, D).
+        dst: (K, D), row by row the partners.
+        kind: of the map.
+        outliers: share of the rows that may be let go, < 0.5.
+        seed: of the samples.
+
+    Raises:
+        ValueError: as `fit`, or another share.
     """
     src, dst = np.asarray(src, np.float64), np.asarray(dst, np.float64)
     known = np.isfinite(src).all(axis=1) & np.isfinite(dst).all(axis=1)
@@ -151,8 +178,17 @@ def mean_shape(
 ) -> Points:
     """(S, K, D) shapes with known partners -> (K, D), their mean after each was brought onto it (similarity).
 
-    Generalised Procrustes analysis. by: the points that align; all are averaged. settle: puts the mean in its frame in
-    each round, which it would drift out of; default: centred, with unit root mean square radius, turned like the first.
+    Generalised Procrustes analysis.
+
+    Args:
+        shapes: (S, K, D).
+        by: the points that align; all are averaged.
+        settle: puts the mean in its frame in each round, which it would drift out of; by default centred, with unit
+            root mean square radius, turned like the first.
+        rounds: at most so many.
+
+    Raises:
+        ValueError: other shapes, NaN, or none.
     """
     shapes = np.asarray(shapes, np.float64)
     if shapes.ndim != 3 or not len(shapes) or not np.isfinite(shapes).all():

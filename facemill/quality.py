@@ -19,12 +19,17 @@ SHARPNESS_PX = 128
 def sharpness(crop: npt.NDArray[np.uint8], coverage: float = 1.6) -> float:
     """Variance of the Laplacian of the grey face, from 0 (flat) up.
 
-    A sharp portrait has hundreds, press photos of 100 px faces (LFW) 17–67, a portrait blurred by 3 px under 20.
+    A sharp portrait has hundreds, press photos of 100 px faces (LFW) 17–67, a portrait blurred by 3 px under 20. Only
+    the middle of the crop is looked at, the face itself, so that a busy background does not count. A face smaller than
+    SHARPNESS_PX was enlarged on the way and scores low, as it should: what matters is the detail that a net can see.
+    Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy".
 
-    crop: RGB uint8, square, aligned with that `coverage`; only its middle, the face itself, is looked at, so that a
-    busy background does not count. A face smaller than SHARPNESS_PX was enlarged on the way and scores low, as it
-    should: what matters is the detail that a net can see. Pech-Pacheco et al. 2000, "Diatom autofocusing in
-    brightfield microscopy".
+    Args:
+        crop: RGB uint8, square.
+        coverage: with which it was aligned.
+
+    Raises:
+        ValueError: another shape or type.
     """
     if crop.ndim != 3 or crop.shape[2] != 3 or crop.dtype != np.uint8 or min(crop.shape[:2]) < 1:
         raise ValueError(f"expected an RGB crop, uint8 H×W×3, got {crop.dtype} {crop.shape}")

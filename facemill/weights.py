@@ -29,8 +29,12 @@ _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")  # pickle protocol 2 and up; the zip t
 def read_weights(path: Path, *, sha256: str | None = None) -> dict[str, Any]:
     """The tensors of a file by name, on the CPU; from a `.pth` whatever dictionary it holds.
 
-    sha256: 64 hex digits that the file must have; without it only safetensors are read.
-    Raises FacemillError: no such file, another hash, a pickle without a stated hash, a truncated or foreign file.
+    Args:
+        path: the file.
+        sha256: 64 hex digits that it must have; without it only safetensors are read.
+
+    Raises:
+        FacemillError: no such file, another hash, a pickle without a stated hash, a truncated or foreign file.
     """
     try:
         data = path.read_bytes()

@@ -205,7 +205,12 @@ def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, code
 
 
 def becomes_rows(becomes: Mapping[str, str], frames: Mapping[str, int] | None = None) -> list[PairOfIdentities]:
-    """The column `becomes` of CONVERSIONS. frames: in which each identity was replaced; None for no conversion."""
+    """The column `becomes` of CONVERSIONS.
+
+    Args:
+        becomes: identity that is replaced → identity that is put there.
+        frames: in how many each identity was replaced; None for a video that was not converted.
+    """
     return [
         {"replaced": replaced, "new": new, "frames": frames[replaced] if frames else None}
         for replaced, new in becomes.items()

@@ -29,9 +29,14 @@ __all__ = ["DETECTORS", "Detector", "Faces", "build_detector", "register", "requ
 def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **options: Any) -> Detector:
     """The detector registered under `name`, or a chain of several ("hog,mtcnn"), ready to detect.
 
-    min_face_px: about the shortest side of a face worth finding; larger is faster. `options` are the detector's own
-    keywords (see its module); for a chain they are given by name, ``dsfd={"weights": path}``. Raises FacemillError with
-    the known names, or when an option is unknown to the detector.
+    Args:
+        name: of the detector, or several with commas.
+        min_face_px: about the shortest side of a face worth finding; larger is faster.
+        device: where its net runs, as torch names it.
+        options: the detector's own keywords (see its module); for a chain by name, ``dsfd={"weights": path}``.
+
+    Raises:
+        FacemillError: no such detector (with those there are), or an option that it does not know.
     """
     if "," in name:
         chain = importlib.import_module(f"{__name__}.chain")

@@ -21,8 +21,14 @@ WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
 def save_detector(folder: Path, model: Dsfd, meta: Mapping[str, Any] | None = None, *, half: bool = False) -> None:
     """Writes `folder`/weights.safetensors and model.json, each whole; half a pair does not load.
 
-    meta: what else to keep in model.json (steps, data, scores), plain values. half: weights as float16, 100 MB instead
-    of 200. Raises FacemillError: a weight is NaN or infinite, or the disk is full.
+    Args:
+        folder: where they go.
+        model: the net.
+        meta: what else to keep in model.json (steps, data, scores), plain values.
+        half: weights as float16, 100 MB instead of 200.
+
+    Raises:
+        FacemillError: a weight is NaN or infinite, or the disk is full.
     """
     dtype = torch.float16 if half else torch.float32
     weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
@@ -38,10 +44,15 @@ def load_detector(
 ) -> Dsfd:
     """The net of a folder that `save_detector` wrote, or of a checkpoint file, in evaluation mode.
 
-    path: a folder; a safetensors file; or a `.pth` (bare or {'epoch', 'weight'}), for which `sha256` has to be stated.
-    A file may use our names or the public VGG16 checkpoint's; with the latter priors are square and match_iou is 0.35,
-    as that was trained. aspect: height : width of the priors, where a file has other ones.
-    Raises FacemillError: what `read_weights` and `load_into` raise, or a folder whose two files do not belong together.
+    Args:
+        path: a folder; a safetensors file; or a `.pth` (bare or {'epoch', 'weight'}). A file may use our names or the
+            public VGG16 checkpoint's; with the latter priors are square and match_iou is 0.35, as that was trained.
+        sha256: 64 hex digits that the file must have; a `.pth` is not read without.
+        device: where the net goes.
+        aspect: height : width of the priors, where a file has other ones.
+
+    Raises:
+        FacemillError: what `read_weights` and `load_into` raise, or a folder whose two files do not belong together.
     """
     if path.is_dir():
         model_file, path = path / MODEL_FILE, path / WEIGHTS_FILE

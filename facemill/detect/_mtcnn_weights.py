@@ -19,9 +19,14 @@ from facemill.nets.mtcnn import ONet, PNet, RNet
 
 
 def load_nets(folder: Path, *, early_pools: tuple[bool, bool] = (False, False)) -> tuple[PNet, RNet, ONet]:
-    """The three nets with the weights of `folder`/{pnet,rnet,onet}.onnx. Raises FacemillError if they do not fit.
+    """The three nets with the weights of `folder`/{pnet,rnet,onet}.onnx.
 
-    early_pools: R-Net's and O-Net's `early_pool`; the files themselves say neither.
+    Args:
+        folder: holds the three files.
+        early_pools: R-Net's and O-Net's `early_pool`; the files themselves say neither.
+
+    Raises:
+        FacemillError: a file is missing, or does not hold the weights of its net.
     """
     nets = PNet(), RNet(early_pool=early_pools[0]), ONet(early_pool=early_pools[1])
     for (name, listed), net in zip(_WHEEL_NAMES.items(), nets, strict=True):

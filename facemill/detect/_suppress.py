@@ -25,8 +25,14 @@ def nms_groups(
 ) -> Tensor:
     """Rows that greedy suppression keeps when boxes of the same group alone compete: `nms` for each group.
 
-    groups: (N,) integers from 0; boxes_xyxy: (N, 4) float64; scores: (N,). Gives (K,) rows, by group, highest score
-    first. mode and border_px as in `nms`.
+    Args:
+        groups: (N,) integers from 0.
+        boxes_xyxy: (N, 4) float64.
+        scores: (N,).
+        threshold: as in `nms`, and so are `mode` and `border_px`.
+
+    Returns:
+        (K,) rows, by group, highest score first.
     """
     if not len(groups):
         return torch.zeros(0, dtype=torch.int64, device=groups.device)

@@ -21,7 +21,13 @@ LOG = logging.getLogger(__name__)
 def build(
     min_face_px: int, device: str = "cpu", *, weights: Path | str | None = None, sha256: str | None = None
 ) -> Detector:
-    """What `choose` says. weights, sha256: of DSFD, as `dsfd.build` takes them. The detector keeps its own name."""
+    """The detector that `choose` names; it keeps its own name.
+
+    Args:
+        min_face_px: about the shortest side of a face worth finding.
+        device: where its net runs.
+        weights: of DSFD, and so is `sha256`; as `dsfd.build` takes them.
+    """
     chosen = choose(device, weights)
     options = {"weights": weights, "sha256": sha256} if chosen == "dsfd" else {}
     return build_detector(chosen, min_face_px=min_face_px, device=device, **options)

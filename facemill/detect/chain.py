@@ -20,9 +20,16 @@ from facemill.errors import FacemillError
 
 
 def build_chain(names: str, *, min_face_px: int, device: str, options: Mapping[str, Any]) -> Detector:
-    """The chain of the detectors in `names` ("hog,mtcnn"); options by detector: ``{"dsfd": {"weights": path}}``.
+    """The chain of several detectors.
 
-    Raises FacemillError for an unknown detector, one named twice, or options of one that is not in the chain.
+    Args:
+        names: with commas, from fast to strong: "hog,mtcnn".
+        min_face_px: about the shortest side of a face worth finding.
+        device: where their nets run.
+        options: by detector: ``{"dsfd": {"weights": path}}``.
+
+    Raises:
+        FacemillError: an unknown detector, one named twice, or options of one that is not in the chain.
     """
     parts = [part.strip() for part in names.split(",")]
     if len(set(parts)) < len(parts):

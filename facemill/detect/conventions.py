@@ -17,7 +17,8 @@ import numpy.typing as npt
 def to_hog_boxes(boxes_xyxy: npt.NDArray[Any], convention: str) -> npt.NDArray[np.float64]:
     """(N, 4) boxes as another detector draws them -> (N, 4) squares as HOG would draw them around the same faces.
 
-    Raises ValueError for an unknown convention.
+    Raises:
+        ValueError: an unknown convention.
     """
     if convention not in HOG_FROM:
         raise ValueError(f"unknown box convention {convention!r}; known: {', '.join(sorted(HOG_FROM))}")

@@ -24,8 +24,14 @@ WINDOW_PX = 80
 
 @register("hog")
 def build(min_face_px: int, device: str = "cpu", *, upsample: int = 0, threshold: float = 0.0) -> Detector:
-    """HOG detector. upsample: how often the picture is doubled first (each time halves the smallest face and takes
-    four times as long). threshold: smallest margin that counts as a face. Runs on the CPU whatever `device` says."""
+    """The HOG detector, which runs on the CPU whatever `device` says.
+
+    Args:
+        min_face_px: about the shortest side of a face worth finding.
+        device: not used.
+        upsample: how often the picture is doubled first: halves the smallest face and takes four times as long.
+        threshold: smallest margin that counts as a face.
+    """
     return HogDetector(min_face_px=min_face_px, upsample=upsample, threshold=threshold)
 
 

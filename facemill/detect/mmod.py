@@ -40,8 +40,16 @@ class SlowDetectorWarning(UserWarning):
 
 @register("mmod")
 def build(min_face_px: int, device: str = "cpu", *, threshold: float = 0.0, max_mpx: float = MAX_MPX) -> Detector:
-    """dlib's CNN detector. threshold: smallest margin that counts as a face. Where it runs was decided when dlib was
-    built (`dlib.DLIB_USE_CUDA`), whatever `device` says; warns when that is the CPU."""
+    """dlib's CNN detector.
+
+    Where it runs was decided when dlib was built (`dlib.DLIB_USE_CUDA`); warns when that is the CPU.
+
+    Args:
+        min_face_px: about the shortest side of a face worth finding.
+        device: not used.
+        threshold: smallest margin that counts as a face.
+        max_mpx: megapixels that a picture may have when it is searched; a larger one is made smaller.
+    """
     return MmodDetector(min_face_px=min_face_px, threshold=threshold, max_mpx=max_mpx)
 
 

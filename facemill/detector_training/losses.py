@@ -43,8 +43,14 @@ def progressive_anchor_loss(
 ) -> DetectionLoss:
     """The loss of a batch.
 
-    output: of a net in training mode. targets: for each picture (G, 4) float xyxy in pixels of the input, G may be 0.
-    size_hw: height and width of the input in px. Raises ValueError when the first shot is missing.
+    Args:
+        output: of a net in training mode.
+        targets: for each picture (G, 4) float xyxy in pixels of the input; G may be 0.
+        size_hw: height and width of the input in pixels.
+        config: of the net.
+
+    Raises:
+        ValueError: the first shot is missing.
     """
     if output.first is None:
         raise ValueError("the first shot is missing: the loss needs a net in training mode")

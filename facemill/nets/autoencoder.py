@@ -71,7 +71,9 @@ class Autoencoder(SwapModel):
     """Shared encoder, one decoder for each identity under its name.
 
     `identities` are distinct names; their order carries no meaning beyond the order of `.identities`.
-    Raises FacemillError for no identity, a repeated one, or sizes that do not meet.
+
+    Raises:
+        FacemillError: no identity, a repeated one, or sizes that do not meet.
     """
 
     def __init__(self, identities: Sequence[str], config: AutoencoderConfig | None = None) -> None:

@@ -198,7 +198,9 @@ def load_vgg16(model: Dsfd, path: Path | None, *, sha256: str | None = None) -> 
     Known are torchvision's `vgg16` (`features.N`, `classifier.0` and `.3`, of which fc6 and fc7 keep every fourth
     output and input, and of 7×7 places every third: Chen et al. 2015, DeepLab) and SSD's `vgg16_reducedfc` (`N`). A
     file of torchvision's names without values for its classifier leaves fc6 and fc7 as they are.
-    Raises FacemillError: what `read_vgg` raises, weights that do not fit, or a narrow model.
+
+    Raises:
+        FacemillError: what `read_vgg` raises, weights that do not fit, or a narrow model.
     """
     if model.config.width != 1:
         raise FacemillError(f"VGG16's weights fit width 1 only, this DSFD has width {model.config.width}: omit them")
@@ -233,8 +235,11 @@ _PUBLIC_NAMES = (
 def from_public_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights of the public VGG16 checkpoint under this module's names.
 
-    state: bare, or `{"epoch": …, "weight": …}`, with or without the `module.` of data-parallel training. Names that
-    are neither public nor ours stay, so that loading names them. The values are the same tensors.
+    Args:
+        state: bare, or `{"epoch": …, "weight": …}`, with or without the `module.` of data-parallel training.
+
+    Returns:
+        The same tensors. Names that are neither public nor ours stay, so that loading names them.
     """
     weights = state["weight"] if isinstance(state.get("weight"), Mapping) else state
     return {_own_name(str(name).removeprefix("module.")): value for name, value in weights.items()}

@@ -42,9 +42,16 @@ class PriorConfig:
 
 @lru_cache(maxsize=CACHED_SIZES)
 def priors(height_px: int, width_px: int, config: PriorConfig, shot: int, device: str | torch.device = "cpu") -> Tensor:
-    """(P, 4) float32 xyxy in pixels for a picture of that size; map after map, each row by row.
+    """(P, 4) float32 xyxy in pixels, map after map, each row by row; they may reach past the picture.
 
-    shot: 1 or 2. They may reach past the picture. The tensor is shared by all callers: do not write into it.
+    The tensor is shared by all callers: do not write into it.
+
+    Args:
+        height_px: of the picture.
+        width_px: of the picture.
+        config: strides and sizes.
+        shot: 1 or 2.
+        device: where the tensor is wanted.
     """
     if shot not in (1, 2):
         raise ValueError(f"shot must be 1 or 2, got {shot}")

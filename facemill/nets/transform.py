@@ -59,8 +59,10 @@ PRESETS = {
 class Transform(SwapModel):
     """One `TransformNet` for each identity, under its name; they share nothing.
 
-    `identities` are distinct names, in the order of `.identities`. Raises FacemillError for none, a repeated one, or
-    sizes that are not halved evenly.
+    `identities` are distinct names, in the order of `.identities`.
+
+    Raises:
+        FacemillError: no identity, a repeated one, or sizes that are not halved evenly.
     """
 
     def __init__(self, identities: Sequence[str], config: TransformConfig | None = None) -> None:

@@ -104,11 +104,19 @@ class VggWeights:
 
 
 def read_vgg(path: Path | None, depth: int, *, sha256: str | None = None, scale: InputScale = CAFFE) -> VggWeights:
-    """Weights for a net that is fed `scale`, from a file or, with path None, by torch's own download.
+    """VGG's weights, from a file or by torch's own download.
 
     Known names: torchvision's (`features.N`, `classifier.0`, `.3`) and SSD's `vgg16_reducedfc` (`N`, with fc6 and
-    fc7 as 31 and 33). A `.pth` wants its sha256, safetensors may go without.
-    Raises FacemillError: what `read_weights` raises, another net's weights, NaN, or no network to download from.
+    fc7 as 31 and 33).
+
+    Args:
+        path: the file; None downloads.
+        depth: 16 or 19.
+        sha256: 64 hex digits that the file must have; a `.pth` is not read without.
+        scale: of the pictures that the net is fed; the first convolution is refolded to it.
+
+    Raises:
+        FacemillError: what `read_weights` raises, another net's weights, NaN, or no network to download from.
     """
     origin = path or DOWNLOADS[depth]
     state = read_weights(path, sha256=sha256) if path else _download(depth)

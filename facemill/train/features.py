@@ -109,9 +109,13 @@ def encoder_features(folder: Path) -> FaceFeatures:
 
 
 class DlibFeatures(nn.Module):
-    """Activations of dlib's face recognition network; layers: of `DlibResNet.maps`, in the net's order.
+    """Activations of dlib's face recognition network.
 
-    Raises FacemillError where dlib's file is missing.
+    Args:
+        layers: of `DlibResNet.maps`, in the net's order.
+
+    Raises:
+        FacemillError: dlib's file is missing.
     """
 
     def __init__(self, layers: Sequence[str]) -> None:

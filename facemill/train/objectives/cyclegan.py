@@ -133,7 +133,15 @@ class PicturePool(nn.Module):
 
 @register("cyclegan")
 def build(model: SwapModel, *, pool: int = POOL) -> CycleGanObjective:
-    """The objective of a model that `facemill.nets.cyclegan` built. pool: pictures of each identity, 0 for none."""
+    """The objective of a model that `facemill.nets.cyclegan` built.
+
+    Args:
+        model: the two generators.
+        pool: how many drawn pictures of each identity are kept for the discriminators; 0 for none.
+
+    Raises:
+        FacemillError: another model, or a negative pool.
+    """
     if not isinstance(model, CycleGan):
         raise FacemillError(f"the cyclegan's objective cannot train a {type(model).__name__}")
     if pool < 0:
