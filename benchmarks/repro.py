@@ -21,7 +21,7 @@ def main() -> None:
     repro = [sys.executable, "-m", "dvc", "repro"]
     if "Running stage 'collect'" in _run(repro)[1]:
         print("the pipeline was stale; it is up to date now")
-    check = [sys.executable, "-m", "tasks", "check"]
+    check = [sys.executable, "-m", "flows.command_line", "check"]
     repro_s = statistics.median(_run(repro)[0] for _ in range(RUNS))
     check_s = statistics.median(_run(check)[0] for _ in range(RUNS))
     print(

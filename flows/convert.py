@@ -1,7 +1,7 @@
 """Conversion: one Prefect task for each video, Dask workers underneath, then the stage `convert` publishes.
 
-    python -m flows convert                                        the project's archive
-    python -m flows convert --archive ~/footage --output ~/done    any two folders
+    facemill run convert                                        the project's archive
+    facemill run convert --archive ~/footage --output ~/done    any two folders
 
 Finished videos are never converted twice. A video that fails is a failed task with its reason and a row of the table;
 the others go on.

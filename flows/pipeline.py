@@ -1,6 +1,6 @@
 """Everything, in order: refresh, train, convert, report.
 
-    python -m flows pipeline
+    facemill run pipeline
 
 Training starts only if DVC finds the model stale: there is a new dataset version, other parameters, or no model yet.
 """

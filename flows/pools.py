@@ -1,6 +1,6 @@
 """The two work pools: `cpu`, and `gpu` with one run at a time.
 
-python -m flows pools && prefect --no-prompt deploy --all
+facemill pools && prefect --no-prompt deploy --all
 prefect worker start --pool cpu        on machines for CPU work
 prefect worker start --pool gpu        where the GPU is
 """

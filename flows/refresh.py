@@ -1,7 +1,7 @@
 """The night: look what lies in the sources, collect, deduplicate, extract, curate; then name the new dataset version.
 
-    python -m flows refresh            once, here and now
-    python -m flows serve              every night at three (docs/scheduling.md)
+    facemill run refresh            once, here and now
+    facemill serve                  every night at three (docs/scheduling.md)
 
 The version appears in `facemill version list` and on the Prefect page, with a contact sheet. Nothing new in the
 sources, no new version. With `then_train` a night that brought something new starts the deployment `train/gpu`.

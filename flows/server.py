@@ -8,12 +8,30 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from facemill.errors import FacemillError
 
 START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
+
+
+def serve_by_the_clock(cron: str, timezone: str, *, port: int, then_train: bool) -> None:
+    """Stays and runs what is due, in the server that PREFECT_API_URL names, or else in one of its own.
+
+    Args:
+        cron: when the dataset is refreshed: minute, hour, day, month, weekday.
+        timezone: the time zone that is meant.
+        port: of a server of its own.
+        then_train: train and convert after a refresh that brought something new.
+    """
+    given = os.environ.get("PREFECT_API_URL")
+    with nullcontext(given) if given else local_server(port) as api:
+        os.environ["PREFECT_API_URL"] = api  # Prefect reads it when it is imported
+        from flows.serve import serve_all
+
+        print(f"The Prefect page: {api.removesuffix('/api')}. Ctrl-C ends it.", flush=True)
+        serve_all(cron, timezone, then_train=then_train)
 
 
 @contextmanager

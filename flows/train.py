@@ -1,6 +1,6 @@
 """Training: the stage `train` in a process of its own with a deadline, its newest preview on the Prefect page.
 
-    python -m flows train
+    facemill run train
 
 A training that was killed goes on from its last checkpoint; one that is up to date ends at once. Deployed as
 `train/gpu` on the pool of that name, which runs one at a time.

@@ -205,7 +205,8 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         retry: also take up the rows that failed before.
 
     Raises:
-        FacemillError: unknown stage, wrong parameters, the stage is running already, or its own errors.
+        FacemillError: unknown stage, another clone's code, wrong parameters, the stage is running already, or its own
+            errors.
     """
     from tasks.params import check_groups, load_params
     from tasks.versions import leftovers
@@ -213,6 +214,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
 
     if name not in STAGES:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
+    _check_code(root)
     params = load_params(root)
     if name == next(iter(STAGES)):
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
@@ -223,6 +225,17 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
             sweep(folder, deep=False)  # what a killed run left half-written
         return stage.run(params, root, retry=retry)
+
+
+def _check_code(root: Path) -> None:
+    """DVC looks at the code of the clone that it runs in: that of another one would make what it takes for ours."""
+    here = Path(__file__).resolve()
+    theirs = root / "tasks" / here.name
+    if theirs.exists() and not theirs.samefile(here):
+        raise FacemillError(
+            f"{root} has code of its own, but this facemill runs that of {here.parents[1]}: activate the environment "
+            "of that clone first (. .venv/bin/activate), or make it with `make setup`"
+        )
 
 
 @contextmanager

@@ -35,7 +35,7 @@ MARK = "FACEMILL_CHAOS"
 END_S, RUN_S = 180.0, 1800.0
 TIMES = ("data/metrics/", "data/report/", "data/train/", "data/weights.json")  # hold seconds, or pictures of them
 DVC = (sys.executable, "-m", "dvc", "repro")
-FLOW = (sys.executable, "-m", "flows", "pipeline")
+FLOW = (sys.executable, "-m", "flows.command_line", "run", "pipeline")
 
 
 def tiny(values: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Run:
     def __post_init__(self) -> None:
         self.log = self.project / ".work" / "chaos.log"
         self.log.parent.mkdir(exist_ok=True)
-        marked = environment() | {MARK: str(self.project), "PREFECT_HOME": str(self.project / ".prefect")}
+        marked = environment(self.project) | {MARK: str(self.project), "PREFECT_HOME": str(self.project / ".prefect")}
         marked |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -98,7 +98,8 @@ def words(process: psutil.Process) -> list[str]:
 
 
 def is_stage(process: psutil.Process) -> bool:
-    return words(process)[1:4] == ["-m", "tasks", "stage"]
+    said = words(process)[1:3]  # the interpreter before them
+    return len(said) == 2 and Path(said[0]).name == "facemill" and said[1] == "stage"
 
 
 def is_dvc(process: psutil.Process) -> bool:

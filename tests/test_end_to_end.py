@@ -35,14 +35,15 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def environment() -> dict[str, str]:
+def environment(project: Path) -> dict[str, str]:
+    """The code that runs is the copy's, as in a clone with an environment of its own."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": "", "DVC_NO_ANALYTICS": "1"}
+    return os.environ | {"PATH": path, "PYTHONPATH": str(project), "DVC_NO_ANALYTICS": "1"}
 
 
 def repro(project: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    result = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     return result.stdout
 
@@ -69,7 +70,7 @@ def clone(root: Path, parameters: Callable[[dict[str, Any]], dict[str, Any]]) ->
         ["git", "add", "-A"],
         ["git", *author, "commit", "-qm", "start"],
     ):
-        subprocess.run(command, cwd=root, env=environment(), check=True, timeout=60)
+        subprocess.run(command, cwd=root, env=environment(root), check=True, timeout=60)
     return root
 
 

@@ -12,7 +12,6 @@ import grimp
 import pytest
 import yaml
 
-from tasks.cli import FlowName
 from tasks.params import Params
 from tasks.stages import STAGES, Stage
 
@@ -69,6 +68,7 @@ def test_dvc_runs_the_stages_of_the_table_in_their_order() -> None:
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 def test_dvc_and_the_table_say_the_same_of_a_stage(stage: Stage) -> None:
     entry = PIPELINE[stage.name]
+    assert entry["cmd"] == f"${{facemill}} stage {stage.name}"
     assert entry["desc"] == stage.does
     assert tuple(dict.fromkeys(param.split(".")[0] for param in entry["params"])) == stage.params
     assert tuple(dep for dep in entry.get("deps", []) if dep.startswith("data/")) == stage.reads
@@ -118,11 +118,6 @@ def test_nets_and_training_import_without_the_heavy_modules() -> None:
         "        importlib.import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=120)
-
-
-def test_every_flow_of_the_command_line_exists() -> None:
-    for flow in FlowName:
-        assert (PROJECT / "flows" / f"{flow}.py").exists()
 
 
 def test_readme_names_only_commands_and_files_that_exist() -> None:

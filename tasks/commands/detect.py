@@ -17,15 +17,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
-
-import typer
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from facemill.detection_records import EndRecord, FileRecord, Record, to_line
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, stable_name
-from tasks.paths import EXISTING_PATH, PATH
 from tasks.work.failures import Cut, Lost
 
 if TYPE_CHECKING:  # they load torch and dlib, and --help must be quick
@@ -100,54 +97,30 @@ def detect(
     return totals
 
 
-def detect_command(
-    path: Annotated[Path, typer.Argument(help="A picture, a video or a folder of them.", **EXISTING_PATH)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the records to this file instead.", **PATH)] = None,
-    detector: Annotated[str, typer.Option(help='Which detector, or several in turn: "hog,mtcnn".')] = "auto",
-    every: Annotated[
-        int | None,
-        typer.Option(min=1, help="Frames from one detection to the next; 1: all.", show_default="10, at most 0.4 s"),
-    ] = None,
-    min_face_px: Annotated[int, typer.Option(min=12, help="Smaller faces are not looked for.")] = 40,
-    landmarks: Annotated[bool, typer.Option(help="Also 68 landmarks and the head's pose.")] = True,
-    crops: Annotated[Path | None, typer.Option(help="Folder for a close-up of each face.", **PATH)] = None,
-    crop_format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
-    crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights for the detector, where it wants some.", **PATH),
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own files.")] = 1,
-) -> None:
-    """Find the faces in pictures and videos; say where they are, or write it as records.
+def write_records(
+    path: Path, settings: RecordSettings, *, output: Path | None, to_stdout: bool, jobs: int
+) -> DetectTotals | None:
+    """Writes the records of a file or folder where a command line wants them.
 
-    Example: facemill detect clips --json --crops closeups > faces.jsonl
+    Args:
+        path: as for `detect`.
+        settings: as for `detect`.
+        output: file for the records, which appears whole or not at all.
+        to_stdout: print them, where there is no `output`; with neither they are only counted.
+        jobs: as for `detect`.
+
+    Returns:
+        The totals; None where whoever reads stdout had enough, as `| head` has.
+
+    Raises:
+        FacemillError: as `detect`.
     """
-    from facemill.recorder import RecordSettings
-
-    settings = RecordSettings(
-        detector=detector,
-        options=() if weights is None else (("weights", weights),),
-        device=device,
-        min_face_px=min_face_px,
-        every=every,
-        landmarks=landmarks,
-        crops=None if crops is None else str(crops),
-        crop_format=crop_format,
-        crop_px=crop_px,
-    )
-    to_stdout = as_json and output is None
     try:
         with _sink(output, to_stdout) as sink:
-            totals = detect(path, sink, settings, jobs=jobs, show_progress=not to_stdout)
-    except BrokenPipeError:  # whoever reads has enough, as `| head` does
+            return detect(path, sink, settings, jobs=jobs, show_progress=not to_stdout)
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
-    typer.echo(str(totals), err=to_stdout)
-    if len(totals.failures) == totals.files:
-        raise FacemillError(f"none of the {totals.files} files could be used: see above")
+        return None
 
 
 def record_unit(unit: FileGroup) -> DetectTotals:

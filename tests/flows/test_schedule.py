@@ -42,7 +42,7 @@ def deployed(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_serve_command_refreshes_by_the_clock(deployed: Path) -> None:
     port = free_port()
-    command = ["flows", "serve", "--cron", EVERY_MINUTE, "--port", str(port), "--no-then-train"]
+    command = ["flows.command_line", "serve", "--cron", EVERY_MINUTE, "--port", str(port), "--no-then-train"]
     with running(deployed, *command) as process:
         wait_for(lambda: list_versions(deployed), 240, "a version by a scheduled run")
         process.send_signal(signal.SIGINT)
@@ -60,7 +60,7 @@ def test_a_scheduled_refresh_on_the_cpu_pool_trains_on_the_gpu_pool(
     (deployed / "prefect.yaml").write_text(yaml.safe_dump(declared))
     with local_server(free_port()) as api:
         monkeypatch.setenv("PREFECT_API_URL", api)
-        subprocess.run([sys.executable, "-m", "flows", "pools"], cwd=deployed, check=True, timeout=120)
+        subprocess.run([sys.executable, "-m", "flows.command_line", "pools"], cwd=deployed, check=True, timeout=120)
         deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         subprocess.run(deploy, cwd=deployed, check=True, timeout=180)
         with (

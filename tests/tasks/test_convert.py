@@ -125,7 +125,16 @@ def test_the_command_fails_when_every_video_failed(model: Path, tmp_path: Path) 
     letters = tmp_path / "letters"
     letters.mkdir()
     (letters / "letter.mp4").write_text("dear all " * 40)
-    command = [sys.executable, "-m", "tasks", "convert", str(letters), str(tmp_path / "out"), "--model", str(model)]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.command_line",
+        "convert",
+        str(letters),
+        str(tmp_path / "out"),
+        "--model",
+        str(model),
+    ]
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 1
     assert "1 of 1 videos failed, limit 50% (letter.mp4: " in result.stderr

@@ -13,9 +13,7 @@ import pytest
 import typer
 
 from facemill.errors import FacemillError
-from flows.__main__ import app as flows_app
-from tasks.cli import app, version_app
-from tasks.commands.detector import detector_app
+from flows.command_line.main import app
 from tasks.params import parse_params
 from tasks.paths import EXISTING_FOLDER, EXISTING_PATH, PATH, PATH_TEXT, archive_folder, place, with_home
 
@@ -82,7 +80,8 @@ def test_home_is_written_out_in_options_for_foreign_code(home: Path) -> None:
 
 def path_options() -> Iterator[tuple[str, Any]]:
     """(command and parameter, what Typer knows of it) for each parameter of a command that takes a path."""
-    for group in (app, version_app, detector_app, flows_app):
+    for group in (app, *(inner.typer_instance for inner in app.registered_groups)):
+        assert group is not None
         for command in group.registered_commands:
             assert command.callback is not None
             hints = get_type_hints(command.callback, include_extras=True)
@@ -103,14 +102,15 @@ def test_every_path_of_every_command_knows_home(option: str, info: Any) -> None:
 
 def test_a_home_that_no_shell_has_written_out_is_found(home: Path) -> None:
     (home / "project").mkdir()
-    command = [sys.executable, "-m", "tasks", "check", "--root=~/project"]
+    command = [sys.executable, "-m", "flows.command_line", "check", "--root=~/project"]
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
     assert f"no params.yaml in {home}/project" in result.stderr
 
 
 @pytest.mark.parametrize("stated", ["~/gone", "gone", ""])
 def test_a_folder_that_is_not_there_is_wrong_usage(home: Path, tmp_path: Path, stated: str) -> None:
-    command = [sys.executable, "-m", "tasks", "convert", stated, str(tmp_path / "out"), "--root", str(PROJECT)]
+    arguments = ["convert", stated, str(tmp_path / "out"), "--root", str(PROJECT)]
+    command = [sys.executable, "-m", "flows.command_line", *arguments]
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 2
     assert ("does not exist" if stated else "the path is empty") in result.stderr

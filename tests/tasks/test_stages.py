@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from facemill.errors import FacemillError
+from tasks.catalogue import Data
 from tasks.stages import REFRESH_STAGES, STAGES, Run, Stage, _termination_is_an_interrupt, only_one, run_stage
-from tasks.versions.dvc_lock import DATASET
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,7 @@ def test_a_stage_reads_what_stages_before_it_have_made_and_nobody_makes_a_thing_
 
 def test_the_refresh_is_the_beginning_of_the_pipeline_and_ends_with_the_dataset() -> None:
     assert tuple(STAGES)[: len(REFRESH_STAGES)] == REFRESH_STAGES
-    assert DATASET in STAGES[REFRESH_STAGES[-1]].makes
+    assert Data.DATASET in STAGES[REFRESH_STAGES[-1]].makes
 
 
 def test_the_table_is_read_without_importing_any_stage() -> None:
@@ -75,3 +76,10 @@ def test_termination_runs_the_clean_up_and_restores_the_handler() -> None:
     with pytest.raises(KeyboardInterrupt), _termination_is_an_interrupt():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_clone_is_not_worked_by_the_code_of_another_one(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    shutil.copy(PROJECT / "tasks" / "stages.py", tmp_path / "tasks")
+    with pytest.raises(FacemillError, match="has code of its own, but this facemill runs that of"):
+        run_stage("curate", tmp_path)

@@ -66,7 +66,7 @@ def project(root: Path, faces: dict[str, int], val: int = 1, **changed: Any) -> 
 def stage(root: Path) -> subprocess.Popen[str]:
     """`facemill stage train` in a process of its own, so that signals hit nothing else; one thread, so that the bits
     are the same however many threads other tests left torch with."""
-    command = [sys.executable, "-m", "tasks", "stage", "train", "--root", str(root)]
+    command = [sys.executable, "-m", "flows.command_line", "stage", "train", "--root", str(root)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from clips import make_clip
 from typer.testing import CliRunner
 
@@ -18,11 +17,10 @@ from facemill.detection_records import EndRecord, FileRecord, FrameRecord, read_
 from facemill.errors import FacemillError
 from facemill.pictures import encode_jpeg
 from facemill.recorder import RecordSettings
-from tasks.commands.detect import DetectTotals, detect, detect_command
+from flows.command_line.main import app
+from tasks.commands.detect import DetectTotals, detect
 
 SETTINGS = RecordSettings(detector="hog", min_face_px=80, landmarks=False)
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(detect_command)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,9 @@ def test_two_workers_write_what_one_does_and_a_file_that_kills_its_worker_costs_
 
 
 def test_json_goes_to_stdout_and_the_totals_to_stderr(folder: Path) -> None:
-    result = CliRunner().invoke(app, [str(folder / "a.jpg"), "--json", "--detector", "hog", "--min-face-px", "80"])
+    result = CliRunner().invoke(
+        app, ["detect", str(folder / "a.jpg"), "--json", "--detector", "hog", "--min-face-px", "80"]
+    )
     assert result.exit_code == 0
     _, frame, _ = read_records(result.stdout.splitlines())
     assert isinstance(frame, FrameRecord)
@@ -88,7 +88,9 @@ def test_json_goes_to_stdout_and_the_totals_to_stderr(folder: Path) -> None:
 def test_an_output_file_appears_whole_and_crops_beside_it(folder: Path, tmp_path: Path) -> None:
     output, crops = tmp_path / "out" / "faces.jsonl", tmp_path / "crops"
     options = ["--detector", "hog", "--min-face-px", "80", "--crop-format", "png"]
-    result = CliRunner().invoke(app, [str(folder / "a.jpg"), "--output", str(output), "--crops", str(crops), *options])
+    result = CliRunner().invoke(
+        app, ["detect", str(folder / "a.jpg"), "--output", str(output), "--crops", str(crops), *options]
+    )
     assert result.exit_code == 0
     with output.open("rb") as lines:
         assert sum(isinstance(one, EndRecord) for one in read_records(lines)) == 1
@@ -98,14 +100,23 @@ def test_an_output_file_appears_whole_and_crops_beside_it(folder: Path, tmp_path
 
 def test_a_run_in_which_nothing_could_be_used_is_an_error_that_leaves_the_records(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "faces.jsonl"
-    result = CliRunner().invoke(app, [str(folder / "d.png"), "--output", str(output), "--detector", "hog"])
+    result = CliRunner().invoke(app, ["detect", str(folder / "d.png"), "--output", str(output), "--detector", "hog"])
     assert isinstance(result.exception, FacemillError)
     assert output.exists()
 
 
 def test_whoever_stops_reading_ends_the_work_quietly(folder: Path) -> None:
-    code = "import typer; from tasks.commands.detect import detect_command; typer.run(detect_command)"
-    command = [sys.executable, "-c", code, str(folder), "--json", "--detector", "hog", "--no-landmarks"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.command_line",
+        "detect",
+        str(folder),
+        "--json",
+        "--detector",
+        "hog",
+        "--no-landmarks",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.close()

@@ -14,7 +14,7 @@ LOCK = """
 schema: '2.0'
 stages:
   curate:
-    cmd: python -m tasks stage curate
+    cmd: facemill stage curate
     outs:
     - path: data/dataset
       hash: md5
@@ -22,7 +22,7 @@ stages:
     - path: data/metrics/curate.json
       md5: 0cc175b9c0f1b6a831c399e269772661
   train:
-    cmd: python -m tasks stage train
+    cmd: facemill stage train
 """
 
 

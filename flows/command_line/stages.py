@@ -1,0 +1,47 @@
+"""`facemill check` and `facemill stage`: the pipeline without Prefect."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.command_line.options import HERE, Root
+from tasks.stages import STAGES
+
+
+def check(root: Root = HERE) -> None:
+    """Check params.yaml, and that everything it names exists; mend what a killed DVC has left.
+
+    Example: facemill check
+    """
+    from tasks.commands.check import check as checked
+
+    print("\n".join(checked(root.resolve())))
+
+
+def _known(name: str) -> str:
+    if name not in STAGES:
+        raise typer.BadParameter(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    return name
+
+
+_NAME = typer.Argument(
+    help="Name of the stage.", metavar="|".join(STAGES), callback=_known, autocompletion=lambda: [*STAGES]
+)
+
+
+def stage(
+    name: Annotated[str, _NAME],
+    root: Root = HERE,
+    retry: Annotated[
+        bool, typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed before.")
+    ] = False,
+) -> None:
+    """Run one stage, stale or not; `dvc repro` runs those that are stale.
+
+    Example: facemill stage extract
+    """
+    from tasks.stages import print_totals, run_stage
+
+    print_totals(run_stage(name, root.resolve(), retry=retry))

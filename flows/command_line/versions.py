@@ -1,0 +1,69 @@
+"""`facemill version`: named versions of the dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.command_line.options import HERE, Root
+
+app = typer.Typer(help="Name, list, compare and bring back versions of the dataset.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(root: Root = HERE) -> None:
+    """List the dataset versions, oldest first.
+
+    Example: facemill version list
+    """
+    from tasks.versions.store import list_versions, print_versions
+
+    print_versions(list_versions(root.resolve()))
+
+
+@app.command()
+def save(
+    name: Annotated[str | None, typer.Argument(help="Name of the version.", show_default="the next v1, v2, …")] = None,
+    root: Root = HERE,
+) -> None:
+    """Name the dataset as it is now; the same data is never two versions.
+
+    Example: facemill version save spring
+    """
+    from tasks.versions.store import describe_saved, save_version
+
+    print(describe_saved(save_version(root.resolve(), name), name))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of the older version.")],
+    second: Annotated[str, typer.Argument(help="Name of the newer version.")],
+    root: Root = HERE,
+) -> None:
+    """Show what differs between two versions: faces by identity and reason, and parameters.
+
+    Example: facemill version compare v1 v2
+    """
+    from tasks.versions.comparison import compare_versions, print_comparison
+
+    print_comparison(compare_versions(root.resolve(), first, second))
+
+
+@app.command()
+def restore(
+    name: Annotated[str, typer.Argument(help="Name of the version.")],
+    root: Root = HERE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite parameters and data that are in no version.")
+    ] = False,
+) -> None:
+    """Bring the data and the parameters of a version back.
+
+    Example: facemill version restore v1
+    """
+    from tasks.versions.store import restore_version
+
+    restore_version(root.resolve(), name, force=force)
+    print(f"data and parameters are those of {name}")

@@ -1,0 +1,77 @@
+"""`facemill convert` and `facemill detect`: folders of videos and pictures that are no part of the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facemill.errors import FacemillError
+from flows.command_line.options import HERE, Root
+from tasks.catalogue import Data
+from tasks.paths import EXISTING_FOLDER, EXISTING_PATH, PATH
+
+
+def convert(
+    archive: Annotated[Path, typer.Argument(help="Folder of videos.", **EXISTING_FOLDER)],
+    output: Annotated[Path, typer.Argument(help="Folder for the converted videos.", **PATH)],
+    root: Root = HERE,
+    model: Annotated[Path | None, typer.Option(help="Folder of the model.", show_default=Data.MODEL, **PATH)] = None,
+) -> None:
+    """Convert a folder of videos with a trained model; run again it converts only what is new.
+
+    Identities, rights and settings come from params.yaml.
+    Example: facemill convert ~/footage ~/converted
+    """
+    from tasks.convert import convert_folder
+    from tasks.params import load_params
+    from tasks.stages import print_totals
+
+    root = root.resolve()
+    print_totals(convert_folder(load_params(root), archive, output, model or root / Data.MODEL))
+
+
+def detect(
+    path: Annotated[Path, typer.Argument(help="A picture, a video or a folder of them.", **EXISTING_PATH)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the records to this file instead.", **PATH)] = None,
+    detector: Annotated[str, typer.Option(help='Which detector, or several in turn: "hog,mtcnn".')] = "auto",
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames from one detection to the next; 1: all.", show_default="10, at most 0.4 s"),
+    ] = None,
+    min_face_px: Annotated[int, typer.Option(min=12, help="Smaller faces are not looked for.")] = 40,
+    landmarks: Annotated[bool, typer.Option(help="Also 68 landmarks and the head's pose.")] = True,
+    crops: Annotated[Path | None, typer.Option(help="Folder for a close-up of each face.", **PATH)] = None,
+    crop_format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
+    crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups.")] = 256,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    weights: Annotated[Path | None, typer.Option(help="Weights for the detector, where it wants some.", **PATH)] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own files.")] = 1,
+) -> None:
+    """Find the faces in pictures and videos; say where they are, or write it as records.
+
+    Example: facemill detect clips --json --crops closeups > faces.jsonl
+    """
+    from facemill.recorder import RecordSettings
+    from tasks.commands.detect import write_records
+
+    settings = RecordSettings(
+        detector=detector,
+        options=() if weights is None else (("weights", weights),),
+        device=device,
+        min_face_px=min_face_px,
+        every=every,
+        landmarks=landmarks,
+        crops=None if crops is None else str(crops),
+        crop_format=crop_format,
+        crop_px=crop_px,
+    )
+    to_stdout = as_json and output is None
+    totals = write_records(path, settings, output=output, to_stdout=to_stdout, jobs=jobs)
+    if totals is None:
+        return
+    typer.echo(str(totals), err=to_stdout)
+    if len(totals.failures) == totals.files:
+        raise FacemillError(f"none of the {totals.files} files could be used: see above")

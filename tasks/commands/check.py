@@ -1,0 +1,39 @@
+"""Whether the project is in order: every value of params.yaml, and that what it names exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.check import check_project
+from tasks.params import check_groups, load_params
+from tasks.stages import PARAM_GROUPS
+from tasks.versions.leftovers import mend
+
+
+def check(root: Path) -> list[str]:
+    """Asks for everything that a run would stumble over later, and mends what a killed DVC has left.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        What the parameters ask for, a line each.
+
+    Raises:
+        FacemillError: wrong values, unknown names, sources or files that are not there.
+    """
+    mend(root)
+    params = load_params(root)
+    check_groups(root, PARAM_GROUPS)
+    check_project(params, root)
+    lines = [
+        f"{name}: {identity.rights.basis} ({identity.rights.evidence}); "
+        f"sources: {', '.join(source.kind for source in identity.sources)}"
+        for name, identity in params.identities.items()
+    ]
+    becomes = ", ".join(f"{replaced} becomes {new}" for replaced, new in params.convert.becomes.items())
+    return [
+        *lines,
+        f"archive: {params.archive.kind}; {becomes}",
+        "params.yaml is in order",
+    ]
