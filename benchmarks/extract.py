@@ -33,10 +33,10 @@ from facemill.media_files import PICTURE_SUFFIXES, list_files
 from facemill.pictures import RGB, decode, encode_jpeg, sha256_hex
 from facemill.schema import UNIQUE
 from facemill.video import VideoReader
-from tasks.extract import extract_shard, kept_rows
+from tasks.extract import extract_shard, pictures_of
 from tasks.params import ClusterParams, ExtractParams
 from tasks.work.cluster import InlinePool, Pool, one_thread, open_pool
-from tasks.work.shards import Shard, plan_shards
+from tasks.work.results import Shard
 
 PORTRAITS = (("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"), ("skimage", "data/astronaut.png"))
 
@@ -61,7 +61,9 @@ def main() -> None:
             min_face_px=arguments.min_face_px,
             max_side_px=arguments.max_side_px,
         )
-        shards = plan_shards(kept_rows(source), params.rows_per_shard, (source, params))
+        items = [item.value for item in pictures_of(source)]
+        size = params.rows_per_shard
+        shards = [Shard(tuple(items[at : at + size]), params) for at in range(0, len(items), size)]
         compare(shards, arguments.workers, arguments.repeats)
 
 
@@ -106,14 +108,14 @@ def work_one(shard: Shard) -> tuple[int, float]:
 
 
 def write_pictures(folder: Path, pictures: Iterable[bytes]) -> Path:
-    """A table `unique` of encoded pictures."""
+    """A part of `unique` with encoded pictures."""
     rows = []
     for data in pictures:
         sample = sha256_hex(data)
         row = {"sample_id": sample, "identity": "x", "role": "sample", "cluster": sample, "keep": True, "status": "ok"}
         rows.append(row | {"image": {"bytes": data, "path": None}})
-    tables.write_part(folder / "unique" / "00000.parquet", tables.from_rows(rows, UNIQUE))
-    return folder / "unique"
+    tables.write_part(folder / "unique.parquet", tables.from_rows(rows, UNIQUE))
+    return folder / "unique.parquet"
 
 
 def samples() -> Iterator[bytes]:

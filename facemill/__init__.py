@@ -9,5 +9,3 @@ Arrays and tables in, arrays and tables out. Conventions that hold everywhere:
 
 Nothing in here knows of Prefect, Dask or DVC: see `tasks` and `flows` for those.
 """
-
-__version__ = "0.1.0"

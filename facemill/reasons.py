@@ -43,6 +43,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated", State.FAILED, "the picture ends before its last row"
     TOO_LARGE = "too_large", State.FAILED, "the picture or file is over the limit on size"
     UNREADABLE = "unreadable", State.FAILED, "the file could not be opened"
+    CHANGED = "changed", State.FAILED, "the file changed while the refresh ran; the next run takes it"
     DOWNLOAD_FAILED = "download_failed", State.FAILED, "the address gave no picture"
     # failed: videos
     NOT_A_VIDEO = "not_a_video", State.FAILED, "no video stream that FFmpeg reads"

@@ -77,6 +77,7 @@ class RawColumns(TypedDict, total=False):
     licence: String
     author: String
     rights: String  # the basis stated in params.yaml
+    unit: String  # hash of what the row was asked for: address, content, options; finds it again
     width: Int32  # pixels, upright
     height: Int32
     image: Image
@@ -109,7 +110,6 @@ class FaceColumns(TypedDict, total=False):
     source: String
     url: String
     pts: Int64 | None
-    cluster: String
     face_index: Int32  # by falling score; null where no face was found
     box: Box
     score: Float32
@@ -132,6 +132,7 @@ class FaceRow(FaceColumns, StateColumns, total=False):
 class VerdictColumns(TypedDict, total=False):
     """The columns that curation adds to those of a face."""
 
+    cluster: String  # duplicate cluster of the picture: never on both sides of the split
     reference: Bool  # one of the faces that define the identity
     distance: Float32  # of the embedding to the nearest reference
     split: String  # train | val, by duplicate cluster; null in rejected rows
@@ -226,10 +227,10 @@ def _arrow_type(hint: object) -> pa.DataType:
     return found.__metadata__[0]
 
 
-RAW = TableSchema("raw", 1, RawRow)
-UNIQUE = TableSchema("unique", 1, UniqueRow)
-FACES = TableSchema("faces", 1, FaceRow)
-DATASET = TableSchema("dataset", 1, DatasetRow)
+RAW = TableSchema("raw", 2, RawRow)
+UNIQUE = TableSchema("unique", 2, UniqueRow)
+FACES = TableSchema("faces", 2, FaceRow)
+DATASET = TableSchema("dataset", 2, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 CONVERSIONS = TableSchema("conversions", 2, ConversionRow)
 

@@ -102,6 +102,19 @@ def parts(folder: Path) -> list[Path]:
     return found
 
 
+def checked_parts(folder: Path, schema: TableSchema[Any]) -> list[Path]:
+    """The parts of a table in their order, each checked against the schema. Raises FacemillError as `read_table`."""
+    found = parts(folder)
+    for path in found:
+        _check(path, schema)
+    return found
+
+
+def count_part(path: Path) -> int:
+    """Rows of a part, from its footer alone."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def read_table(folder: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
     """Reads all parts of a table, or some of their columns, checked against the schema's name and version.
 

@@ -74,6 +74,7 @@ def convert(
             finally:
                 sweep(folder)  # what killed workers left half-written
             return publish(plan).as_metrics()
+    run_stage(project, "inventory")  # whether code, packages or the archive have changed since
     if retry or dvc.stale(project, "convert"):
         with only_one(project, "convert"):
             convert_videos(plan_archive(params, project, retry=retry), params.cluster)

@@ -27,6 +27,7 @@ from flows.rules import PUSH
 from tasks.catalogue import metrics_file
 from tasks.stages import STAGES
 from tasks.versions import dvc
+from tasks.work.totals import read_times
 
 Metrics = dict[str, Any]
 _PAGE_EVERY_S = 2.0
@@ -107,7 +108,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
     metrics: Metrics = {}
     path = root / metrics_file(stage)
     if path.exists():
-        metrics = read_object(path)
+        metrics = {**read_object(path), **read_times(root, stage)}
         with _forgiving():
             create_table_artifact(pages.counts_table(metrics), key=f"{stage}-rows", description=f"Rows of {stage}")
     return metrics

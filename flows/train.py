@@ -20,7 +20,7 @@ from flows.start import start_once
 from tasks.catalogue import Data
 from tasks.params import load_params
 from tasks.paths import place
-from tasks.work.shards import WORK_FOLDER
+from tasks.work.scratch import WORK_FOLDER
 
 _LOOK_EVERY_S = 10.0
 
@@ -35,6 +35,7 @@ def train(root: str = ".", then_convert: bool = False) -> Metrics:
     """
     project = place(root, Path()).resolve()
     load_params(project)  # a wrong value is said before anything starts
+    run_stage(project, "inventory")  # whether code, packages or weights have changed since
     metrics = run_stage(project, "train", on_tick=PreviewWatch(project / WORK_FOLDER / "train").look)
     push(project, ["train"])
     if preview := pictures.newest_preview(project / Data.TRAIN):

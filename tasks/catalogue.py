@@ -19,6 +19,7 @@ class Data(StrEnum):
 
     INVENTORY = "data/inventory.json"
     WEIGHTS = "data/weights.json"
+    CODE = "data/code"
     RAW = "data/raw"
     UNIQUE = "data/unique"
     FACES = "data/faces"
@@ -41,6 +42,11 @@ class Data(StrEnum):
         from facemill.schema import ALL
 
         return ALL.get(self.removeprefix("data/"))
+
+
+def code_file(stage: str) -> str:
+    """The file that says which code and which packages decide a stage's bytes."""
+    return f"{Data.CODE}/{stage}.json"
 
 
 def metrics_file(stage: str) -> str:

@@ -4,22 +4,21 @@ In: the sources and references of params.yaml, and `data/inventory.json`, which 
 Out: `data/raw`, `data/videos`, `data/archive` (the sample videos; empty when the archive is a folder of one's own).
 
 Every picture is decoded once: a row is `ok` with its size, or `failed` with the reason, or `rejected` where its host
-has opted out. What the network gave to earlier runs is carried over, so that a refresh only adds; each run asks again.
+has opted out. What is collected is what the inventory saw: a file that came later is tomorrow's, one that has changed
+or gone since is a row that says so. What the network gave to earlier runs stays, so that a refresh only adds; each run
+asks again. A row stays in its part of the table as long as it is wanted (`tasks.work.spread`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from facemill import tables
-from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, publish_folder, read_object
 from facemill.media_files import VIDEO_SUFFIXES, list_files
@@ -31,36 +30,46 @@ from tasks.catalogue import Data
 from tasks.params import Params, SampleArchive, WrongValues
 from tasks.paths import archive_folder, place
 from tasks.work.cluster import Pool, open_pool
-from tasks.work.shards import (
+from tasks.work.deciders import read_deciders
+from tasks.work.results import (
+    Made,
+    Part,
     Shard,
-    Totals,
-    Work,
-    count_rows,
-    finish,
-    open_work,
-    plan_shards,
-    publish,
-    run_shards,
-    write_shard,
+    Store,
+    WorkItem,
+    content_key,
+    drop_unreached,
+    known_items,
+    make_parts,
+    open_store,
+    put_items,
 )
+from tasks.work.scratch import drop_other_folders, keyed_folder
+from tasks.work.spread import spread
+from tasks.work.totals import Totals, count_rows, finish, publish_parts
+
+VIDEOS_TOGETHER = 16  # probing takes some 20 ms a video
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
-    """Collects everything. Raises FacemillError as the sources, `run_shards` and `finish` do."""
+    """Collects everything. Raises FacemillError as the sources, `make_parts` and `finish` do."""
     start = time.monotonic()
     inventory = read_object(root / Data.INVENTORY, "sources", "portraits", "archive")
+    code = read_deciders(root, "collect", params).key
 
     raw, videos = root / Data.RAW, root / Data.VIDEOS
     with open_pool(params.cluster) as pool:
-        rows_in, seconds = _collect_pictures(params, root, raw, inventory, pool, retry=retry)
-        seconds += _collect_videos(params, root, videos, inventory, pool, retry=retry)
+        pictures, rows_in, kept_bytes = _collect_pictures(params, root, inventory, code, pool, retry=retry)
+        probed, kept_videos_bytes = _collect_videos(params, root, inventory, code, pool, retry=retry)
     counts, video_counts = count_rows(raw, RAW), count_rows(videos, VIDEOS)
     totals = Totals(
         stage="collect",
         rows_in=rows_in,
         counts=counts,
         seconds=time.monotonic() - start,
-        worker_seconds=seconds,
+        worker_seconds=pictures.seconds + probed.seconds,
+        worked=pictures.worked + probed.worked,
+        kept_bytes=kept_bytes + kept_videos_bytes,
         extra={"videos": {state: sum(reasons.values()) for state, reasons in sorted(video_counts.items())}},
     )
     return finish(root, totals, params.collect.failure_limit)
@@ -118,11 +127,24 @@ class PictureSettings:
     rights: Mapping[str, str]
 
 
-def collect_shard(shard: Shard) -> pa.Table:
-    """Fetches the units of a shard and checks each picture: rows of `raw`."""
-    settings: PictureSettings = shard.settings
-    rows = [_row(item, settings) for unit in shard.items for item in fetch(unit)]
-    return tables.from_rows(rows, RAW)
+@dataclass(frozen=True)
+class Wanted:
+    """A unit of the inventory: None where its file has gone since. `sha256` is the file's, where it has one."""
+
+    entry: Mapping[str, Any]
+    unit: Unit | None
+    sha256: str | None
+    key: str
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is bound to give one row."""
+        return self.unit is None or self.unit.single
+
+
+def collect_shard(shard: Shard) -> list[list[RawRow]]:
+    """Fetches units and checks each picture: rows of `raw`."""
+    return [_rows_of(wanted, shard.settings) for wanted in shard.items]
 
 
 @dataclass(frozen=True)
@@ -135,49 +157,136 @@ class VideoSettings:
     seed: int = 0
 
 
-def video_shard(shard: Shard) -> pa.Table:
-    """Probes the videos of a shard, after writing them where they are samples: rows of `videos`."""
+def video_shard(shard: Shard) -> list[list[VideoRow]]:
+    """Probes videos, after writing them where they are samples: rows of `videos`."""
     settings: VideoSettings = shard.settings
-    return tables.from_rows([_video_row(name, sha256, settings) for name, sha256 in shard.items], VIDEOS)
+    return [[_video_row(name, sha256, settings)] for name, sha256 in shard.items]
 
 
 def _collect_pictures(
-    params: Params, root: Path, output: Path, inventory: Mapping[str, Any], pool: Pool, *, retry: bool
-) -> tuple[int, float]:
-    """Fetches, carries over, publishes `data/raw`; returns how many rows there should be, and the seconds of work."""
-    wanted = params.model_dump(include={"seed", "identities", "collect"}, mode="json")
-    work = open_work(root, "collect", params=wanted, inventory=inventory["sources"])
-    old = _old_network_urls(params, output)
-    units = plan_units(params, root, old)
+    params: Params, root: Path, inventory: Mapping[str, Any], code: str, pool: Pool, *, retry: bool
+) -> tuple[Made, int, int]:
+    """Fetches what is new, keeps what is known, publishes `data/raw`.
+
+    Returns:
+        What was made, how many rows there should be, and the bytes of results that are kept.
+    """
+    output = root / Data.RAW
+    present = _present_units(output)
     settings = PictureSettings(
         params.collect.max_pixels, {name: person.rights.basis for name, person in params.identities.items()}
     )
-    shards = _plan(units, params.collect.rows_per_shard, settings)
-    seconds = run_shards(work, shards, collect_shard, _lost_row, RAW, pool, retry=retry, unit="shards of pictures")
-    carried = _carry_over(work, output, shards, old, params.collect.rows_per_shard)
-    publish(work, [*shards, *carried], output)
-    rows_in = sum(_planned_rows(shard, output) for shard in [*shards, *carried])
-    for shard in shards:  # the network may have something else the next time
-        if shard.items[0].source in network_kinds():
-            (work.folder / f"{shard.id}.parquet").unlink(missing_ok=True)
-    return rows_in, seconds
+    store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
+    old = _old_network_rows(params, output)
+    wanted = _wanted(params, root, inventory, old)
+    local = {each.key: each for each in wanted if each.entry["source"] not in network_kinds()}
+    network = [each for each in wanted if each.entry["source"] in network_kinds()]
+    found = _ask_network(store, network, settings, pool)
+    carried = [unit for units in old.values() for unit in units if unit not in found]
+    _keep_carried(store, output, carried)
+
+    alone = [each.key for each in local.values() if each.unit is not None and not each.unit.single]
+    planned = spread([*local, *found, *carried], present, params.collect.rows_per_shard, alone)
+    plan = [Part(part.name, tuple(WorkItem(key, local.get(key)) for key in part.units)) for part in planned]
+    made = make_parts(
+        store, plan, collect_shard, _lost_row, pool,
+        settings=settings, rows_per_shard=params.collect.rows_per_shard, retry=retry, unit="shards of pictures",
+    )  # fmt: skip
+    publish_parts(made.paths, output)
+    return made, _rows_in(plan, output), drop_unreached(store)
 
 
-def _plan(units: Sequence[Unit], rows_per_shard: int, settings: PictureSettings) -> list[Shard]:
-    """Units of one row share shards, those that ask the network apart; a video or a search has a shard of its own."""
-    network = network_kinds()
-    here = [unit for unit in units if unit.single and unit.source not in network]
-    away = [unit for unit in units if unit.single and unit.source in network]
-    large = [unit for unit in units if not unit.single]
-    cut = [*batched(here, rows_per_shard), *batched(away, rows_per_shard), *([unit] for unit in large)]
-    return [Shard(f"{number:05d}", tuple(part), settings) for number, part in enumerate(cut)]
+def _present_units(output: Path) -> dict[str, list[str]]:
+    """The units in each part of the table as it is, in their order; nothing where there is no table yet.
+
+    Raises:
+        FacemillError: a part that cannot be read, with what to do: it may hold what only the network could give again.
+    """
+    if not output.is_dir():
+        return {}
+    try:
+        parts = tables.checked_parts(output, RAW)
+        columns = {part.stem: tables.read_part(part, RAW, ["unit"])["unit"].to_pylist() for part in parts}
+    except FacemillError as error:
+        raise FacemillError(f"{error}. If it cannot be mended, move {output} away to collect anew") from error
+    return {name: list(dict.fromkeys(units)) for name, units in columns.items()}
 
 
-def _planned_rows(shard: Shard, output: Path) -> int:
-    """Rows that the shard's units are bound to give; where only fetching could tell, the rows that are there."""
-    if shard.items and all(unit.single for unit in shard.items):
-        return len(shard.items)
-    return int(tables.read_part(output / f"{shard.id}.parquet", RAW, ["status"]).num_rows)
+def _wanted(
+    params: Params, root: Path, inventory: Mapping[str, Any], old: Mapping[str, Mapping[str, str]]
+) -> list[Wanted]:
+    """What the inventory saw, each with its unit as the sources plan it now. What came later is the next run's."""
+    collected = {identity: list(units.values()) for identity, units in old.items()}
+    planned = {(unit.identity, unit.role, unit.source, unit.key): unit for unit in plan_units(params, root, collected)}
+    found = []
+    for entry in inventory["sources"]:
+        unit = planned.get((entry["identity"], entry["role"], entry["source"], entry["name"]))
+        basis = params.identities[entry["identity"]].rights.basis
+        options = None if unit is None else dict(unit.options)
+        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, basis)))
+    return found
+
+
+def _rows_of(wanted: Wanted, settings: PictureSettings) -> list[RawRow]:
+    """The rows of one unit: those of its pictures, or one that says why there are none."""
+    unit = wanted.unit
+    if unit is None:
+        return [_lost_row(wanted, Reason.UNREADABLE, "it was there when the inventory looked, and has gone since")]
+    if not unit.single and _has_changed(unit.path, wanted.sha256):
+        return [_lost_row(wanted, Reason.CHANGED, "")]
+    rows: list[RawRow] = [{**_row(item, settings), "unit": wanted.key} for item in fetch(unit)]
+    # A picture that is just its file has the file's hash, so that nothing need be read twice.
+    if unit.single and rows[0].get("sample_id") != wanted.sha256 and _has_changed(unit.path, wanted.sha256):
+        return [_lost_row(wanted, Reason.CHANGED, "")]
+    return rows
+
+
+def _has_changed(path: Path | None, sha256: str | None) -> bool:
+    try:
+        return path is not None and sha256 is not None and file_sha256(path) != sha256
+    except OSError:
+        return False  # whoever reads it says so
+
+
+def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool) -> dict[str, RawRow]:
+    """What the network has today: rows by their unit, kept among the results. It may have something else tomorrow."""
+    found: dict[str, RawRow] = {}
+    for index, result in pool.run(collect_shard, [Shard((search,), settings) for search in searches]):
+        if isinstance(result, FacemillError):
+            raise result
+        if isinstance(result, BaseException):
+            detail = f"{type(result).__name__}: {result}"
+            result = [[_lost_row(searches[index], Reason.PROCESSING_ERROR, detail)]]
+        rows: Sequence[RawRow] = result[0]
+        for row in rows:
+            unit = content_key(row["identity"], row["role"], row["source"], row["url"], row.get("sample_id"))
+            found.setdefault(unit, {**row, "unit": unit})
+    if found:
+        put_items(store, [(unit, [row]) for unit, row in found.items()])
+    return found
+
+
+def _old_network_rows(params: Params, output: Path) -> dict[str, dict[str, str]]:
+    """What earlier runs fetched well: unit → address, for each identity that still has a network source."""
+    asked = {
+        name for name, person in params.identities.items() if any(source.asks_network for source in person.sources)
+    }
+    found: dict[str, dict[str, str]] = {name: {} for name in sorted(asked)}
+    if asked and output.is_dir():
+        for row in tables.iterate_rows(output, RAW, ["identity", "source", "url", "status", "unit"]):
+            if row["identity"] in found and row["source"] in network_kinds() and row["status"] == State.OK:
+                found[row["identity"]][row["unit"]] = row["url"]
+    return found
+
+
+def _keep_carried(store: Store, output: Path, units: Sequence[str]) -> None:
+    """Puts rows that only the present table holds among the results, so that its parts can be put together again."""
+    lost = set(units) - known_items(store)
+    if lost:
+        for part in tables.checked_parts(output, RAW):
+            rows = [row for row in tables.to_rows(tables.read_part(part, RAW), RAW) if row["unit"] in lost]
+            if rows:
+                put_items(store, [(row["unit"], [row]) for row in rows])
 
 
 def _row(item: Item, settings: PictureSettings) -> RawRow:
@@ -209,75 +318,57 @@ def _problem(reason: Reason, detail: str) -> StateColumns:
     return {"status": reason.state, "error": reason, "detail": detail}
 
 
-def _lost_row(unit: Unit, reason: Reason, detail: str) -> RawRow:
-    where: RawRow = {"identity": unit.identity, "role": unit.role, "source": unit.source, "url": unit.key}
+def _lost_row(wanted: Wanted, reason: Reason, detail: str) -> RawRow:
+    entry = wanted.entry
+    where: RawRow = {
+        "identity": entry["identity"],
+        "role": entry["role"],
+        "source": entry["source"],
+        "url": entry["name"],
+        "unit": wanted.key,
+    }
     return {**where, **_problem(reason, detail)}
 
 
-def _old_network_urls(params: Params, output: Path) -> dict[str, list[str]]:
-    """Addresses that earlier runs fetched well, for each identity that still has a network source."""
-    asked = {
-        name for name, person in params.identities.items() if any(source.asks_network for source in person.sources)
-    }
-    found: dict[str, list[str]] = {name: [] for name in sorted(asked)}
-    network = network_kinds()
-    if not asked or not output.is_dir():
-        return found
-    try:
-        table = tables.read_table(output, RAW, ["identity", "source", "url", "status"])
-    except FacemillError as error:
-        raise FacemillError(f"{error}. If it cannot be mended, move {output} away to collect anew") from error
-    for row in tables.to_rows(table, RAW):
-        if row["identity"] in found and row["source"] in network and row["status"] == State.OK:
-            found[row["identity"]].append(row["url"])
-    return found
-
-
-def _carry_over(
-    work: Work, output: Path, shards: Sequence[Shard], old: Mapping[str, Sequence[str]], rows_per_shard: int
-) -> list[Shard]:
-    """Writes what earlier runs got from the network, and this one did not get again, as parts of their own."""
-    if not any(old.values()):
-        return []
-    asked = [shard for shard in shards if shard.items[0].source in network_kinds()]
-    parts = [tables.read_part(work.folder / f"{shard.id}.parquet", RAW, ["identity", "sample_id"]) for shard in asked]
-    new = {(row["identity"], row["sample_id"]) for part in parts for row in tables.to_rows(part, RAW)}
-    carried = []
-    for number, rows in enumerate(batched(_old_rows(output, old, new), rows_per_shard)):
-        shard = Shard(f"carried-{number:05d}", ())
-        write_shard(work, shard, tables.from_rows(rows, RAW), 0.0)
-        carried.append(shard)
-    return carried
-
-
-def _old_rows(output: Path, old: Mapping[str, Sequence[str]], new: set[tuple[str, str]]) -> Iterator[RawRow]:
-    network = network_kinds()
-    for row in tables.iterate_rows(output, RAW):
-        wanted = row["identity"] in old and row["source"] in network and row["status"] == State.OK
-        if wanted and (row["identity"], row["sample_id"]) not in new:
-            yield row
-
-
 def _collect_videos(
-    params: Params, root: Path, output: Path, inventory: Mapping[str, Any], pool: Pool, *, retry: bool
-) -> float:
+    params: Params, root: Path, inventory: Mapping[str, Any], code: str, pool: Pool, *, retry: bool
+) -> tuple[Made, int]:
     """Writes the sample archive, probes every video, publishes `data/videos` and `data/archive`."""
-    wanted = params.model_dump(include={"seed", "archive"}, mode="json")
-    work = open_work(root, "videos", params=wanted, archive=inventory["archive"], portraits=inventory["portraits"])
+    output = root / Data.VIDEOS
+    store = open_store(root, "videos", VIDEOS, code=code)
     if isinstance(params.archive, SampleArchive):
         names = _sample_names()
-        settings = VideoSettings(work.folder / "archive", True, params.archive.seconds, params.seed)
-        shards = plan_shards([(name, None) for name in names], 1, settings)  # seconds of work each
+        made_of = (code, params.seed, params.archive.model_dump(), inventory["portraits"])
+        folder = keyed_folder(root, "archive", content_key(*made_of))
+        settings = VideoSettings(folder, True, params.archive.seconds, params.seed)
+        items = {content_key(name, *made_of): (name, None) for name in names}
+        drop_other_folders(folder)
     else:
         names = []
         settings = VideoSettings(archive_folder(params, root), sample=False)
-        listed = [(entry["name"], entry["sha256"]) for entry in inventory["archive"]]
-        shards = plan_shards(listed, params.collect.rows_per_shard, settings)
-    seconds = run_shards(work, shards, video_shard, _lost_video, VIDEOS, pool, retry=retry, unit="shards of videos")
-    # exactly the sample videos: none for an archive that lies elsewhere
+        items = {content_key(entry): (entry["name"], entry["sha256"]) for entry in inventory["archive"]}
+    planned = spread(list(items), _present_videos(output, items), params.collect.rows_per_shard)
+    plan = [Part(part.name, tuple(WorkItem(key, items[key]) for key in part.units)) for part in planned]
+    made = make_parts(
+        store, plan, video_shard, _lost_video, pool,
+        settings=settings, rows_per_shard=1 if settings.sample else VIDEOS_TOGETHER, retry=retry,
+        unit="shards of videos",
+    )  # fmt: skip
+    # the sample videos, and none where the archive lies elsewhere
     publish_folder(root / Data.ARCHIVE, {name: settings.folder / name for name in names})
-    publish(work, shards, output)
-    return seconds
+    publish_parts(made.paths, output)
+    return made, drop_unreached(store)
+
+
+def _present_videos(output: Path, items: Mapping[str, tuple[str, str | None]]) -> dict[str, list[str]]:
+    """The videos in each part of the table as it is, by the keys that they have now; others are left out."""
+    if not output.is_dir():
+        return {}
+    keys = {_valid(name): key for key, (name, _) in items.items()}
+    columns = {path.stem: tables.read_part(path, VIDEOS, ["video"]) for path in tables.checked_parts(output, VIDEOS)}
+    return {
+        name: [keys[video] for video in table["video"].to_pylist() if video in keys] for name, table in columns.items()
+    }
 
 
 def _sample_names() -> list[str]:
@@ -333,3 +424,10 @@ def _video(name: str, sha256: str | None) -> VideoRow:
 def _valid(name: str) -> str:
     """A file name as valid Unicode: tables cannot hold the half characters of a broken one."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _rows_in(plan: Sequence[Part], output: Path) -> int:
+    """Rows that the units are bound to give; where only fetching could tell, as of videos, those that are there."""
+    single = {item.key for part in plan for item in part.items if item.value is not None and item.value.is_single}
+    units: list[str] = tables.read_table(output, RAW, ["unit"])["unit"].to_pylist()
+    return len(single) + sum(unit not in single for unit in units)

@@ -29,7 +29,8 @@ from tasks.params import ClusterParams, Params
 from tasks.work.cluster import open_pool, run_all
 from tasks.work.failures import Lost
 from tasks.work.progress import track
-from tasks.work.shards import Totals, drop_other_work, finish
+from tasks.work.scratch import drop_other_folders
+from tasks.work.totals import Totals, finish
 
 ROWS_PER_PART = 256
 FAILURES_NAMED = 5  # in the message of a run with too many of them
@@ -88,7 +89,7 @@ def publish(plan: ConversionPlan) -> Totals:
     if plan.scratch is not None:
         _link(plan, outcomes)
         _drop_unplanned(plan)
-        drop_other_work(plan.scratch)
+        drop_other_folders(plan.scratch)
     _write_table(plan.table, rows)
     receipts = [outcome["receipt"] for outcome in outcomes if outcome["receipt"]]
     totals = Totals(
@@ -97,7 +98,9 @@ def publish(plan: ConversionPlan) -> Totals:
         counts=tables.count_states((row["status"], row["error"]) for row in rows),
         seconds=time.monotonic() - plan.started,
         worker_seconds=sum(receipt["seconds"] for receipt in receipts),
+        worked=len(receipts),
         extra=_frames(receipts),
+        pace=_pace(receipts),
     )
     if plan.root is not None:
         return finish(plan.root, totals, plan.failure_limit)
@@ -169,7 +172,7 @@ def _drop_unplanned(plan: ConversionPlan) -> None:
     """Removes finished videos from scratch that are no longer in the archive."""
     assert plan.scratch is not None
     wanted = {job.output for job in plan.jobs} | {job.outcome for job in plan.jobs}
-    for path in plan.scratch.folder.iterdir():
+    for path in plan.scratch.iterdir():
         if str(path) not in wanted:
             path.unlink(missing_ok=True)
 
@@ -182,9 +185,13 @@ def _write_table(folder: Path, rows: Sequence[ConversionRow]) -> None:
 def _frames(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sums over all videos for the metrics."""
     columns = ("frames_in", "frames_out", "frames_swapped", "frames_passed", "frames_failed")
-    sums: dict[str, Any] = {column: sum(receipt[column] for receipt in receipts) for column in columns}
+    return {column: sum(receipt[column] for receipt in receipts) for column in columns}
+
+
+def _pace(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = sum(receipt["seconds"] for receipt in receipts)
-    return sums | {"frames_per_second": round(sums["frames_out"] / seconds, 2) if seconds else None}
+    frames = sum(receipt["frames_out"] for receipt in receipts)
+    return {"frames_per_second": round(frames / seconds, 2) if seconds else None}
 
 
 @contextmanager

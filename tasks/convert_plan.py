@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import facemill
 from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
@@ -29,26 +28,11 @@ from facemill.video.writer import CONTAINERS
 from tasks.catalogue import Data
 from tasks.params import ConvertParams, Params
 from tasks.paths import archive_folder
-from tasks.work.shards import WORK_FOLDER, Work, code_version, fingerprint
+from tasks.work.deciders import Deciders, current_deciders, read_deciders
+from tasks.work.results import content_key
+from tasks.work.scratch import keyed_folder
 
 STATE_FOLDER = ".facemill"
-# What decides about a converted video's bytes: a change here converts again.
-CODE = (
-    "facemill/align.py",
-    "facemill/boxes.py",
-    "facemill/detect",
-    "facemill/device.py",
-    "facemill/dlib_models.py",
-    "facemill/identity.py",
-    "facemill/landmarks.py",
-    "facemill/model_folder.py",
-    "facemill/nets",
-    "facemill/point_sets.py",
-    "facemill/swap",
-    "facemill/track",
-    "facemill/video",
-    "facemill/weights.py",
-)
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class ConversionPlan:
     table: Path
     failure_limit: float
     root: Path | None = None
-    scratch: Work | None = None
+    scratch: Path | None = None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -82,8 +66,8 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
     settings = swap_settings(params.convert)
-    common = _common(params.convert, root / Data.MODEL, settings, code_version(*CODE))
-    scratch = _scratch(root, common["fingerprint"])
+    common = _common(params.convert, root / Data.MODEL, settings, read_deciders(root, "convert", params))
+    scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive = archive_folder(params, root)
     names = output_names([row["video"] for row in rows])
     jobs, job_names = list[ConversionJob](), list[str]()
@@ -92,7 +76,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
         if row["status"] != State.OK:
             lost_rows.append(_lost_row(row, common["becomes"]))
             continue
-        stem = str(scratch.folder / row["sha256"][:32])
+        stem = str(scratch / row["sha256"][:32])
         suffix = PurePosixPath(name).suffix.lower()
         jobs.append(
             ConversionJob(
@@ -130,7 +114,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
         raise FacemillError(
             f"no video in {archive}: files are taken by their suffix ({', '.join(sorted(VIDEO_SUFFIXES))})"
         )
-    common = _common(params.convert, model_dir, swap_settings(params.convert), facemill.__version__)
+    common = _common(params.convert, model_dir, swap_settings(params.convert), current_deciders("convert", params))
     videos = [path.relative_to(archive).as_posix() for path in files]
     names = output_names(videos)
     jobs = [
@@ -195,12 +179,12 @@ def output_names(videos: Sequence[str]) -> list[str]:
     return names
 
 
-def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, code: str) -> dict[str, Any]:
+def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, deciders: Deciders) -> dict[str, Any]:
     """What all jobs of a plan share."""
     if not (model_dir / MODEL_FILE).is_file():
         raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
     becomes = dict(sorted(params.becomes.items()))  # in whatever order they are written, the videos are the same
-    key = fingerprint(code=code, model=folder_sha256(model_dir), settings=describe(settings), becomes=becomes)
+    key = content_key(deciders.key, folder_sha256(model_dir), describe(settings), becomes)
     return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, "becomes": becomes}
 
 
@@ -227,13 +211,6 @@ def _lost_row(video: VideoRow, becomes: Mapping[str, str]) -> ConversionRow:
         "error": video["error"],
         "detail": video["detail"],
     }
-
-
-def _scratch(root: Path, key: str) -> Work:
-    folder = root / WORK_FOLDER / "convert" / key[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    return Work("convert", key, folder)
 
 
 def _todo(jobs: Sequence[ConversionJob], *, retry: bool) -> tuple[ConversionJob, ...]:

@@ -4,37 +4,108 @@ An identity is defined by its reference pictures: the largest face of each. A fa
 near enough to one of them, it is the nearest such face of its picture, and it is large, sharp and frontal enough. Every
 other row keeps one reason: those of `extract`, other_identity, second_face, face_too_small, blurred, extreme_pose, in
 this order. Train and validation are split by duplicate cluster, so that no picture has its twin on the other side.
+
+A part of `faces` is judged by itself once the references are known; only the split asks about all of them, and that in
+a few numbers for each identity. So memory does not grow with the table, and a part is written anew only where a verdict
+in it has changed.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256
 from facemill.identity import distance
 from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.reasons import Reason, State
-from facemill.schema import DATASET, FACES, DatasetRow, FaceRow
+from facemill.schema import (
+    DATASET,
+    FACES,
+    UNIQUE,
+    Bool,
+    DatasetRow,
+    FaceRow,
+    Float32,
+    Row,
+    StateColumns,
+    String,
+    TableSchema,
+)
 from tasks.catalogue import Data
 from tasks.params import CurateParams, Params
-from tasks.work import shards
 from tasks.work.cluster import InlinePool
-from tasks.work.rows import RowAt, all_rows, read_rows
-from tasks.work.shards import Shard, Totals
+from tasks.work.deciders import read_deciders
+from tasks.work.file_hashes import hash_files
+from tasks.work.results import (
+    Made,
+    Part,
+    Shard,
+    Store,
+    WorkItem,
+    content_key,
+    drop_unreached,
+    make_parts,
+    open_store,
+)
+from tasks.work.scratch import scratch_folder
+from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
-ROWS_PER_SHARD = 256
-_JUDGED = ["face_id", "sample_id", "identity", "role", "cluster", "face_px", "sharpness", "yaw", "pitch", "roll"]
+
+class JudgedRow(StateColumns, total=False):
+    """What is decided of a face from its own part and the references."""
+
+    identity: String
+    cluster: String
+    reference: Bool
+    distance: Float32
+
+
+class FinalRow(JudgedRow, total=False):
+    """The same with its side, which all faces together decide."""
+
+    split: String
+
+
+JUDGED = TableSchema("judged_faces", 1, JudgedRow)
+"""Scratch between judging and the split: a row for each row of `faces`."""
+FINAL = TableSchema("split_faces", 1, FinalRow)
+_JUDGED = ["face_id", "sample_id", "identity", "role", "face_px", "sharpness", "yaw", "pitch", "roll"]
 _JUDGED += ["status", "error", "detail"]
+
+Embeddings = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class References:
+    """The faces that define the identities: (K, 128) embeddings by identity, and the ids of those faces."""
+
+    embeddings: Mapping[str, Embeddings]
+    face_ids: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        """Hash of their content."""
+        plain = {identity: hashlib.sha256(found.tobytes()).hexdigest() for identity, found in self.embeddings.items()}
+        return content_key(plain, sorted(self.face_ids))
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What the judging of a part needs beside the part."""
+
+    references: References
+    params: CurateParams
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -45,60 +116,111 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             accepted face (the table is there then, to see why).
     """
     start = time.monotonic()
-    source, output = root / Data.FACES, root / Data.DATASET
-    places = all_rows(source, FACES)
-    rows = list(tables.iterate_rows(source, FACES, _JUDGED))
-    verdicts = judge_rows(rows, read_embeddings(source), sorted(params.identities), params.curate)
+    output, identities = root / Data.DATASET, sorted(params.identities)
+    parts = tables.checked_parts(root / Data.FACES, FACES)
+    references = find_references(parts, identities)
 
-    work = shards.open_work(root, "curate", inputs=folder_sha256(source), params=params.curate.model_dump())
-    plan = shards.plan_shards(list(zip(places, verdicts, strict=True)), ROWS_PER_SHARD, source)
-    here = InlinePool()  # copying rows is not worth a cluster's start
-    seconds = shards.run_shards(work, plan, dataset_shard, _lost_row, DATASET, here, retry=retry)
-    shards.publish(work, plan, output)
-    counts = shards.count_rows(output, DATASET)
-    totals = shards.finish(root, Totals("curate", len(rows), counts, time.monotonic() - start, seconds))
-    judged = [_dataset_row(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
-    _require_faces(judged, sorted(params.identities))
+    code = read_deciders(root, "curate", params).key
+    limits = params.curate.model_dump(mode="json", exclude={"val_share"})
+    judging = open_store(root, "curate-judge", JUDGED, code=code, limits=limits, references=references.key)
+    writing = open_store(root, "curate", DATASET, code=code)  # what the parameters decide is in the verdicts
+    content = hash_files(root, "faces", parts)
+    judged = _judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate))
+    split = Split.of(_accepted(judged.paths.values()), params.curate.val_share, identities)
+    made = judged + _dataset_parts(writing, root, parts, content, judged.paths, split)
+    publish_parts(made.paths, output)
+    kept_bytes = drop_unreached(judging) + drop_unreached(writing)
+
+    rows, counts = sum(map(tables.count_part, parts)), count_rows(output, DATASET)
+    totals = Totals("curate", rows, counts, time.monotonic() - start, made.seconds, made.worked, kept_bytes=kept_bytes)
+    finish(root, totals)
+    _require_faces(output, identities)
     return totals
 
 
-def read_embeddings(source: Path) -> npt.NDArray[np.float32]:
-    """(N, 128), one for each row of `faces`, NaN where there is no face: half a kilobyte each, as lists four."""
-    table = tables.read_table(source, FACES, ["embedding"])
+def find_references(parts: Sequence[Path], identities: Sequence[str]) -> References:
+    """The largest face of each reference picture, a part in memory at a time.
+
+    Raises:
+        FacemillError: an identity has no usable reference.
+    """
+    found: dict[str, dict[str, Embeddings]] = {identity: {} for identity in identities}
+    for part in parts:
+        rows = _rows(part, FACES, _JUDGED)
+        chosen = reference_rows(rows, [at for at, row in enumerate(rows) if row["status"] == State.OK])
+        embeddings = read_embeddings(part) if chosen else np.zeros((0, DIMENSIONS), np.float32)
+        for at in chosen:
+            if rows[at]["identity"] in found:
+                found[rows[at]["identity"]][rows[at]["face_id"]] = embeddings[at]
+    for identity, faces in found.items():
+        if not faces:
+            raise FacemillError(_no_reference(identity, parts))
+    ordered = {identity: np.stack([faces[key] for key in sorted(faces)]) for identity, faces in found.items()}
+    return References(ordered, frozenset(key for faces in found.values() for key in faces))
+
+
+def read_embeddings(part: Path) -> Embeddings:
+    """(N, 128), one for each row of a part of `faces`, NaN where there is no face."""
+    table = tables.read_part(part, FACES, ["embedding"])
     known = table["embedding"].is_valid()
     embeddings = np.full((len(table), DIMENSIONS), np.nan, np.float32)
     embeddings[known.to_numpy()] = tables.matrix(table.filter(known), "embedding", (DIMENSIONS,))
     return embeddings
 
 
+def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
+    """Judges parts of `faces`. An item is (part of `faces`, part of `unique` of the same name)."""
+    settings: JudgeSettings = shard.settings
+    return [
+        judge_rows(
+            _rows(faces, FACES, _JUDGED),
+            read_embeddings(Path(faces)),
+            read_clusters(Path(unique)),
+            settings.references,
+            settings.params,
+        )
+        for faces, unique in shard.items
+    ]
+
+
+def read_clusters(part: Path) -> dict[tuple[str, str], str]:
+    """Duplicate cluster by (sample_id, identity), of a part of `unique`."""
+    columns = ["sample_id", "identity", "cluster"]
+    return {(row["sample_id"], row["identity"]): row["cluster"] for row in _rows(part, UNIQUE, columns)}
+
+
 def judge_rows(
-    rows: Sequence[FaceRow], embeddings: npt.NDArray[np.float32], identities: Iterable[str], params: CurateParams
-) -> list[DatasetRow]:
-    """The verdict for each row of `faces`, as the columns that `dataset` adds or replaces.
+    rows: Sequence[FaceRow],
+    embeddings: Embeddings,
+    clusters: Mapping[tuple[str, str], str],
+    references: References,
+    params: CurateParams,
+) -> list[JudgedRow]:
+    """The verdict for each row of a part of `faces`, all faces of a picture among them.
 
     Args:
         rows: the columns of `_JUDGED`.
         embeddings: (N, 128), one for each row.
-        identities: those that a dataset is wanted of.
+        clusters: duplicate cluster by (sample_id, identity).
+        references: whom the faces are compared with.
         params: the limits.
-
-    Raises:
-        FacemillError: an identity has no usable reference.
     """
-    verdicts: list[DatasetRow] = [
-        {"reference": False, "status": row["status"], "error": row["error"], "detail": row["detail"]} for row in rows
+    verdicts: list[JudgedRow] = [
+        {
+            "identity": row["identity"],
+            "cluster": clusters.get((row["sample_id"], row["identity"]), ""),
+            "reference": row["face_id"] in references.face_ids,
+            "status": row["status"],
+            "error": row["error"],
+            "detail": row["detail"],
+        }
+        for row in rows
     ]
-    for identity in identities:
+    for identity, wanted in references.embeddings.items():
         faces = [at for at, row in enumerate(rows) if row["identity"] == identity and row["status"] == State.OK]
-        references = set(reference_rows(rows, faces))
-        if not references:
-            raise FacemillError(_no_reference(identity, [row for row in rows if row["identity"] == identity]))
-        wanted = embeddings[sorted(references)]
         for at in faces:
             verdicts[at]["distance"] = float(distance(wanted, embeddings[at]).min())
-            verdicts[at]["reference"] = at in references
         _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], params)
-    _set_splits(rows, verdicts, params.val_share)
     return verdicts
 
 
@@ -112,11 +234,16 @@ def reference_rows(rows: Sequence[FaceRow], faces: Iterable[int]) -> list[int]:
     return list(largest.values())
 
 
-def dataset_shard(shard: Shard) -> pa.Table:
-    """The rows of `faces` with their verdicts."""
-    rows = read_rows(shard.settings, [place for place, _ in shard.items], FACES)
-    judged = [_dataset_row(row, verdict) for row, (_, verdict) in zip(rows, shard.items, strict=True)]
-    return tables.from_rows(judged, DATASET)
+def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
+    """Parts of `faces` with their verdicts. An item is (part of `faces`, table of verdicts)."""
+    return [
+        [_dataset_row(row, verdict) for row, verdict in zip(_rows(faces, FACES), _rows(verdicts, FINAL), strict=True)]
+        for faces, verdicts in shard.items
+    ]
+
+
+def _dataset_row(row: FaceRow, verdict: FinalRow) -> DatasetRow:
+    return {**row, **verdict}
 
 
 def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:
@@ -135,24 +262,67 @@ def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:
     return None
 
 
-def val_clusters(clusters_of: dict[str, set[str]], val_share: float) -> set[str]:
+@dataclass(frozen=True)
+class Split:
     """Which clusters are for validation: those whose hash falls into the share, the same in every run.
 
-    Each identity with two clusters or more gets at least one on either side, by the order of their hashes.
+    Each identity with two clusters or more has at least one on either side: `added` and `removed` are the few that had
+    to change sides for that.
     """
-    chosen = {cluster for own in clusters_of.values() for cluster in own if _fraction(cluster) < val_share}
-    orders = [sorted(clusters_of[identity], key=_fraction) for identity in sorted(clusters_of)]
-    for order in orders:
-        if len(order) > 1 and not chosen.intersection(order):
-            chosen.add(order[0])
-    for order in orders:  # last, since nothing can be trained without
-        if order and chosen.issuperset(order):
-            chosen.discard(order[-1])
-    return chosen
+
+    share: float
+    added: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+
+    def is_val(self, cluster: str) -> bool:
+        """Whether a cluster is for validation."""
+        return cluster in self.added or (_fraction(cluster) < self.share and cluster not in self.removed)
+
+    @classmethod
+    def of(cls, accepted: Iterable[tuple[str, str]], share: float, identities: Collection[str]) -> Split:
+        """Decides over all accepted faces, given as (identity, cluster), in memory for a few clusters an identity."""
+        sides = {identity: _Sides(share, len(identities)) for identity in sorted(identities)}
+        for identity, cluster in accepted:
+            sides[identity].see(cluster)
+        added = {own.training[0][1] for own in sides.values() if own.several and not own.has_val}
+        # Last, since nothing can be trained without: whoever has only clusters for validation gives one back. That
+        # takes training faces from nobody.
+        removed = {own.highest[1] for own in sides.values() if own.highest and own.is_all_val(added)}
+        return cls(share, frozenset(added - removed), frozenset(removed))
 
 
-def _judge_identity(rows: Sequence[FaceRow], verdicts: Sequence[DatasetRow], params: CurateParams) -> None:
-    nearest: dict[str, DatasetRow] = {}
+class _Sides:
+    """How the hashes spread one identity's clusters over the two sides.
+
+    At most one cluster for each identity is ever added to validation. So of those for training it is enough to know
+    the first few: whoever has more has some left.
+    """
+
+    def __init__(self, share: float, identities: int) -> None:
+        self._share, self._enough = share, identities + 1
+        self.training: list[tuple[float, str]] = []
+        """The first of them by their hashes."""
+        self.highest: tuple[float, str] | None = None
+        self.has_val = self.several = False
+
+    def see(self, cluster: str) -> None:
+        """Takes note of a cluster, for the first time or again."""
+        place = (_fraction(cluster), cluster)
+        self.several = self.several or (self.highest is not None and self.highest != place)
+        self.highest = max(self.highest or place, place)
+        if place[0] < self._share:
+            self.has_val = True
+        elif place not in self.training:
+            bisect.insort(self.training, place)
+            del self.training[self._enough :]
+
+    def is_all_val(self, added: Collection[str]) -> bool:
+        """Whether none would be left for training."""
+        return all(cluster in added for _, cluster in self.training)
+
+
+def _judge_identity(rows: Sequence[FaceRow], verdicts: Sequence[JudgedRow], params: CurateParams) -> None:
+    nearest: dict[str, JudgedRow] = {}
     for row, verdict in zip(rows, verdicts, strict=True):
         best = nearest.get(row["sample_id"])
         if best is None or verdict["distance"] < best["distance"]:
@@ -172,23 +342,69 @@ def _judge_identity(rows: Sequence[FaceRow], verdicts: Sequence[DatasetRow], par
             verdict |= {"status": found[0].state, "error": found[0], "detail": found[1]}
 
 
-def _set_splits(rows: Sequence[FaceRow], verdicts: Sequence[DatasetRow], val_share: float) -> None:
-    accepted = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if verdict["status"] == State.OK]
-    clusters_of: dict[str, set[str]] = defaultdict(set)
-    for row, _ in accepted:
-        clusters_of[row["identity"]].add(row["cluster"])
-    val = val_clusters(clusters_of, val_share)
-    for row, verdict in accepted:
-        verdict["split"] = "val" if row["cluster"] in val else "train"
+def _judge_parts(
+    store: Store, root: Path, parts: Sequence[Path], content: Mapping[Path, str], settings: JudgeSettings
+) -> Made:
+    """The verdicts on each part; comparing a part takes milliseconds, which is not worth a cluster's start."""
+    unique = root / Data.UNIQUE
+    plan = [
+        Part(part.stem, (WorkItem(content_key(content[part], _clusters_key(unique / part.name)), _pair(part, unique)),))
+        for part in parts
+    ]
+    return make_parts(store, plan, judge_shard, None, InlinePool(), settings=settings, rows_per_shard=1)
 
 
-def _dataset_row(row: FaceRow, verdict: DatasetRow) -> DatasetRow:
-    return {**row, **verdict}
+def _pair(part: Path, unique: Path) -> tuple[str, str]:
+    return str(part), str(unique / part.name)
 
 
-def _require_faces(rows: Sequence[DatasetRow], identities: Iterable[str]) -> None:
+def _clusters_key(part: Path) -> str:
+    return content_key(_rows(part, UNIQUE, ["sample_id", "identity", "cluster"]))
+
+
+def _dataset_parts(
+    store: Store,
+    root: Path,
+    parts: Sequence[Path],
+    content: Mapping[Path, str],
+    judged: Mapping[str, Path],
+    split: Split,
+) -> Made:
+    """The parts of `dataset`, each from the part of `faces` of its name; those with the same verdicts are known."""
+    with scratch_folder(root, "curate-verdicts") as scratch:
+        plan = []
+        for part in parts:
+            verdicts = [_with_split(row, split) for row in _rows(judged[part.stem], JUDGED)]
+            item = WorkItem(content_key(content[part], verdicts), (str(part), str(scratch / part.name)))
+            if not store.holds([item.key]):
+                tables.write_part(scratch / part.name, tables.from_rows(verdicts, FINAL))
+            plan.append(Part(part.stem, (item,)))
+        return make_parts(store, plan, dataset_shard, None, InlinePool(), rows_per_shard=1)
+
+
+def _with_split(verdict: JudgedRow, split: Split) -> FinalRow:
+    side = "val" if split.is_val(verdict["cluster"]) else "train"
+    final: FinalRow = {**verdict, "split": side}
+    if verdict["status"] != State.OK:
+        del final["split"]
+    return final
+
+
+def _accepted(judged: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    for part in judged:
+        table = tables.read_part(part, JUDGED, ["identity", "cluster", "status"])
+        accepted = table.filter(pc.equal(table["status"], State.OK))
+        yield from zip(accepted["identity"].to_pylist(), accepted["cluster"].to_pylist(), strict=True)
+
+
+def _rows(part: str | Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> list[Row]:
+    return tables.to_rows(tables.read_part(Path(part), schema, columns), schema)
+
+
+def _require_faces(output: Path, identities: Iterable[str]) -> None:
+    table = tables.read_table(output, DATASET, ["identity", "status", "error"])
     for identity in identities:
-        own = [row for row in rows if row["identity"] == identity]
+        own = tables.to_rows(table.filter(pc.equal(table["identity"], identity)), DATASET)
         if not any(row["status"] == State.OK for row in own):
             raise FacemillError(
                 f"identity {identity}: not one usable face in {len(own)} rows ({_reasons(own)}). "
@@ -196,8 +412,10 @@ def _require_faces(rows: Sequence[DatasetRow], identities: Iterable[str]) -> Non
             )
 
 
-def _no_reference(identity: str, own: Sequence[FaceRow]) -> str:
-    references = [row for row in own if row["role"] == "reference"]
+def _no_reference(identity: str, parts: Iterable[Path]) -> str:
+    columns = ["identity", "role", "status", "error"]
+    rows = [row for part in parts for row in _rows(part, FACES, columns) if row["role"] == "reference"]
+    references = [row for row in rows if row["identity"] == identity]
     seen = f"{len(references)} reference rows: {_reasons(references)}" if references else "no reference picture came in"
     return (
         f"identity {identity}: no usable reference ({seen}). "
@@ -213,10 +431,3 @@ def _reasons(rows: Sequence[FaceRow] | Sequence[DatasetRow]) -> str:
 def _fraction(cluster: str) -> float:
     """A number in 0…1 that depends on the cluster alone."""
     return int(hashlib.sha256(cluster.encode()).hexdigest()[:12], 16) / 16**12
-
-
-def _lost_row(item: tuple[RowAt, DatasetRow], reason: Reason, detail: str) -> DatasetRow:
-    _, verdict = item
-    lost: DatasetRow = verdict | {"status": reason.state, "error": reason, "detail": detail}
-    lost.pop("split", None)
-    return lost

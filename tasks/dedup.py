@@ -12,34 +12,48 @@ those of a picture that does not decode.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
-
-import pyarrow as pa
 
 from facemill import tables
 from facemill.dedup import Candidate, PictureHash, hash_picture, judge, licence_rank
 from facemill.errors import InputError
-from facemill.files import folder_sha256
 from facemill.reasons import Reason, State
 from facemill.schema import (
     RAW,
     UNIQUE,
     Bool,
     Float64,
+    Int32,
     RawRow,
+    Row,
     StateColumns,
+    String,
     TableSchema,
     UInt64,
     UniqueRow,
 )
 from tasks.catalogue import Data
 from tasks.params import ClusterParams, DedupParams, Params
-from tasks.work import shards
-from tasks.work.cluster import open_pool
-from tasks.work.rows import RowAt, all_rows, read_rows
-from tasks.work.shards import Shard, Totals
+from tasks.work.cluster import Pool, open_pool
+from tasks.work.deciders import read_deciders
+from tasks.work.file_hashes import hash_files
+from tasks.work.results import (
+    Made,
+    Part,
+    Shard,
+    Store,
+    WorkItem,
+    content_key,
+    drop_unreached,
+    make_parts,
+    open_store,
+)
+from tasks.work.rows import RowAt, read_rows
+from tasks.work.scratch import scratch_folder
+from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
 
 class HashColumns(TypedDict, total=False):
@@ -52,85 +66,178 @@ class HashColumns(TypedDict, total=False):
 
 
 class HashRow(HashColumns, StateColumns, total=False):
-    """A row of table `hashes`: the hashes of one picture, or why there are none."""
+    """The hashes of one picture."""
+
+
+class VerdictRow(StateColumns, total=False):
+    """What `unique` adds to a row of `raw`, or replaces."""
+
+    phash: UInt64
+    cluster: String
+    keep: Bool
+    duplicate_of: String
+    distance: Int32
 
 
 HASHES = TableSchema("hashes", 1, HashRow)
-"""Scratch between the two halves of the stage: one row for each row of `raw`, in its order."""
+"""Scratch between the two halves of the stage: one row for each picture of a part of `raw` that can be read."""
+VERDICTS = TableSchema("verdicts", 1, VerdictRow)
+"""Scratch on the way to the workers: a row for each row of a part of `raw`."""
 
 ROWS_WORTH_A_CLUSTER = 2000
 """Hashing takes 1–6 ms a picture, starting workers some seconds; `collect` has decoded every picture in a worker."""
+HASHED_TOGETHER = 64
+"""Pictures that a worker hashes at a time."""
 
 _JUDGED = ["sample_id", "identity", "role", "url", "licence", "width", "height"]
+_STATE = ["status", "error", "detail"]
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Hashes in the workers, judges here, publishes `root/data/unique`. Raises FacemillError when `raw` is missing."""
     start = time.monotonic()
     source, output = root / Data.RAW, root / Data.UNIQUE
-    places, inputs = all_rows(source, RAW), folder_sha256(source)
-    plan = shards.plan_shards(places, params.dedup.rows_per_shard, source)
+    code = read_deciders(root, "dedup", params).key
+    parts = tables.checked_parts(source, RAW)
+    rows = sum(tables.count_part(part) for part in parts)
 
-    cluster = params.cluster if len(places) > ROWS_WORTH_A_CLUSTER else ClusterParams(kind="inline")
+    cluster = params.cluster if rows > ROWS_WORTH_A_CLUSTER else ClusterParams(kind="inline")
     with open_pool(cluster) as pool:
-        hashing = shards.open_work(root, "dedup-hash", inputs=inputs, rows_per_shard=params.dedup.rows_per_shard)
-        seconds = shards.run_shards(hashing, plan, hash_shard, _lost_hash, HASHES, pool, retry=retry)
-        hashes = list(tables.iterate_rows(hashing.folder, HASHES))
-        verdicts = judge_rows(list(tables.iterate_rows(source, RAW, _JUDGED)), hashes, params.dedup)
-
-        work = shards.open_work(root, "dedup", inputs=inputs, params=params.dedup.model_dump())
-        judged = shards.plan_shards(list(zip(places, verdicts, strict=True)), params.dedup.rows_per_shard, source)
-        seconds += shards.run_shards(work, judged, unique_shard, _lost_row, UNIQUE, pool, retry=retry)
-    shards.publish(work, judged, output)
-    shards.drop_other_work(hashing)
-    totals = Totals("dedup", len(places), shards.count_rows(output, UNIQUE), time.monotonic() - start, seconds)
-    return shards.finish(root, totals)
+        hashing = open_store(root, "dedup-hash", HASHES, code=code)
+        hashed = hash_parts(hashing, parts, pool, retry=retry)
+        verdicts = Verdicts.judged(parts, hashed.paths, params.dedup)
+        judging = open_store(root, "dedup", UNIQUE, code=code)  # what the parameters decide is in the verdicts
+        made = hashed + _unique_parts(judging, root, parts, hashed.paths, verdicts, pool)
+    publish_parts(made.paths, output)
+    kept_bytes = drop_unreached(hashing) + drop_unreached(judging)
+    counts = count_rows(output, UNIQUE)
+    totals = Totals("dedup", rows, counts, time.monotonic() - start, made.seconds, made.worked, kept_bytes=kept_bytes)
+    return finish(root, totals)
 
 
-def hash_shard(shard: Shard) -> pa.Table:
-    """The hashes of the rows that `collect` could read; the others keep their state."""
-    columns = ["image", "status", "error", "detail"]
-    rows = read_rows(shard.settings, shard.items, RAW, columns)
-    return tables.from_rows([_hash_row(row) for row in rows], HASHES)
+def hash_parts(store: Store, parts: Sequence[Path], pool: Pool, *, retry: bool = False) -> Made:
+    """The hashes of all pictures, part by part; a picture that lies in many rows is hashed once."""
+    plan = [Part(part.stem, tuple(_picture_items(part))) for part in parts]
+    return make_parts(store, plan, hash_shard, _lost_hash, pool, rows_per_shard=HASHED_TOGETHER, retry=retry)
 
 
-def judge_rows(rows: Sequence[RawRow], hashes: Sequence[HashRow], params: DedupParams) -> list[UniqueRow]:
-    """The verdict for each row of `raw`, as the columns that `unique` adds or replaces."""
-    verdicts: list[UniqueRow] = [
-        {"keep": False, "status": item["status"], "error": item["error"], "detail": item["detail"]} for item in hashes
+def hash_shard(shard: Shard) -> list[list[HashRow]]:
+    """The hashes of some pictures of `raw`, each a row."""
+    return [[_hash_row(row)] for row in read_rows(shard.items, RAW, ["image"])]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What became of every picture of `raw`, by its number over all parts."""
+
+    stands_for: Sequence[int]
+    """(N,) the picture that is kept for each; itself where it is kept."""
+    cluster: Sequence[str]
+    """(N,) the smallest sample_id of its duplicate cluster."""
+    kept: Mapping[int, tuple[str, str, int]]
+    """sample_id, url and hash of the pictures that stand for others."""
+
+    @classmethod
+    def judged(cls, parts: Sequence[Path], hashes: Mapping[str, Path], params: DedupParams) -> Verdicts:
+        """Compares all pictures with each other."""
+        candidates = [_candidate(row, found, at) for at, (row, found) in enumerate(_readable(parts, hashes))]
+        stands_for, cluster = judge(candidates, distance=params.hash_distance, confirm_distance=params.confirm_distance)
+        names: dict[int, str] = {}
+        for number, item in zip(cluster.tolist(), candidates, strict=True):
+            names[number] = min(names.get(number, item.sample_id), item.sample_id)
+        chosen = {int(at): candidates[at] for at in stands_for}
+        kept = {at: (item.sample_id, item.rank[-2], item.hash.phash) for at, item in chosen.items()}
+        return cls(stands_for.tolist(), [names[number] for number in cluster.tolist()], kept)
+
+    def of_part(self, rows: Sequence[RawRow], hashes: Iterable[HashRow], first: int) -> list[VerdictRow]:
+        """The verdicts of a part's rows, as the columns that `unique` adds or replaces.
+
+        Args:
+            rows: sample_id and state of each row of a part of `raw`.
+            hashes: of those among them that `collect` could read.
+            first: number of the first picture among them that could be hashed.
+        """
+        found, at, verdicts = iter(hashes), first, list[VerdictRow]()
+        for row in rows:
+            hashed = next(found) if row["status"] == State.OK else None
+            verdicts.append(_not_kept(hashed or row))
+            if hashed is not None and hashed["status"] == State.OK:
+                verdicts[-1] |= self._of_picture(row["sample_id"], hashed["phash"], at)
+                at += 1
+        return verdicts
+
+    def _of_picture(self, sample_id: str, phash: int, at: int) -> VerdictRow:
+        seen: VerdictRow = {"phash": phash, "cluster": self.cluster[at]}
+        if self.stands_for[at] == at:
+            return seen | {"keep": True}
+        kept_id, kept_url, kept_hash = self.kept[self.stands_for[at]]
+        reason = Reason.EXACT_DUPLICATE if sample_id == kept_id else Reason.NEAR_DUPLICATE
+        return seen | {
+            "duplicate_of": kept_id,
+            "distance": (phash ^ kept_hash).bit_count(),
+            "status": reason.state,
+            "error": reason,
+            "detail": f"of {kept_url}",
+        }
+
+
+def unique_shard(shard: Shard) -> list[list[UniqueRow]]:
+    """Parts of `raw` with their verdicts; pictures only where they are kept. An item is (part, table of verdicts)."""
+    return [
+        [_unique_row(row, verdict) for row, verdict in zip(_rows(part, RAW), _rows(verdicts, VERDICTS), strict=True)]
+        for part, verdicts in shard.items
     ]
-    # `at` counts rows of the table, `own` the candidates: those rows that have hashes.
-    usable = [at for at, item in enumerate(hashes) if item["status"] == State.OK]
-    candidates = [_candidate(rows[at], hashes[at], at) for at in usable]
-    stands_for, cluster = judge(candidates, distance=params.hash_distance, confirm_distance=params.confirm_distance)
-    # A cluster is called after its smallest sample_id, which does not depend on the order of the rows.
-    names: dict[int, str] = {}
-    for number, item in zip(cluster.tolist(), candidates, strict=True):
-        names[number] = min(names.get(number, item.sample_id), item.sample_id)
-    for own, at in enumerate(usable):
-        kept = candidates[stands_for[own]]
-        verdicts[at] |= {"phash": candidates[own].hash.phash, "cluster": names[int(cluster[own])]}
-        verdicts[at].update({"keep": True} if stands_for[own] == own else _duplicate(candidates[own], kept))
-    return verdicts
 
 
-def unique_shard(shard: Shard) -> pa.Table:
-    """The rows of `raw` with their verdicts; pictures only where they are kept."""
-    rows = read_rows(shard.settings, [place for place, _ in shard.items], RAW)
-    merged = [_unique_row(row, verdict) for row, (_, verdict) in zip(rows, shard.items, strict=True)]
-    return tables.from_rows(merged, UNIQUE)
-
-
-def _unique_row(row: RawRow, verdict: UniqueRow) -> UniqueRow:
+def _unique_row(row: RawRow, verdict: VerdictRow) -> UniqueRow:
     merged: UniqueRow = {**row, **verdict}
     if not merged["keep"]:
         del merged["image"]
     return merged
 
 
+def _rows(part: str | Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> list[Row]:
+    return tables.to_rows(tables.read_part(Path(part), schema, columns), schema)
+
+
+def _not_kept(row: RawRow | HashRow) -> VerdictRow:
+    return {"keep": False, "status": row["status"], "error": row["error"], "detail": row["detail"]}
+
+
+def _unique_parts(
+    store: Store, root: Path, parts: Sequence[Path], hashes: Mapping[str, Path], verdicts: Verdicts, pool: Pool
+) -> Made:
+    """The parts of `unique`, each from the part of `raw` of its name; those whose verdicts are as before are known."""
+    content = hash_files(root, "raw", parts)
+    with scratch_folder(root, "dedup-verdicts") as scratch:
+        plan, first = [], 0
+        for part in parts:
+            rows, found = _rows(part, RAW, ["sample_id", *_STATE]), _rows(hashes[part.stem], HASHES)
+            own = verdicts.of_part(rows, found, first)
+            first += sum(item["status"] == State.OK for item in found)
+            item = WorkItem(content_key(content[part], own), (str(part), str(scratch / part.name)))
+            if not store.holds([item.key]):
+                tables.write_part(scratch / part.name, tables.from_rows(own, VERDICTS))
+            plan.append(Part(part.stem, (item,)))
+        return make_parts(store, plan, unique_shard, None, pool, rows_per_shard=1)
+
+
+def _picture_items(part: Path) -> Iterator[WorkItem]:
+    """What is to be hashed of a part: each picture that `collect` could read, known by its content."""
+    for at, row in enumerate(_rows(part, RAW, ["sample_id", "status"])):
+        if row["status"] == State.OK:
+            yield WorkItem(row["sample_id"], RowAt(str(part), at))
+
+
+def _readable(parts: Sequence[Path], hashes: Mapping[str, Path]) -> Iterator[tuple[RawRow, HashRow]]:
+    """Every picture that could be hashed, with what it is judged by, a part in memory at a time."""
+    for part in parts:
+        usable = [row for row in _rows(part, RAW, [*_JUDGED, "status"]) if row["status"] == State.OK]
+        found = _rows(hashes[part.stem], HASHES)
+        yield from ((row, item) for row, item in zip(usable, found, strict=True) if item["status"] == State.OK)
+
+
 def _hash_row(row: RawRow) -> HashRow:
-    if row["status"] != State.OK:
-        return {"status": row["status"], "error": row["error"], "detail": row["detail"]}
     try:
         found = hash_picture(row["image"]["bytes"])
     except InputError as error:
@@ -155,22 +262,5 @@ def _candidate(row: RawRow, found: HashRow, at: int) -> Candidate:
     )
 
 
-def _duplicate(item: Candidate, kept: Candidate) -> UniqueRow:
-    reason = Reason.EXACT_DUPLICATE if item.sample_id == kept.sample_id else Reason.NEAR_DUPLICATE
-    distance = (item.hash.phash ^ kept.hash.phash).bit_count()
-    return {
-        "duplicate_of": kept.sample_id,
-        "distance": distance,
-        "status": reason.state,
-        "error": reason,
-        "detail": f"of {kept.rank[-2]}",
-    }
-
-
 def _lost_hash(place: RowAt, reason: Reason, detail: str) -> HashRow:
     return {"status": reason.state, "error": reason, "detail": detail}
-
-
-def _lost_row(item: tuple[RowAt, UniqueRow], reason: Reason, detail: str) -> UniqueRow:
-    _, verdict = item
-    return verdict | {"keep": False, "status": reason.state, "error": reason, "detail": detail}

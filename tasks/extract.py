@@ -15,19 +15,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.align import crop_affine, head_pose, resized, warp
 from facemill.detect import Detector, Faces, build_detector
 from facemill.errors import InputError
-from facemill.files import folder_sha256
 from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68
 from facemill.pictures import RGB, decode, encode_jpeg
@@ -36,66 +35,85 @@ from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE, FaceRow, UniqueRow
 from tasks.catalogue import Data
 from tasks.params import ExtractParams, Params
-from tasks.work import shards
 from tasks.work.cluster import one_thread, open_pool
-from tasks.work.rows import RowAt, all_rows, read_rows
-from tasks.work.shards import Shard, Totals
+from tasks.work.deciders import read_deciders
+from tasks.work.results import Part, Shard, WorkItem, content_key, drop_unreached, make_parts, open_store
+from tasks.work.rows import RowAt, read_rows
+from tasks.work.totals import Totals, finish, publish_parts
 
 BATCH_PX = 32_000_000
 """Pixels of the pictures that are held decoded at a time (96 MB), unless one alone has more."""
-_CARRIED = ["sample_id", "identity", "role", "source", "url", "pts", "cluster"]
+_CARRIED = ["sample_id", "identity", "role", "source", "url", "pts"]
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Extracts into `root/data/faces`. Raises FacemillError when `unique` is missing or too many pictures failed."""
     start = time.monotonic()
     source, output = root / Data.UNIQUE, root / Data.FACES
-    settings = (source, params.extract)
-    plan = shards.plan_shards(kept_rows(source), params.extract.rows_per_shard, settings)
-    work = shards.open_work(root, "extract", inputs=folder_sha256(source), params=params.extract.model_dump())
+    settings = params.extract.model_dump(mode="json", exclude={"rows_per_shard", "failure_limit"})
+    store = open_store(root, "extract", FACES, code=read_deciders(root, "extract", params).key, settings=settings)
+    plan = [Part(part.stem, tuple(pictures_of(part))) for part in tables.checked_parts(source, UNIQUE)]
     with open_pool(params.cluster) as pool:
-        seconds = shards.run_shards(work, plan, extract_shard, partial(_lost_row, source), FACES, pool, retry=retry)
-    shards.publish(work, plan, output)
+        made = make_parts(
+            store, plan, extract_shard, _lost_row, pool,
+            settings=params.extract, rows_per_shard=params.extract.rows_per_shard, retry=retry,
+        )  # fmt: skip
+    publish_parts(made.paths, output)
 
-    faces = list(tables.iterate_rows(output, FACES, ["status", "error", "face_index"]))
-    pictures = [row for row in faces if not row["face_index"]]  # one for each picture: its first face, or no face
+    counts, faces = count_pictures(output)
     totals = Totals(
         "extract",
-        sum(len(shard.items) for shard in plan),
-        tables.count_states((row["status"], row["error"]) for row in pictures),
+        sum(len(part.items) for part in plan),
+        counts,
         time.monotonic() - start,
-        seconds,
-        {"faces": sum(row["face_index"] is not None for row in faces)},
+        made.seconds,
+        made.worked,
+        kept_bytes=drop_unreached(store),
+        extra={"faces": faces},
     )
-    return shards.finish(root, totals, params.extract.failure_limit)
+    return finish(root, totals, params.extract.failure_limit)
 
 
-def kept_rows(source: Path) -> list[RowAt]:
-    """The rows of `unique` that are to be worked, in their order."""
-    places = all_rows(source, UNIQUE)
-    kept = tables.read_table(source, UNIQUE, ["keep"])["keep"].to_pylist()
-    return [place for place, keep in zip(places, kept, strict=True) if keep]
+def count_pictures(output: Path) -> tuple[dict[str, dict[str, int]], int]:
+    """The pictures of `faces` by state and reason, each by its first face or by having none; and how many faces."""
+    table = tables.read_table(output, FACES, ["status", "error", "face_index"])
+    index = table["face_index"]
+    pictures = table.filter(pc.or_(pc.is_null(index), pc.equal(pc.fill_null(index, 0), 0)))
+    states = zip(pictures["status"].to_pylist(), pictures["error"].to_pylist(), strict=True)
+    return tables.count_states(states), len(table) - index.null_count
 
 
-def extract_shard(shard: Shard) -> pa.Table:
-    """The faces of a shard's pictures: a loop with three ways out, ok, rejected and failed."""
-    source, params = shard.settings
-    tools = load_tools(params)
-    rows: list[FaceRow] = []
-    for batch in _batches(read_rows(source, shard.items, UNIQUE, [*_CARRIED, "image"])):
+def extract_shard(shard: Shard) -> list[list[FaceRow]]:
+    """The rows of each picture: a loop with three ways out, ok, rejected and failed."""
+    tools = load_tools(shard.settings)
+    rows: list[list[FaceRow]] = []
+    for batch in _batches(_read(shard.items)):
         found = iter(find([picture for _, picture in batch if not isinstance(picture, InputError)], tools))
         for origin, picture in batch:
             if isinstance(picture, InputError):
-                rows.append(_without_face(origin, picture.reason, picture.detail))
+                rows.append([_without_face(origin, picture.reason, picture.detail)])
                 continue
             faces = next(found)
             if isinstance(faces, Exception):
                 detail = f"{type(faces).__name__}: {faces}"
-                rows.append(_without_face(origin, Reason.PROCESSING_ERROR, detail))
+                rows.append([_without_face(origin, Reason.PROCESSING_ERROR, detail)])
                 continue
             none = [_without_face(origin, Reason.NO_FACE, f"by {tools.detector.name}")]
-            rows += faces_of(picture, faces, origin, tools) or none
-    return tables.from_rows(rows, FACES)
+            rows.append(faces_of(picture, faces, origin, tools) or none)
+    return rows
+
+
+def pictures_of(part: Path) -> Iterator[WorkItem]:
+    """The kept pictures of a part of `unique`, known by all of them that reaches a row."""
+    for at, row in enumerate(tables.to_rows(tables.read_part(part, UNIQUE, ["keep", *_CARRIED]), UNIQUE)):
+        if row["keep"]:
+            yield WorkItem(content_key(_origin(row)), (row, RowAt(str(part), at)))
+
+
+def _read(items: Iterable[tuple[UniqueRow, RowAt]]) -> Iterator[UniqueRow]:
+    rows, places = zip(*items, strict=True)
+    for row, image in zip(rows, read_rows(places, UNIQUE, ["image"]), strict=True):
+        yield row | image
 
 
 def _batches(pictures: Iterable[UniqueRow]) -> Iterator[list[tuple[FaceRow, RGB | InputError]]]:
@@ -235,7 +253,6 @@ def _origin(row: UniqueRow) -> FaceRow:
         "source": row["source"],
         "url": row["url"],
         "pts": row["pts"],
-        "cluster": row["cluster"],
     }
 
 
@@ -247,6 +264,5 @@ def _face_id(origin: FaceRow, index: int | None) -> str:
     return f"{origin['sample_id'][:16]}-{origin['identity']}-{'none' if index is None else index}"
 
 
-def _lost_row(source: Path, place: RowAt, reason: Reason, detail: str) -> FaceRow:
-    [row] = read_rows(source, [place], UNIQUE, _CARRIED)
-    return _without_face(_origin(row), reason, detail)
+def _lost_row(item: tuple[UniqueRow, RowAt], reason: Reason, detail: str) -> FaceRow:
+    return _without_face(_origin(item[0]), reason, detail)

@@ -68,6 +68,7 @@ class CollectParams(_Group):
     max_file_bytes: Annotated[int, Field(ge=1)] = 40_000_000
     max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
     rows_per_shard: Annotated[int, Field(ge=1)] = 64
+    """Pictures in a part of the table, and fetched by a worker at a time."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.2
     """The stage fails when a larger share of its rows failed."""
 
@@ -77,7 +78,6 @@ class DedupParams(_Group):
     """Pictures whose 64-bit hashes differ in at most so many bits are duplicates."""
     confirm_distance: Annotated[int, Field(ge=0, le=12)] = 8
     """Up to so many bits a second test decides."""
-    rows_per_shard: Annotated[int, Field(ge=1)] = 64
 
 
 class ExtractParams(_Group):
@@ -92,6 +92,7 @@ class ExtractParams(_Group):
     coverage: Annotated[float, Field(ge=1.0, le=4.0)] = 1.6
     """Side of the crop over the height of the mean face's landmark box."""
     rows_per_shard: Annotated[int, Field(ge=1)] = 16
+    """Pictures that a worker searches at a time."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
@@ -285,6 +286,12 @@ class Params(_Group):
         if wrong:
             raise ValueError("\n  ".join(wrong))
         return self
+
+    @property
+    def source_kinds(self) -> set[str]:
+        """The kinds of all sources and references."""
+        kinds = {source.kind for identity in self.identities.values() for source in identity.sources}
+        return kinds | {"folder", "sample", "video"}  # what references may be
 
     @property
     def network_sources(self) -> bool:

@@ -15,12 +15,12 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from facemill import __version__
 from facemill.errors import FacemillError
 from facemill.files import write_bytes, write_json
 from facemill.identity import SAME_PERSON
 from facemill.reasons import Reason, State
 from facemill.similarity import PSNR_CAP_DB
+from facemill.version import VERSION
 from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.report_page.dataset import DatasetSection, gather_dataset
@@ -28,7 +28,7 @@ from tasks.report_page.stages import gather_stages, stages_metrics
 from tasks.report_page.thumbnails import Album
 from tasks.report_page.training import TrainingSection, gather_training
 from tasks.report_page.videos import VideosSection, gather_videos
-from tasks.work.shards import Totals
+from tasks.work.totals import Totals
 
 _TEMPLATES = Path(__file__).parent / "report_page"
 
@@ -67,7 +67,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             tiles=_tiles(dataset, training, videos),
             psnr_cap=PSNR_CAP_DB,
             refused=album.refused,
-            facemill_version=__version__,
+            facemill_version=VERSION,
             style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
         )
     )

@@ -27,7 +27,7 @@ from tasks.catalogue import Data, metrics_file
 
 if TYPE_CHECKING:  # the command line reads the table, and must answer at once
     from tasks.params import Params
-    from tasks.work.shards import Totals
+    from tasks.work.totals import Totals
 
 _HOUR_S = 3600.0
 
@@ -92,9 +92,9 @@ _TABLE = (
     Stage(
         name="inventory",
         does="Lists what lies in the sources, the references and the archive, by content.",
-        params=("identities", "archive", "train"),
+        params=("identities", "archive", "extract", "train", "convert"),
         reads=(),
-        makes=(Data.INVENTORY, Data.WEIGHTS),
+        makes=(Data.INVENTORY, Data.WEIGHTS, Data.CODE),
         metrics=None,
         rule=Rule(1 * _HOUR_S, 2, 30, "reads every file: a network drive may be away for a moment"),
         refresh=True,
@@ -136,7 +136,7 @@ _TABLE = (
         name="curate",
         does="Keeps the wanted identities at the wanted quality, split, with a reason for every other face.",
         params=("curate",),
-        reads=(Data.FACES,),
+        reads=(Data.FACES, Data.UNIQUE),
         makes=(Data.DATASET,),
         metrics=metrics_file("curate"),
         rule=Rule(2 * _HOUR_S, 1, 0, "no network, no chance: a second try would fail alike"),
@@ -177,12 +177,7 @@ _TABLE = (
             Data.ARCHIVE,
             Data.CONVERTED,
             Data.CONVERSIONS,
-            metrics_file("collect"),
-            metrics_file("dedup"),
-            metrics_file("extract"),
-            metrics_file("curate"),
-            metrics_file("train"),
-            metrics_file("convert"),
+            Data.METRICS,
         ),
         makes=(Data.REPORT,),
         metrics=Data.REPORT_METRICS,
@@ -211,6 +206,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     from tasks.params import check_groups, load_params
     from tasks.versions import leftovers
     from tasks.work.callers import callers
+    from tasks.work.deciders import current_deciders, write_deciders
 
     if name not in STAGES:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
@@ -222,6 +218,8 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     leftovers.keep_lock(root) if masters else leftovers.mend(root)
     with only_one(root, name, works_for=masters), _termination_is_an_interrupt(), ends_with(masters):
         stage = STAGES[name]
+        if stage.reads:  # what the inventory found may be older than the code that runs now
+            write_deciders(root, name, current_deciders(name, params))
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
             sweep(folder, deep=False)  # what a killed run left half-written
         return stage.run(params, root, retry=retry)
@@ -248,7 +246,7 @@ def only_one(root: Path, name: str, *, works_for: Sequence[ProcessId] = ()) -> I
     Raises:
         FacemillError: the stage is running already, with who runs it; or the folder cannot be written to.
     """
-    from tasks.work.shards import WORK_FOLDER
+    from tasks.work.scratch import WORK_FOLDER
 
     path = root / WORK_FOLDER / f"{name}.lock"
     with locked(path, f"stage {name} is already running in {root}", "wait for it, or stop it", works_for=works_for):

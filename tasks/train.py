@@ -24,44 +24,23 @@ import torch
 from facemill import tables
 from facemill.device import choose_device
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256, publish_folder, read_json, sweep, write_json
+from facemill.files import publish_folder, read_json, write_json
 from facemill.processes import this_process
 from facemill.reasons import State
 from facemill.schema import DATASET
+from facemill.train.dataset import dataset_sha256
 from facemill.train.engine import StopReason
 from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.training.process import ERROR_FILE, OUTCOME_FILE, train_model
 from tasks.training.weight_files import weight_files
-from tasks.work import shards
-from tasks.work.shards import Totals, Work
+from tasks.work.deciders import read_deciders
+from tasks.work.results import content_key
+from tasks.work.scratch import drop_other_folders, keyed_folder
+from tasks.work.totals import Totals, finish
 
-CODE = (
-    "facemill/align.py",
-    "facemill/boxes.py",
-    "facemill/detect",
-    "facemill/device.py",
-    "facemill/dlib_models.py",
-    "facemill/identity.py",
-    "facemill/landmarks.py",
-    "facemill/measures.py",
-    "facemill/model_folder.py",
-    "facemill/nets",
-    "facemill/pictures.py",
-    "facemill/point_sets.py",
-    "facemill/schema.py",
-    "facemill/similarity.py",
-    "facemill/train",
-    "facemill/weights.py",
-    "tasks/train.py",
-    "tasks/training/card.py",
-    "tasks/training/curves.py",
-    "tasks/training/model_card.md.j2",
-    "tasks/training/process.py",
-    "tasks/training/swap_measures.py",
-    "tasks/training/weight_files.py",
-)
-"""What decides the weights and what is measured of them; dvc.yaml has the same list."""
+PROJECT = Path(__file__).resolve().parents[1]
+"""Where `python -m tasks.…` finds this code."""
 GRACE_S = 120.0
 """How long processes that were told to end may take to save."""
 
@@ -75,48 +54,49 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """
     start = time.monotonic()
     dataset = root / Data.DATASET
-    fingerprint = folder_sha256(dataset)
-    work = _open_work(root, params, fingerprint)
+    fingerprint = dataset_sha256(dataset)
+    scratch = _scratch(root, params, fingerprint)
     references = load_references(dataset)
     meta = _describe(params, _identities(params, dataset, references), fingerprint, references)
     processes = _processes(params)
     if processes == 1:
-        ended = train_model(params, root, work.folder, meta)
+        ended = train_model(params, root, scratch, meta)
     else:
-        ended = _train_in_processes(processes, root, work.folder, meta)
+        ended = _train_in_processes(processes, root, scratch, meta)
     if ended["reason"] == StopReason.SIGNAL:
         print(
             f"train: told to end; step {ended['step']} of {params.train.steps} is saved, the same command goes on",
             flush=True,
         )
         raise KeyboardInterrupt
-    _publish(work, root / Data.TRAIN)
+    _publish(scratch, root / Data.TRAIN)
     faces, seconds = ended["faces"], time.monotonic() - start
-    return shards.finish(root, Totals("train", faces, {State.OK: {"": faces}}, seconds, extra=_metrics(ended)))
+    return finish(
+        root,
+        Totals("train", faces, {State.OK: {"": faces}}, seconds, extra=_metrics(ended), pace=_pace(ended)),
+    )
 
 
 def load_references(dataset: Path) -> dict[str, list[list[float]]]:
-    """The embeddings that define each identity, in the order of the table."""
-    found: dict[str, list[list[float]]] = {}
-    for row in tables.iterate_rows(dataset, DATASET, ["identity", "reference", "embedding"]):
+    """The embeddings that define each identity, by the ids of their faces."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in tables.iterate_rows(dataset, DATASET, ["face_id", "identity", "reference", "embedding"]):
         if row["reference"] and row["embedding"] is not None:
-            found.setdefault(row["identity"], []).append(row["embedding"])
-    return found
+            found.setdefault(row["identity"], {})[row["face_id"]] = row["embedding"]
+    return {identity: [faces[face_id] for face_id in sorted(faces)] for identity, faces in found.items()}
 
 
-def _open_work(root: Path, params: Params, dataset: str) -> Work:
-    """The scratch folder of this training. Other code than its own does not count: a new report costs no model."""
-    key = shards.fingerprint(
-        code=shards.code_version(*CODE),
-        train=params.train.model_dump(mode="json"),
-        weights=weight_files(params.train, root),
-        seed=params.seed,
-        coverage=params.extract.coverage,
-        dataset=dataset,
+def _scratch(root: Path, params: Params, dataset: str) -> Path:
+    """The scratch folder of this training, known by all that decides its weights and by nothing else."""
+    key = content_key(
+        read_deciders(root, "train", params).key,
+        params.train.model_dump(mode="json"),
+        weight_files(params.train, root),
+        params.seed,
+        params.extract.coverage,
+        dataset,
     )
-    folder = root / shards.WORK_FOLDER / "train" / key[:16]
-    sweep(folder)
-    return Work("train", key, folder)
+    return keyed_folder(root, "train", key)
 
 
 def _identities(params: Params, dataset: Path, references: Mapping[str, Any]) -> list[str]:
@@ -169,7 +149,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
     command = [sys.executable, *launcher, "-m", "tasks.training.process", str(root), str(scratch), str(this_process())]
     # a group of its own: whoever ends this stage signals its whole group, and torchrun takes a second signal for an
     # order to let the saving be
-    running = subprocess.Popen(command, cwd=shards.PROJECT, process_group=0)
+    running = subprocess.Popen(command, cwd=PROJECT, process_group=0)
     try:
         code = running.wait()
     except KeyboardInterrupt:
@@ -206,19 +186,17 @@ def _describe(
 
 
 def _metrics(ended: Mapping[str, Any]) -> dict[str, Any]:
+    return {"steps": ended["step"], "stopped_by": ended["reason"], **ended["metrics"]}
+
+
+def _pace(ended: Mapping[str, Any]) -> dict[str, float]:
     rate = ended["step"] / ended["seconds"] if ended["seconds"] else 0.0
-    return {
-        "steps": ended["step"],
-        "steps_per_second": round(rate, 3),
-        "waited_for_data": round(ended["waited_share"], 4),
-        "stopped_by": ended["reason"],
-        **ended["metrics"],
-    }
+    return {"steps_per_second": round(rate, 3), "waited_for_data": round(ended["waited_share"], 4)}
 
 
-def _publish(work: Work, output: Path) -> None:
-    """Curves and previews of the finished run, in place of older ones; scratch of other fingerprints is dropped."""
-    made = [path for part in ("curves", "previews") for path in (work.folder / part).rglob("*") if path.is_file()]
+def _publish(scratch: Path, output: Path) -> None:
+    """Curves and previews of the finished run, in place of older ones; scratch of other trainings is dropped."""
+    made = [path for part in ("curves", "previews") for path in (scratch / part).rglob("*") if path.is_file()]
     # copies: a later run writes on in the curves of the scratch folder
-    publish_folder(output, {path.relative_to(work.folder).as_posix(): path for path in made}, copy=True)
-    shards.drop_other_work(work)
+    publish_folder(output, {path.relative_to(scratch).as_posix(): path for path in made}, copy=True)
+    drop_other_folders(scratch)

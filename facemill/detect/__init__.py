@@ -23,7 +23,10 @@ from facemill.boxes import shorter_sides
 from facemill.errors import FacemillError
 from facemill.registry import Registry
 
-__all__ = ["DETECTORS", "Detector", "Faces", "build_detector", "register", "require_rgb"]
+AUTO_CHOICES = ("dsfd", "mtcnn")
+"""What `auto` chooses from, by device and weights."""
+
+__all__ = ["DETECTORS", "Detector", "Faces", "build_detector", "detector_modules", "register", "require_rgb"]
 
 
 def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **options: Any) -> Detector:
@@ -50,6 +53,16 @@ def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **option
     except TypeError as error:
         raise FacemillError(f"Detector {name!r} does not take these options: {error}.") from error
     return builder(min_face_px=min_face_px, device=device, **options)
+
+
+def detector_modules(name: str) -> list[str]:
+    """The modules that `build_detector(name)` may take: what decides where it finds faces.
+
+    `auto` chooses when it is built, so that all its choices count.
+    """
+    parts = [part.strip() for part in name.split(",")]
+    found = {*parts, *(["chain"] if len(parts) > 1 else []), *(AUTO_CHOICES if "auto" in parts else [])}
+    return [f"{__name__}.{part}" for part in sorted(found)]
 
 
 class Detector(Protocol):

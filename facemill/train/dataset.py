@@ -6,7 +6,9 @@ from Parquet a row group at a time and decoded in threads (OpenCV lets other thr
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
+import json
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,7 +51,9 @@ class CropGeometry:
 
 
 def load_faces(folder: Path, split: str, view: CropGeometry) -> dict[str, FaceSet]:
-    """The accepted faces of one split, by identity in alphabetical order.
+    """The accepted faces of one split, by identity in alphabetical order, each identity's by their ids.
+
+    So what is learned does not depend on how the table's rows are spread over its parts.
 
     Args:
         folder: a `dataset` table.
@@ -59,7 +63,9 @@ def load_faces(folder: Path, split: str, view: CropGeometry) -> dict[str, FaceSe
     Raises:
         FacemillError: the table is missing or of another version, or a row's crop or landmarks cannot be used.
     """
-    counts = Counter(row["identity"] for row in _rows(folder, split, ["identity"]))
+    ids: dict[str, list[str]] = defaultdict(list)
+    for row in _rows(folder, split, ["identity", "face_id"]):
+        ids[row["identity"]].append(row["face_id"])
     filling: dict[str, _Filling] = {}
     rows = _rows(folder, split, ["face_id", "identity", "landmarks", "affine", "crop"])
     with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
@@ -67,9 +73,27 @@ def load_faces(folder: Path, split: str, view: CropGeometry) -> dict[str, FaceSe
             for row, face in zip(gulp, pool.map(lambda each: _face(each, view), gulp), strict=True):
                 identity = row["identity"]
                 if identity not in filling:
-                    filling[identity] = _Filling(identity, counts[identity], face)
+                    filling[identity] = _Filling(identity, sorted(ids[identity]), face)
                 filling[identity].add(row["face_id"], face)
     return {identity: filling[identity].done() for identity in sorted(filling)}
+
+
+def dataset_sha256(folder: Path) -> str:
+    """SHA-256, 64 hex digits, of all that training takes from a `dataset` table: its accepted faces and references.
+
+    The same rows give the same hash however they are spread over parts, and whatever else was rejected.
+
+    Raises:
+        FacemillError: the table is missing or of another version.
+    """
+    columns = ["face_id", "identity", "split", "status", "reference", "landmarks", "affine", "crop", "embedding"]
+    found = []
+    for row in tables.iterate_rows(folder, DATASET, columns):
+        if row["status"] == "ok" or row["reference"]:
+            content = hashlib.sha256(row["crop"]["bytes"])
+            content.update(json.dumps({**row, "crop": None}, sort_keys=True).encode())
+            found.append(f"{row['face_id']} {content.hexdigest()}\n")
+    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
 
 
 def face_weights(landmarks: npt.NDArray[Any], width_px: int) -> npt.NDArray[np.uint8]:
@@ -103,9 +127,10 @@ class _Face:
 class _Filling:
     """The tensors of one identity, filled row by row: no second copy of a large set is ever held."""
 
-    def __init__(self, identity: str, count: int, first: _Face) -> None:
-        side = len(first.pixels)
-        self._identity, self._field, self._ids = identity, first.field, list[str]()
+    def __init__(self, identity: str, ids: list[str], first: _Face) -> None:
+        side, count = len(first.pixels), len(ids)
+        self._identity, self._field, self._ids = identity, first.field, tuple(ids)
+        self._place = {face_id: at for at, face_id in enumerate(ids)}
         self._faces = torch.empty(count, 3, side, side, dtype=torch.uint8)
         self._weights = torch.empty(count, 1, side, side, dtype=torch.uint8)
         self._eyes = torch.empty_like(self._weights)
@@ -116,16 +141,15 @@ class _Filling:
             raise FacemillError(
                 f"the crops of {self._identity} differ in size: extract them again with one extract.crop_px"
             )
-        at = len(self._ids)
+        at = self._place[face_id]
         self._faces[at] = torch.from_numpy(face.pixels).permute(2, 0, 1)
         self._weights[at, 0] = torch.from_numpy(face.weights)
         self._eyes[at, 0] = torch.from_numpy(face.eyes)
         self._landmarks[at] = torch.from_numpy(face.landmarks)
-        self._ids.append(face_id)
 
     def done(self) -> FaceSet:
         tensors = (self._faces, self._weights, self._eyes, self._landmarks)
-        return FaceSet(self._identity, tuple(self._ids), *tensors, self._field)
+        return FaceSet(self._identity, self._ids, *tensors, self._field)
 
 
 def _rows(folder: Path, split: str, columns: list[str]) -> Iterator[DatasetRow]:

@@ -19,8 +19,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from facemill import __version__
 from facemill.errors import FacemillError
+from facemill.version import VERSION
 from flows.command_line import models, run, serve, stages, versions, videos
 from tasks.commands.detector import detector_app
 
@@ -50,7 +50,7 @@ def _options(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
 ) -> None:
     if version:
-        print(__version__)
+        print(VERSION)
         raise typer.Exit
 
 

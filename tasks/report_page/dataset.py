@@ -14,10 +14,10 @@ from typing import Any
 from markupsafe import Markup
 
 from facemill import schema, tables
-from facemill.files import folder_sha256
 from facemill.measures import spread
 from facemill.reasons import Reason, State
 from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, UniqueRow
+from facemill.train.dataset import dataset_sha256
 from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.report_page.charts import histogram
@@ -123,7 +123,7 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
     files = [_file(row) for row in rows.raw if row["status"] == State.FAILED]
     names = {row["identity"] for row in rows.raw} | {row["identity"] for row in rows.dataset}
     return DatasetSection(
-        fingerprint=folder_sha256(root / Data.DATASET) if rows.dataset else None,
+        fingerprint=dataset_sha256(root / Data.DATASET) if rows.dataset else None,
         funnels=[_funnel(name, rows) for name in sorted(names)],
         kept=_kept_sheets(root, collected, params, album),
         rejected=_rejected_sheets(root, collected, params, album),

@@ -1,4 +1,4 @@
-"""The report's tables on the stages: rows by state and reason, seconds and rates, from `data/metrics`."""
+"""The report's tables on the stages: rows by state and reason from `data/metrics`, times of their last run here."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from facemill.files import read_object
 from facemill.reasons import State
 from tasks.report_page.dataset import sentence
 from tasks.stages import STAGES
+from tasks.work.totals import read_times
 
-_KNOWN = {"in", "ok", "rejected", "failed", "reasons", "seconds", "worker_seconds", "per_worker_second"}
+_KNOWN = {"in", "ok", "rejected", "failed", "reasons"}
+_KNOWN_TIMES = {"seconds", "worker_seconds", "per_worker_second", "worked", "kept_bytes"}
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,21 @@ def gather_stages(root: Path) -> list[StageLine]:
         FacemillError: a file of metrics is broken.
     """
     return [
-        _line(root / stage.metrics, stage.name, stage.rows)
+        _line(root / stage.metrics, stage.name, stage.rows, read_times(root, stage.name))
         for stage in STAGES.values()
         if stage.metrics is not None and stage.rows is not None
     ]
 
 
 def stages_metrics(lines: list[StageLine]) -> dict[str, Any]:
-    """Seconds and rates by stage, as plain values."""
-    return {
-        line.name: {"in": line.rows_in, **line.states, "seconds": line.seconds, "worker_seconds": line.worker_seconds}
-        for line in lines
-        if line.ran
-    }
+    """Rows by stage and state, as plain values; times are left out, since DVC compares these."""
+    return {line.name: {"in": line.rows_in, **line.states} for line in lines if line.ran}
 
 
-def _line(path: Path, name: str, unit: str) -> StageLine:
+def _line(path: Path, name: str, unit: str, times: dict[str, Any]) -> StageLine:
     if not path.is_file():
         return StageLine(name, unit, ran=False)
-    values = read_object(path)
+    values = {**read_object(path), **times}
     reasons = sorted(values.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
     return StageLine(
         name,
@@ -85,5 +83,5 @@ def _line(path: Path, name: str, unit: str) -> StageLine:
         seconds=float(values.get("seconds", 0.0)),
         worker_seconds=float(values.get("worker_seconds", 0.0)),
         per_worker_second=values.get("per_worker_second"),
-        extra={key: value for key, value in values.items() if key not in _KNOWN},
+        extra={key: value for key, value in values.items() if key not in _KNOWN | _KNOWN_TIMES},
     )

@@ -35,9 +35,9 @@ from facemill.train.previews import preview_grid, write_preview
 from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
 from tasks.training.card import Person, model_card
-from tasks.training.curves import open_curves
 from tasks.training.swap_measures import SwapMeasures
 from tasks.training.weight_files import placed_options, start_folder
+from tasks.work.curves import open_curves
 from tasks.work.progress import track
 
 OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"

@@ -24,7 +24,7 @@ from facemill.errors import FacemillError
 from facemill.files import write_bytes
 from tasks.versions import dvc_lock, git
 from tasks.versions.dvc_lock import LOCK_FILE
-from tasks.work.shards import WORK_FOLDER
+from tasks.work.scratch import WORK_FOLDER
 
 _TMP = Path(".dvc") / "tmp"
 _HARDLINK = re.compile(rb"^\s*hardlink_lock\s*=\s*true", re.MULTILINE | re.IGNORECASE)  # then the file is the lock

@@ -12,10 +12,10 @@ import pytest
 from facemill import schema
 
 FROZEN = {
-    "raw": (1, "6332d284c71c"),
-    "unique": (1, "84feb08e9f05"),
-    "faces": (1, "62ccf533ebed"),
-    "dataset": (1, "45a1a917bea5"),
+    "raw": (2, "3cbe275247be"),
+    "unique": (2, "6d6d61385071"),
+    "faces": (2, "7f893fa82dde"),
+    "dataset": (2, "48c8ea73f9d1"),
     "videos": (1, "63f62f5afe07"),
     "conversions": (2, "5b64987ab7c2"),
 }

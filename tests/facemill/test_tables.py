@@ -79,7 +79,7 @@ def swap_with_another_part(part: Path) -> None:
 
 def set_version(part: Path) -> None:
     table = pq.read_table(part)
-    metadata = {key: value.replace(b"1", b"7") for key, value in table.schema.metadata.items()}
+    metadata = {key: value.replace(b"2", b"7") for key, value in table.schema.metadata.items()}
     pq.write_table(table.replace_schema_metadata(metadata), part)
 
 
@@ -163,7 +163,7 @@ for state in itertools.count():
 
 
 def test_another_table_is_refused_with_both_names(tmp_path: Path) -> None:
-    with pytest.raises(FacemillError, match="holds table raw version 1, expected faces version 1"):
+    with pytest.raises(FacemillError, match="holds table raw version 2, expected faces version 2"):
         tables.read_table(write(tmp_path), schema.FACES)
 
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facemill import tables
 from facemill.errors import FacemillError
 from facemill.reasons import Reason
-from facemill.schema import DATASET, FACES
+from facemill.schema import DATASET, FACES, UNIQUE
 from tasks import curate
 from tasks.params import parse_params
 
@@ -45,7 +47,11 @@ def references():
 
 def curated(root, params, rows):
     """Runs the stage and gives the result by face_id."""
-    tables.write_part(root / "data/faces/00000.parquet", tables.from_rows(rows, FACES))
+    faces = [{key: value for key, value in row.items() if key != "cluster"} for row in rows]
+    tables.write_part(root / "data/faces/00000.parquet", tables.from_rows(faces, FACES))
+    pictures = {(row["sample_id"], row["identity"]): row["cluster"] for row in rows}
+    unique = [{"sample_id": sample, "identity": who, "cluster": of} for (sample, who), of in pictures.items()]
+    tables.write_part(root / "data/unique/00000.parquet", tables.from_rows(unique, UNIQUE))
     totals = curate.run(params, root)
     assert totals.rows_in == totals.rows_out == len(rows)
     return {row["face_id"]: row for row in tables.iterate_rows(root / "data/dataset", DATASET)}
@@ -125,9 +131,21 @@ def test_a_face_keeps_its_side_when_the_dataset_grows(tmp_path, params):
 
 
 def test_each_identity_has_faces_on_both_sides_as_soon_as_it_can():
-    assert curate.val_clusters({"a": {"x"}, "b": {"y", "z"}}, 0.999).isdisjoint({"x"})
+    one, two = [("a", "x")], [("b", "y"), ("b", "z")]
+    assert not curate.Split.of([*one, *two], 0.999, "ab").is_val("x")
     for share in (0.001, 0.999):
-        assert len(curate.val_clusters({"b": {"y", "z"}}, share)) == 1
+        assert sum(map(curate.Split.of(two, share, "ab").is_val, "yz")) == 1
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30).map(str)), min_size=1, max_size=60),
+    st.floats(0.01, 0.99),
+)
+def test_whatever_the_clusters_nobody_is_left_without_training_faces(accepted, share):
+    split = curate.Split.of(accepted, share, "abc")
+    assert split == curate.Split.of(reversed(accepted), share, "abc")
+    for identity in {who for who, _ in accepted}:
+        assert not all(split.is_val(cluster) for who, cluster in accepted if who == identity)
 
 
 def test_an_identity_without_a_reference_is_named_with_the_remedy(tmp_path, params):

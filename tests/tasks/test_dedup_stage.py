@@ -17,14 +17,13 @@ IDENTITY = {"rights": {"basis": "own", "evidence": "a test's own"}, "references"
 
 @pytest.fixture
 def params():
-    """Two identities, work done in this process, two rows a shard."""
+    """Two identities, work done in this process."""
     return parse_params(
         {
             "identities": {"anna": IDENTITY, "bert": IDENTITY},
             "archive": {"kind": "sample"},
             "convert": {"becomes": {"anna": "bert"}},
             "cluster": {"kind": "inline"},
-            "dedup": {"rows_per_shard": 2},
         }
     )
 

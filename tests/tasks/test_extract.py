@@ -14,7 +14,7 @@ from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
 from facemill.schema import FACES, UNIQUE
 from tasks import extract
 from tasks.params import parse_params
-from tasks.work.shards import Shard
+from tasks.work.results import Shard
 
 IDENTITY = {
     "rights": {"basis": "own", "evidence": "a test's own"},
@@ -118,9 +118,7 @@ def test_mtcnn_fills_the_same_columns(project):
 def test_two_dask_workers_give_the_bytes_of_a_bare_loop(project):
     extract.run(params_with(), project)
     alone = [path.read_bytes() for path in tables.parts(project / "data/faces")]
-    for path in (project / ".work/extract").iterdir():
-        for file in path.iterdir():
-            file.unlink()
+    shutil.rmtree(project / ".work")
     extract.run(params_with("local"), project)
     assert [path.read_bytes() for path in tables.parts(project / "data/faces")] == alone
 
@@ -128,13 +126,24 @@ def test_two_dask_workers_give_the_bytes_of_a_bare_loop(project):
 def test_killed_after_its_first_shard_it_ends_with_the_same_bytes(project, monkeypatch):
     extract.run(params_with(), project)
     whole = [path.read_bytes() for path in tables.parts(project / "data/faces")]
-    [work] = (project / ".work/extract").iterdir()
-    (work / "00001.parquet").unlink()
-    worked = []
-    real = extract.extract_shard
-    monkeypatch.setattr(extract, "extract_shard", lambda shard: worked.append(shard.id) or real(shard))
+    worked, real = [], extract.extract_shard
+
+    def killed(shard):
+        if worked:
+            raise KeyboardInterrupt
+        return work(shard)
+
+    def work(shard):
+        worked.append([row["url"] for row, _ in shard.items])
+        return real(shard)
+
+    shutil.rmtree(project / ".work")
+    monkeypatch.setattr(extract, "extract_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        extract.run(params_with(), project)
+    monkeypatch.setattr(extract, "extract_shard", work)
     extract.run(params_with(), project)
-    assert worked == ["00001"]
+    assert worked == [["hopper", "faceless"], ["both", "broken"]]
     assert [path.read_bytes() for path in tables.parts(project / "data/faces")] == whole
 
 
@@ -212,9 +221,9 @@ def test_more_failures_than_the_limit_end_the_stage_with_the_remedy(project):
 
 
 def test_models_are_loaded_once_for_the_same_parameters(project):
-    settings = (project / "data/unique", params_with().extract)
-    place = extract.kept_rows(project / "data/unique")[1]
+    [part] = tables.parts(project / "data/unique")
+    item = list(extract.pictures_of(part))[1]
     extract.load_tools.cache_clear()
-    for shard in ("a", "b"):
-        extract.extract_shard(Shard(shard, (place,), settings))
+    for _ in range(2):
+        extract.extract_shard(Shard((item.value,), params_with().extract))
     assert extract.load_tools.cache_info().misses == 1

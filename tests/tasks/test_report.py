@@ -22,6 +22,7 @@ from tasks.report_page.charts import Series, histogram, line_chart, log_ticks, t
 from tasks.report_page.stages import gather_stages
 from tasks.report_page.thumbnails import Album, pictures_of
 from tasks.report_page.training import read_history
+from tasks.work.totals import times_file
 
 EVIL = "<script>alert('x')</script>"
 
@@ -261,13 +262,11 @@ def test_stages_tell_what_they_did_and_which_have_not_run(tmp_path: Path) -> Non
         "rejected": 1,
         "failed": 0,
         "reasons": {"blurred": 1},
-        "seconds": 0.5,
-        "worker_seconds": 2.0,
-        "per_worker_second": 2.0,
+        "val_ssim/hopper": 0.9,
     }
-    write_json(
-        tmp_path / "data" / "metrics" / "curate.json", {**metrics, "frames_per_second": 7.5, "val_ssim/hopper": 0.9}
-    )
+    times = {"seconds": 0.5, "worker_seconds": 2.0, "per_worker_second": 2.0, "frames_per_second": 7.5}
+    write_json(tmp_path / "data" / "metrics" / "curate.json", metrics)
+    write_json(times_file(tmp_path, "curate"), times)
     lines = {line.name: line for line in gather_stages(tmp_path)}
     assert lines["curate"].reasons == [("blurred", "the face is not sharp enough", 1)]
     assert lines["curate"].shares == [("ok", 75.0), ("rejected", 25.0)]

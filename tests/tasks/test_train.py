@@ -25,7 +25,7 @@ from facemill.schema import DATASET
 from facemill.train.checkpoint import saved_step
 from tasks import train
 from tasks.params import parse_params
-from tasks.training.curves import cut
+from tasks.work.curves import cut
 
 PROJECT = Path(__file__).resolve().parents[2]
 STEPS = 60

@@ -1,0 +1,249 @@
+"""Which code and which packages decide what a stage writes: computed from the imports, kept by nobody.
+
+A stage's code is what its module imports, directly or not, plus the plug-ins that params.yaml names: with
+`train.model: autoencoder` the GAN does not count. It is hashed as Python understands it: comments, docstrings and
+layout change nothing. Its packages are those that this code imports, or whose files it reads, with their versions.
+
+`inventory` writes one file a stage, data/code/STAGE.json. DVC, shards, training and conversion read that same file, so
+that there is one answer to "is this work done?", and `facemill why` can say in words what has changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import grimp
+
+from facemill.detect import detector_modules
+from facemill.errors import FacemillError
+from facemill.files import file_sha256, read_json, write_json
+from tasks.catalogue import code_file
+from tasks.params import Params
+
+ROOTS = ("facemill", "tasks")
+_SOURCE = ".py"
+_NOT_CODE = frozenset({".pyc", ".pyi"})
+
+
+@dataclass(frozen=True)
+class Deciders:
+    """What decides the bytes of a stage, apart from its parameters and inputs.
+
+    Attributes:
+        code: SHA-256 of each file, by its path from the folder that holds the packages.
+        packages: version of each distribution that the code uses, Python's own first.
+        accepted: why other code or packages than those that made the results count as the same; empty if none do.
+        stands_for: the digest that those results have; empty where `accepted` is.
+    """
+
+    code: Mapping[str, str]
+    packages: Mapping[str, str]
+    accepted: str = ""
+    stands_for: str = field(default="")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of code and packages, 64 hex digits."""
+        plain = json.dumps({"code": dict(self.code), "packages": dict(self.packages)}, sort_keys=True)
+        return hashlib.sha256(plain.encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """What keys of work take: the digest, or the one that a person said it stands for."""
+        return self.stands_for or self.digest
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for data/code/STAGE.json."""
+        told = {"accepted": self.accepted, "stands_for": self.stands_for} if self.stands_for else {}
+        return {"code": dict(self.code), "packages": dict(self.packages), **told}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Deciders:
+        """The way back of `as_dict`."""
+        return cls(values["code"], values["packages"], values.get("accepted", ""), values.get("stands_for", ""))
+
+
+def deciders_of(stage: str, plugins: Iterable[str] = ()) -> Deciders:
+    """Computes what decides a stage's bytes in this environment.
+
+    Args:
+        stage: the stage whose module is `tasks.STAGE`.
+        plugins: modules that its parameters name, such as `facemill.detect.hog`.
+    """
+    modules = _closure(stage, {f"tasks.{stage}", *plugins})
+    files = sorted({file for module in modules for file in _files_of(module)})
+    base = _folder_of("facemill").parent
+    code = {file.relative_to(base).as_posix(): _content_hash(file) for file in files}
+    used = {package for file in files if file.suffix == _SOURCE for package in _packages_read(file)}
+    used |= {_top(name) for module in modules for name in _graph().find_modules_directly_imported_by(module)}
+    return Deciders(code, {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **_versions(used)})
+
+
+def current_deciders(stage: str, params: Params) -> Deciders:
+    """What decides a stage's bytes here and now, with the plug-ins that the parameters name."""
+    return deciders_of(stage, plugins_of(stage, params))
+
+
+def read_deciders(root: Path, stage: str, params: Params) -> Deciders:
+    """What `inventory` found for a stage; where it has not looked yet, that is done now.
+
+    Raises:
+        FacemillError: the file is damaged.
+    """
+    path = root / code_file(stage)
+    if not path.exists():
+        write_deciders(root, stage, current_deciders(stage, params))
+    try:
+        return Deciders.from_dict(read_json(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FacemillError(f"{path} is damaged: run `facemill stage inventory` again") from error
+
+
+def plugins_of(stage: str, params: Params) -> list[str]:
+    """The modules that a stage's parameters name, and that its imports do not reach.
+
+    Sources for `collect`, detectors for whatever looks for faces, the model for what trains or uses it.
+    """
+    model = params.train.model
+    named = {
+        "collect": [f"facemill.sources.{kind}" for kind in sorted(params.source_kinds)],
+        "extract": detector_modules(params.extract.detector),
+        "train": [f"facemill.nets.{model}", f"facemill.train.objectives.{model}"],
+        "convert": [*detector_modules(params.convert.detector), f"facemill.nets.{model}"],
+        "report": detector_modules(params.convert.detector),
+    }
+    return named.get(stage, [])
+
+
+def write_deciders(root: Path, stage: str, deciders: Deciders) -> None:
+    """Writes data/code/STAGE.json, unless it says so already; the same deciders give the same bytes."""
+    path = root / code_file(stage)
+    try:
+        known = read_json(path)
+    except FacemillError:
+        known = None
+    if known != deciders.as_dict():
+        write_json(path, deciders.as_dict())
+
+
+def _closure(stage: str, modules: set[str]) -> set[str]:
+    """The modules, all that they import of this project and that decides, and the packages that these lie in."""
+    graph, found, waiting = _graph(), set[str](), set(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or not _decides(stage, module):
+            continue
+        if module not in graph.modules:
+            raise FacemillError(f"no module {module}: what decides a stage cannot be told")
+        found.add(module)
+        parents = {module.rpartition(".")[0]} - {""}  # their __init__ runs first
+        own = {name for name in graph.find_modules_directly_imported_by(module) if _top(name) in ROOTS}
+        waiting |= own | parents
+    return found
+
+
+def _decides(stage: str, module: str) -> bool:
+    """Whether a module can decide a stage's bytes: the library can, and of `tasks` what bears the stage's name.
+
+    `tasks/report_page` is the report's, `tasks/training` the training's. All else in `tasks` carries work and decides
+    no row of it: what it holds reaches one only as a parameter or as content, which have keys of their own.
+    """
+    return module in ROOTS or module.startswith(("facemill.", f"tasks.{stage}"))
+
+
+@cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*ROOTS, include_external_packages=True, cache_dir=None)
+
+
+@cache
+def _folder_of(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FacemillError(f"the package {package} cannot be found: install facemill again")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _files_of(module: str) -> list[Path]:
+    """A module's source; for a package also what lies beside it and is no code, such as weights and templates."""
+    top, *rest = module.split(".")
+    path = _folder_of(top).joinpath(*rest)
+    if not path.is_dir():
+        return [path.with_suffix(_SOURCE)]
+    beside = [file for file in path.iterdir() if file.is_file() and file.suffix not in {_SOURCE, *_NOT_CODE}]
+    return [path / f"__init__{_SOURCE}", *beside]
+
+
+@cache
+def _content_hash(file: Path) -> str:
+    """SHA-256 of a file; of Python code without comments, docstrings and layout."""
+    if file.suffix != _SOURCE:
+        return file_sha256(file)
+    tree = _parsed(file)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [item for item in node.body if not _is_text(item)] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """A string that stands as a statement: a docstring, or the words under a constant."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_bytes(), filename=str(file))
+
+
+@cache
+def _packages_read(file: Path) -> frozenset[str]:
+    """Packages whose files the code reads without importing them: `find_spec("face_recognition_models")`."""
+    calls = [node for node in ast.walk(_parsed(file)) if isinstance(node, ast.Call) and len(node.args) == 1]
+    named = [call.args[0] for call in calls if _called(call.func) == "find_spec"]
+    return frozenset(
+        _top(name.value) for name in named if isinstance(name, ast.Constant) and isinstance(name.value, str)
+    )
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Distribution → version of the packages that are no part of Python or of this project; absent ones say so."""
+    found = {}
+    for package in sorted(set(packages) - set(sys.stdlib_module_names) - set(ROOTS)):
+        for distribution in _distributions_of(package):
+            try:
+                found[distribution] = version(distribution)
+            except PackageNotFoundError:
+                found[distribution] = "absent"
+    return dict(sorted(found.items()))
+
+
+@cache
+def _distributions_of(package: str) -> list[str]:
+    """Names of the distributions that bring a package; its own name where none does."""
+    named = sorted(set(_by_top_level().get(package, [])))
+    if not named:  # some wheels do not say all that they bring: their list of files does
+        named = [each.name for each in distributions() if any(file.parts[0] == package for file in each.files or ())]
+    return named or [package]
+
+
+@cache
+def _by_top_level() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]

