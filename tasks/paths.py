@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facemill.errors import FacemillError
 from tasks.catalogue import Data
+from tasks.stages import STAGES
 
 if TYPE_CHECKING:  # it loads pydantic's models, and --help must be quick
     from tasks.params import Params
@@ -48,8 +49,22 @@ def with_home(value: Any) -> Any:
 
 
 def archive_folder(params: Params, root: Path) -> Path:
-    """Where the videos of the archive lie, those of the sample people included. Raises FacemillError as `place`."""
-    return root / Data.ARCHIVE if params.archive.kind == "sample" else place(params.archive.path, root)
+    """Where the videos of the archive lie, those of the sample people included.
+
+    Raises:
+        FacemillError: as `place`; a folder that a stage replaces, with whatever a person has put there, or around one.
+    """
+    if params.archive.kind == "sample":
+        return root / Data.ARCHIVE
+    folder = place(params.archive.path, root)
+    for made in (made for stage in STAGES.values() for made in stage.makes):
+        ours, theirs = (root / made).resolve(), folder.resolve()
+        if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
+            raise FacemillError(
+                f"archive.path: {folder} and {made}, which a stage empties and fills, lie in each other: put the "
+                "videos into a folder of your own, such as footage"
+            )
+    return folder
 
 
 def typed_path(text: str) -> Path:

@@ -68,6 +68,14 @@ def test_the_archive_lies_where_params_say(home: Path, archive: dict[str, Any], 
     assert archive_folder(parse_params(values), Path("/project")) == Path(folder.format(home=home))
 
 
+@pytest.mark.parametrize("folder", ["data/archive", "data/archive/mine", "./data/../data/converted", "data", "."])
+def test_an_archive_never_lies_where_a_stage_empties_and_fills_a_folder(tmp_path: Path, folder: str) -> None:
+    archive = {"kind": "folder", "path": folder}
+    values = {"identities": {"a": PERSON, "b": PERSON}, "archive": archive, "convert": {"becomes": {"a": "b"}}}
+    with pytest.raises(FacemillError, match=r"archive\.path: .* lie in each other: put the videos into"):
+        archive_folder(parse_params(values), tmp_path)
+
+
 def test_home_is_written_out_in_options_for_foreign_code(home: Path) -> None:
     options = {"log_directory": "~/logs", "job_extra": ["--chdir=/x", "~/y"], "cores": 2, "a": {"b": "~c"}}
     assert with_home(options) == {
