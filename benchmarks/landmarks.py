@@ -30,9 +30,8 @@ import numpy.typing as npt
 import torch
 
 from facemill.align import resized
-from facemill.boxes import iou
+from facemill.boxes import HOG_BOXES, LANDMARK_BOXES, BoxConvention, iou
 from facemill.detect import Detector, build_detector
-from facemill.detect.conventions import HOG_FROM, to_hog_boxes
 from facemill.detector_training.annotations import read_annotations
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.mean_face import MIRRORED
@@ -46,13 +45,17 @@ MIN_FACE_PX = {"hog": 80, "mtcnn": 60, "mmod": 80, "dsfd": 60}
 Box = npt.NDArray[np.float64]
 Seen = tuple[RGB, npt.NDArray[np.float64], dict[str, Box]]
 """Picture, true points, the box of each detector that found the face."""
+CONVENTIONS: dict[str, BoxConvention] = {"hog": HOG_BOXES, "landmarks": LANDMARK_BOXES}
+"""Of each detector in use, as its class has it until --fit finds another."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Landmark error by detector, and the box constants.")
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--video", type=Path, nargs="+", default=[], help="clips that show one face from the start on")
-    parser.add_argument("--fit", action="store_true", help="fit HOG_FROM on every second picture, print and use it")
+    parser.add_argument(
+        "--fit", action="store_true", help="fit box conventions on every second picture, print and use them"
+    )
     parser.add_argument("--detectors", nargs="+", default=["hog", "mtcnn"], help="also: mmod, and dsfd with --weights")
     parser.add_argument("--weights", type=Path, help="DSFD's")
     parser.add_argument("--device", default="cpu")
@@ -80,6 +83,7 @@ def look(arguments: argparse.Namespace) -> Iterator[Seen]:
         name: build_detector(name, min_face_px=MIN_FACE_PX[name], device=arguments.device, **options.get(name, {}))
         for name in dict.fromkeys(["hog", *arguments.detectors])
     }
+    CONVENTIONS.update({name: detector.box_convention for name, detector in detectors.items()})
     files = [file for name in ("helen", "afw") for file in sorted((arguments.folder / name).glob("*.pts"))]
     for row, file in enumerate(files):
         picture, truth = decode(file.with_suffix(".jpg").read_bytes()), np.loadtxt(file)
@@ -121,8 +125,8 @@ def fit(seen: list[dict[str, Box]]) -> None:
 def keep(name: str, rows: list[npt.NDArray[np.float64]]) -> None:
     """Notes and prints the constants; a shift in x under 0.02 is chance, a larger one the detector's own bias."""
     shift_x, shift_y, side = (round(float(part), 3) for part in np.median(rows, axis=0))
-    HOG_FROM[name] = (shift_x if abs(shift_x) >= 0.02 else 0.0, shift_y, side)
-    print(f'    "{name}": {HOG_FROM[name]},  # {len(rows)} faces; the shift in x was {shift_x:.3f}')
+    CONVENTIONS[name] = BoxConvention(shift_x if abs(shift_x) >= 0.02 else 0.0, shift_y, side)
+    print(f"{name}: {CONVENTIONS[name]}, {len(rows)} faces; the shift in x was {shift_x:.3f}")
 
 
 def relation(box: Box, target: Box) -> npt.NDArray[np.float64]:
@@ -157,7 +161,8 @@ def errors(
 ) -> tuple[npt.NDArray[np.float64], float]:
     """Error of each face, and milliseconds a face."""
     start = time.perf_counter()
-    found = [predictor.predict(picture, box[None], convention, jitters=jitters)[0] for picture, _, box in rows]
+    way = CONVENTIONS[convention]
+    found = [predictor.predict(picture, box[None], way, jitters=jitters)[0] for picture, _, box in rows]
     spent_ms = (time.perf_counter() - start) / len(rows) * 1e3
     return np.array([error(points, truth) for points, (_, truth, _) in zip(found, rows, strict=True)]), spent_ms
 
@@ -208,8 +213,8 @@ def annotated(folder: Path, seen: list[Seen]) -> None:
             if overlap[row].max() > 0.3
         ]
     keep("dsfd", [relation(box, hog) for box, hog in pairs[::2]])
-    scatter = np.array([relation(to_hog_boxes(box[None], "dsfd")[0], hog) for box, hog in pairs[1::2]])
-    overlap = np.array([iou(to_hog_boxes(box[None], "dsfd"), hog[None])[0, 0] for box, hog in pairs[1::2]])
+    scatter = np.array([relation(CONVENTIONS["dsfd"].to_hog(box[None])[0], hog) for box, hog in pairs[1::2]])
+    overlap = np.array([iou(CONVENTIONS["dsfd"].to_hog(box[None]), hog[None])[0, 0] for box, hog in pairs[1::2]])
     print(
         f"annotated boxes, other half: IoU with HOG's, median {np.median(overlap):.3f}; scatter {scatter.std(axis=0)}"
     )

@@ -6,7 +6,7 @@ trained model is for research only (300-W's terms); it comes with the wheel face
 
 The trees start from a box and were trained with HOG's: on HELEN the error is 0.026 of the inter-ocular distance from
 HOG's boxes and 0.055 from boxes drawn around the true points. Boxes of other detectors are therefore mapped first
-(`detect/conventions.py`).
+(`facemill.boxes`).
 
 dlib gives whole pixels, and the same face from a box that is a pixel off gives points a pixel or two off. `jitters`
 evens both out: the predictor runs again from boxes that are moved a little, and each point is the median of its places.
@@ -23,8 +23,8 @@ import dlib
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import HOG_BOXES, BoxConvention
 from facemill.detect import require_rgb
-from facemill.detect.conventions import to_hog_boxes
 from facemill.dlib_models import dlib_model_path
 
 JAW, BROWS, NOSE, EYES, MOUTH = slice(0, 17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68)
@@ -46,7 +46,7 @@ class Landmarks68:
         self,
         picture: npt.NDArray[np.uint8],
         boxes_xyxy: npt.NDArray[Any],
-        convention: str = "hog",
+        convention: BoxConvention = HOG_BOXES,
         *,
         jitters: int = 0,
     ) -> npt.NDArray[np.float32]:
@@ -57,17 +57,17 @@ class Landmarks68:
         Args:
             picture: RGB uint8 H×W×3.
             boxes_xyxy: (N, 4), one for each face.
-            convention: whose habit of drawing boxes they follow, a key of `conventions.HOG_FROM`.
+            convention: how whoever found them draws boxes (`Detector.box_convention`).
             jitters: how many moved copies of each box are asked too, the same ones at every call; without them points
                 are whole numbers, as dlib gives them. Takes 1 + jitters times as long as one box (3 ms).
 
         Raises:
-            ValueError: an unknown convention, a picture that is not RGB, or NaN.
+            ValueError: a picture that is not RGB, or NaN.
         """
         require_rgb(picture)
         if jitters < 0:
             raise ValueError(f"jitters must be 0 or more, got {jitters}")
-        boxes = to_hog_boxes(boxes_xyxy, convention)
+        boxes = convention.to_hog(boxes_xyxy)
         if not np.isfinite(boxes).all():
             raise ValueError("boxes_xyxy holds NaN or infinity")
         points = np.zeros((len(boxes), 68, 2), np.float32)
@@ -95,7 +95,7 @@ def jittered(box_xyxy: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.fl
 
 
 def landmark_box(landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """(N, 68, 2) -> (N, 4) float32, the tight boxes around the points: convention "landmarks"."""
+    """(N, 68, 2) -> (N, 4) float32, the tight boxes around the points, which `LANDMARK_BOXES` are."""
     corners = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
     return corners.astype(np.float32)
 

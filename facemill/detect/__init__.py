@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from facemill.boxes import shorter_sides
+from facemill.boxes import BoxConvention, shorter_sides
 from facemill.errors import FacemillError
 from facemill.registry import Registry
 
@@ -69,8 +69,8 @@ class Detector(Protocol):
     """What a detector is: a name, a habit of drawing boxes, and `detect`, which finds faces in pictures."""
 
     name: str
-    box_convention: str
-    """Whose habit of drawing boxes, one of `conventions.HOG_FROM`: what `landmarks.Landmarks68` needs to know."""
+    box_convention: BoxConvention
+    """How it draws boxes: what `landmarks.Landmarks68` needs to know."""
 
     def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         """One `Faces` for each RGB uint8 H×W×3 picture, strongest face first; pictures may differ in size."""

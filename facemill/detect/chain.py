@@ -2,7 +2,7 @@
 
 ``hog,mtcnn`` costs about what HOG costs on portraits and still finds the turned and covered faces. Which of the
 detectors answered differs from picture to picture, and each draws boxes in its own way; a chain therefore gives all
-boxes as HOG would draw them (`conventions.py`): a face has one size and one place whoever found it, and
+boxes as HOG would draw them (`facemill.boxes`): a face has one size and one place whoever found it, and
 `box_convention` is true of every picture. `Faces.found_by` names the detector: scores keep its scale.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import HOG_BOXES
 from facemill.detect import Detector, Faces, build_detector, require_rgb
-from facemill.detect.conventions import to_hog_boxes
 from facemill.errors import FacemillError
 
 
@@ -44,7 +44,7 @@ def build_chain(names: str, *, min_face_px: int, device: str, options: Mapping[s
 class ChainDetector:
     """Asks detectors in turn, from fast to strong, for what the one before did not find; see the module's docstring."""
 
-    box_convention = "hog"
+    box_convention = HOG_BOXES
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         if not detectors:
@@ -68,5 +68,5 @@ class ChainDetector:
 
 
 def _as_hog(faces: Faces, detector: Detector) -> Faces:
-    boxes = to_hog_boxes(faces.boxes_xyxy, detector.box_convention).astype(np.float32)
+    boxes = detector.box_convention.to_hog(faces.boxes_xyxy).astype(np.float32)
     return Faces(boxes, faces.scores, faces.points5, faces.found_by or detector.name)

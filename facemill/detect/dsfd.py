@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 
 from facemill.align import resized
-from facemill.boxes import iou, nms
+from facemill.boxes import BoxConvention, iou, nms
 from facemill.detect import Detector, Faces, register, require_rgb
 from facemill.detect._dsfd_files import load_detector, save_detector
 from facemill.errors import FacemillError
@@ -117,7 +117,9 @@ class DsfdDetector:
     """
 
     name = "dsfd"
-    box_convention = "dsfd"
+    box_convention = BoxConvention(shift_y=-0.119, side=1.035)
+    """Boxes as annotators draw them, which is what it learns: fitted on 105 faces of face_mask_voc. On as many others
+    the mapped boxes overlap HOG's by 0.82 (median), and boxes scattered so give a landmark error of 0.029."""
 
     def __init__(
         self,

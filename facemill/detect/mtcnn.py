@@ -44,6 +44,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from facemill.boxes import BoxConvention
 from facemill.detect import Detector, Faces, register, require_rgb
 from facemill.detect._area import DevicePixels, HostPixels, Pixels
 from facemill.detect._mtcnn_weights import load_nets, wheel_folder
@@ -114,7 +115,8 @@ class MtcnnDetector:
     """The cascade on RGB pictures, with the three nets it is handed."""
 
     name = "mtcnn"
-    box_convention = "mtcnn"
+    box_convention = BoxConvention(shift_y=0.073, side=0.934)
+    """From its boxes the landmark error is 0.0260, from the same boxes taken for HOG's 0.0367 (`BoxConvention`)."""
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import LANDMARK_BOXES
 from facemill.detect import Detector, build_detector
-from facemill.detect.conventions import to_hog_boxes
 from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68, landmark_box
 
@@ -48,11 +48,11 @@ class DlibTools:
         points before, and the points are the mean of those from this box and of those from the box around them: they
         tremble by a fifth to a half less, and none leaps (`benchmarks/landmarks.py --video`).
         """
-        hog = to_hog_boxes(boxes, self._near.box_convention)
+        hog = self._near.box_convention.to_hog(boxes)
         if before is not None:
-            hog = (hog + to_hog_boxes(landmark_box(before), "landmarks")) / 2
+            hog = (hog + LANDMARK_BOXES.to_hog(landmark_box(before))) / 2
         first = self._landmarks.predict(picture, hog)
-        return (first + self._landmarks.predict(picture, landmark_box(first), "landmarks")) / 2
+        return (first + self._landmarks.predict(picture, landmark_box(first), LANDMARK_BOXES)) / 2
 
     def embed(self, picture: Array, landmarks: Array) -> Array:
         """Embeds the faces of an RGB uint8 picture with these (N, 68, 2) landmarks: (N, 128)."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from facemill.boxes import LANDMARK_BOXES
 from facemill.measures import landmark_error, nearest
 from facemill.nets import SwapModel
 from facemill.pictures import RGB
@@ -66,7 +67,7 @@ class SwapMeasures:
         return measured
 
     def _points(self, pictures: list[RGB], boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        found = [self._landmarks.predict(p, box[None], "landmarks") for p, box in zip(pictures, boxes, strict=True)]
+        found = [self._landmarks.predict(p, box[None], LANDMARK_BOXES) for p, box in zip(pictures, boxes, strict=True)]
         return np.concatenate(found)
 
     def _distance(self, pictures: list[RGB], points: npt.NDArray[np.float32], identity: str) -> float:

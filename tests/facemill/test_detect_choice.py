@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from facemill.boxes import HOG_BOXES
 from facemill.detect import Faces, build_detector
 from facemill.detect.auto import choose
 from facemill.detect.chain import ChainDetector
-from facemill.detect.conventions import to_hog_boxes
 from facemill.errors import FacemillError
 from facemill.landmarks import Landmarks68
 
@@ -68,15 +68,16 @@ def test_a_chain_that_finds_everything_at_once_leaves_the_strong_detector_alone(
 def test_a_chain_draws_everybodys_boxes_as_hog_does(collins, upside_down):
     """So that one `box_convention` is true of every picture, whoever answered."""
     chain = build_detector("hog,mtcnn", min_face_px=60)
-    assert (chain.name, chain.box_convention) == ("hog,mtcnn", "hog")
-    by_mtcnn = build_detector("mtcnn", min_face_px=60).detect([upside_down])[0]
+    assert (chain.name, chain.box_convention) == ("hog,mtcnn", HOG_BOXES)
+    mtcnn = build_detector("mtcnn", min_face_px=60)
+    by_mtcnn = mtcnn.detect([upside_down])[0]
     faces = chain.detect([upside_down])[0]
-    np.testing.assert_allclose(faces.boxes_xyxy, to_hog_boxes(by_mtcnn.boxes_xyxy, "mtcnn"), rtol=1e-5)
+    np.testing.assert_allclose(faces.boxes_xyxy, mtcnn.box_convention.to_hog(by_mtcnn.boxes_xyxy), rtol=1e-5)
     np.testing.assert_array_equal(faces.points5, by_mtcnn.points5)
     predictor = Landmarks68()
     np.testing.assert_array_equal(
         predictor.predict(upside_down, faces.boxes_xyxy, chain.box_convention),
-        predictor.predict(upside_down, by_mtcnn.boxes_xyxy, "mtcnn"),
+        predictor.predict(upside_down, by_mtcnn.boxes_xyxy, mtcnn.box_convention),
     )
 
 

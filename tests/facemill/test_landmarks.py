@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from facemill.align import head_pose
-from facemill.boxes import iou
+from facemill.boxes import HOG_BOXES, LANDMARK_BOXES, BoxConvention, iou
 from facemill.detect import build_detector
-from facemill.detect.conventions import HOG_FROM, to_hog_boxes
+from facemill.detect.dsfd import DsfdDetector
+from facemill.detect.mtcnn import MtcnnDetector
 from facemill.detector_training.annotations import read_annotations
 from facemill.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Landmarks68, jittered, landmark_box
 from facemill.pictures import decode
@@ -27,9 +28,10 @@ def eye_distance(points):
 def test_eyes_and_mouth_lie_where_mtcnn_sees_them(predictor, person, detector, request):
     picture = request.getfixturevalue(person)
     size = 90 if detector == "mmod" else 60  # seconds a megapixel
-    found = build_detector(detector, min_face_px=size).detect([picture])[0]
+    built = build_detector(detector, min_face_px=size)
+    found = built.detect([picture])[0]
     five = build_detector("mtcnn", min_face_px=60).detect([picture])[0]
-    [points] = predictor.predict(picture, found.boxes_xyxy[:1], detector)
+    [points] = predictor.predict(picture, found.boxes_xyxy[:1], built.box_convention)
     seen = np.array([points[LEFT_EYE].mean(0), points[RIGHT_EYE].mean(0), points[48], points[54]])
     error = np.linalg.norm(seen - five.points5[0][[0, 1, 3, 4]], axis=1)
     assert error.max() < 0.12 * eye_distance(points)
@@ -45,14 +47,15 @@ def test_a_portrait_turned_in_the_plane_rolls_clockwise(predictor, collins):
     turn = cv2.getRotationMatrix2D((226, 130), -20, 1.0)  # OpenCV counts counter-clockwise
     turned = cv2.warpAffine(collins, turn, (512, 512))
     boxes = build_detector("mtcnn", min_face_px=60).detect([turned])[0].boxes_xyxy
-    _, _, roll = head_pose(predictor.predict(turned, boxes, "mtcnn")[0])
+    _, _, roll = head_pose(predictor.predict(turned, boxes, MtcnnDetector.box_convention)[0])
     assert roll == pytest.approx(20 + 3, abs=6)  # 3: her own
 
 
 def test_boxes_of_all_conventions_lead_to_about_the_same_points(predictor, collins):
     hog = predictor.predict(collins, build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy)
-    mtcnn = predictor.predict(collins, build_detector("mtcnn", min_face_px=60).detect([collins])[0].boxes_xyxy, "mtcnn")
-    again = predictor.predict(collins, landmark_box(hog), "landmarks")
+    built = build_detector("mtcnn", min_face_px=60)
+    mtcnn = predictor.predict(collins, built.detect([collins])[0].boxes_xyxy, built.box_convention)
+    again = predictor.predict(collins, landmark_box(hog), LANDMARK_BOXES)
     for other in (mtcnn, again):
         assert np.linalg.norm(other - hog, axis=2).mean() < 0.05 * eye_distance(hog[0])
 
@@ -82,19 +85,17 @@ def test_jittered_boxes_are_the_box_and_pairs_mirrored_about_its_middle():
     assert len(jittered(np.zeros(4), 0)) == 1
 
 
-@pytest.mark.parametrize("convention", sorted(HOG_FROM))
+CONVENTIONS = [HOG_BOXES, LANDMARK_BOXES, MtcnnDetector.box_convention, BoxConvention(0.1, -1, 2)]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
 def test_mapped_boxes_move_and_grow_with_the_picture(convention):
     boxes = np.array([[10, 20, 110, 150], [0, 0, 40, 40]], np.float32)
-    np.testing.assert_allclose(to_hog_boxes(boxes * 3 + 7, convention), to_hog_boxes(boxes, convention) * 3 + 7)
+    np.testing.assert_allclose(convention.to_hog(boxes * 3 + 7), convention.to_hog(boxes) * 3 + 7)
 
 
 def test_no_box_gives_no_points(predictor, collins):
     assert predictor.predict(collins, np.zeros((0, 4))).shape == (0, 68, 2)
-
-
-def test_an_unknown_convention_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'yolo'.*dsfd, hog, landmarks, mmod, mtcnn"):
-        to_hog_boxes(np.zeros((1, 4)), "yolo")
 
 
 @pytest.mark.parametrize("detector", ["hog", "mtcnn", pytest.param("mmod", marks=pytest.mark.slow)])
@@ -102,11 +103,11 @@ def test_error_on_helen_is_as_low_from_every_detectors_boxes(predictor, shared, 
     """Medians of 0.0257 (HOG), 0.0260 (MTCNN), 0.0260 (mmod) of the distance of the outer eye corners over the half of
     HELEN and AFW that the mapping was not fitted on; ten pictures of it here."""
     errors = []
-    detect = build_detector(detector, min_face_px=160).detect
+    built = build_detector(detector, min_face_px=160)
     for file in sorted((shared / "data" / "landmarks" / "helen").glob("*.pts"))[1:21:2]:
         picture = cv2.imread(str(file.with_suffix(".jpg")))[:, :, ::-1].copy()
         truth = np.loadtxt(file)
-        found = predictor.predict(picture, detect([picture])[0].boxes_xyxy, detector)
+        found = predictor.predict(picture, built.detect([picture])[0].boxes_xyxy, built.box_convention)
         if len(found):
             errors.append(np.linalg.norm(found - truth, axis=2).mean(axis=1).min() / eye_distance(truth))
     assert len(errors) >= 9
@@ -119,7 +120,7 @@ def test_annotators_boxes_are_mapped_onto_hogs(shared):
     overlaps = []
     for one in read_annotations(shared / "data" / "detection" / "face_mask_voc")[1:240:2]:
         hog = detect([decode(one.path.read_bytes())])[0].boxes_xyxy
-        both = iou(hog, to_hog_boxes(one.boxes_xyxy, "dsfd")).max(axis=1, initial=0)
+        both = iou(hog, DsfdDetector.box_convention.to_hog(one.boxes_xyxy)).max(axis=1, initial=0)
         overlaps += both[both > 0.3].tolist()
     assert len(overlaps) > 25
     assert np.median(overlaps) > 0.75

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facemill.boxes import HOG_BOXES
 from facemill.detect import Faces
 from facemill.detector_training.annotations import Annotated
 from facemill.detector_training.evaluate import (
@@ -149,7 +150,7 @@ def test_official_lists_are_read_by_event_and_file(tmp_path: Path) -> None:
 class Bright:
     """Finds the one bright rectangle of a picture: enough of a detector to know what it must score."""
 
-    name, box_convention = "bright", "hog"
+    name, box_convention = "bright", HOG_BOXES
 
     def detect(self, pictures):
         return [self._one(picture[:, :, 0] > 128) for picture in pictures]

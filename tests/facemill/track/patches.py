@@ -8,6 +8,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from facemill.boxes import HOG_BOXES
 from facemill.detect import Faces
 from facemill.video import Frame
 
@@ -43,7 +44,7 @@ def frames(places: Sequence[dict[int, Place]], rate: int = 25, pts: Sequence[int
 class HueDetector:
     """Boxes of the regions in which one channel stands out. Counts what it is asked."""
 
-    name, box_convention = "hue", "hog"
+    name, box_convention = "hue", HOG_BOXES
 
     def __init__(self) -> None:
         self.calls: list[int] = []
