@@ -42,7 +42,7 @@ def check_names(params: Params) -> None:
     """
     from facemill.swap.blend import blend_method
     from facemill.swap.colour import colour_method
-    from facemill.train.objectives import check_options
+    from facemill.train.objectives import objective_builder
     from facemill.video import check_encoder
     from tasks.convert_plan import swap_settings
 
@@ -50,7 +50,7 @@ def check_names(params: Params) -> None:
         ("extract.detector", lambda: _detector(params.extract.detector)),
         ("convert.detector", lambda: _detector(params.convert.detector)),
         ("train", lambda: _model(params)),
-        ("", lambda: check_options(params.train.model, params.train.options)),
+        ("", lambda: objective_builder(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
         ("convert.blend", lambda: blend_method(params.convert.blend)),
         ("convert.encoder", lambda: check_encoder(swap_settings(params.convert).encoder)),

@@ -11,7 +11,6 @@ Two names stand for a choice: `auto` picks by device (`auto.py`), and several na
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from facemill.boxes import BoxConvention, shorter_sides
 from facemill.errors import FacemillError
+from facemill.options import check_options
 from facemill.registry import Registry
 
 AUTO_CHOICES = ("dsfd", "mtcnn")
@@ -36,10 +36,11 @@ def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **option
         name: of the detector, or several with commas.
         min_face_px: about the shortest side of a face worth finding; larger is faster.
         device: where its net runs, as torch names it.
-        options: the detector's own keywords (see its module); for a chain by name, ``dsfd={"weights": path}``.
+        options: the keyword-only parameters of the detector's builder (see its module); for a chain by name,
+            ``dsfd={"weights": path}``.
 
     Raises:
-        FacemillError: no such detector (with those there are), or an option that it does not know.
+        FacemillError: no such detector (with those there are), or an option that it does not have or cannot use.
     """
     if "," in name:
         chain = importlib.import_module(f"{__name__}.chain")
@@ -48,11 +49,11 @@ def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **option
     builder = DETECTORS[name]
     if min_face_px < 1:
         raise FacemillError(f"min_face_px must be at least 1, got {min_face_px}.")
+    check_options(builder, options, whose=name, key="detector options")
     try:
-        inspect.signature(builder).bind(min_face_px=min_face_px, device=device, **options)
-    except TypeError as error:
-        raise FacemillError(f"Detector {name!r} does not take these options: {error}.") from error
-    return builder(min_face_px=min_face_px, device=device, **options)
+        return builder(min_face_px=min_face_px, device=device, **options)
+    except ValueError as error:
+        raise FacemillError(f"detector {name!r}: {error}") from error
 
 
 def detector_modules(name: str) -> list[str]:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import NoneType
-from typing import Any, Literal, Protocol, get_args, get_type_hints
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
-from facemill.errors import FacemillError
 from facemill.nets import SwapModel
+from facemill.options import check_options
 from facemill.registry import Registry
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
@@ -160,23 +159,13 @@ def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
     Raises:
         FacemillError: no such objective or option, or a value of another type; the message names what there is.
     """
-    return check_options(name, options)(model, **options)
+    return objective_builder(name, options)(model, **options)
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> Builder:
+def objective_builder(name: str, options: Mapping[str, Any]) -> Builder:
     """The builder of the model's objective, which takes these options. Raises as `build_objective`."""
     builder = _OBJECTIVES[name]
-    hints = {option: hint for option, hint in get_type_hints(builder).items() if option not in ("model", "return")}
-    if unknown := sorted(set(options) - set(hints)):
-        raise FacemillError(
-            f"train.options: {name} has no option {', '.join(unknown)}; there are {', '.join(hints) or 'none'}"
-        )
-    for option, value in options.items():
-        kinds = get_args(hints[option]) or (hints[option],)
-        taken = (*kinds, int) if float in kinds else kinds  # 2 is as good as 2.0
-        if not isinstance(value, taken) or (isinstance(value, bool) and bool not in kinds):
-            named = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise FacemillError(f"train.options.{option} of {name} must be {named}, got {value!r}")
+    check_options(builder, options, whose=name, key="train.options")
     return builder
 
 
