@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from facemill.errors import FacemillError
+from tasks.work.terminal import say
 
 START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
@@ -30,7 +31,7 @@ def serve_by_the_clock(cron: str, timezone: str, *, port: int, then_train: bool)
         os.environ["PREFECT_API_URL"] = api  # Prefect reads it when it is imported
         from flows.serve import serve_all
 
-        print(f"The Prefect page: {api.removesuffix('/api')}. Ctrl-C ends it.", flush=True)
+        say(f"The Prefect page: {api.removesuffix('/api')}. Ctrl-C ends it.")
         serve_all(cron, timezone, then_train=then_train)
 
 

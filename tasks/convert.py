@@ -30,6 +30,7 @@ from tasks.work.cluster import open_pool, run_all
 from tasks.work.failures import Lost
 from tasks.work.progress import track
 from tasks.work.scratch import drop_other_folders
+from tasks.work.terminal import say
 from tasks.work.totals import Totals, finish
 
 ROWS_PER_PART = 256
@@ -66,7 +67,7 @@ def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path)
 def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
     """Gives every open job to the cluster and records why a job has no outcome of its own."""
     if not plan.todo:
-        print(f"convert: nothing to do, {len(plan.jobs)} of {len(plan.jobs)} videos are there", flush=True)
+        say(f"convert: nothing to do, {len(plan.jobs)} of {len(plan.jobs)} videos are there")
         return
     done = len(plan.jobs) - len(plan.todo)
     with track("convert", len(plan.jobs), "videos", done) as progress, open_pool(cluster) as pool:

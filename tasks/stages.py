@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -269,14 +268,12 @@ def _termination_is_an_interrupt() -> Iterator[None]:
 
 def print_totals(totals: Totals) -> None:
     """The last lines of a stage: states, reasons, seconds."""
-    from rich.console import Console
-    from rich.table import Table
+    from tasks.work.terminal import say_table
 
-    table = Table(title=f"{totals.stage}: {totals.rows_in} in, {totals.seconds:.1f} s", title_justify="left")
-    table.add_column("state")
-    table.add_column("reason")
-    table.add_column("rows", justify="right")
-    for state, reasons in sorted(totals.counts.items()):
-        for reason, count in sorted(reasons.items()):
-            table.add_row(state, reason, str(count))
-    Console(file=sys.stdout).print(table)
+    rows = [
+        (state, reason, count)
+        for state, reasons in sorted(totals.counts.items())
+        for reason, count in sorted(reasons.items())
+    ]
+    title = f"{totals.stage}: {totals.rows_in} in, {totals.seconds:.1f} s"
+    say_table(("state", "reason", "rows"), rows, title)

@@ -37,6 +37,7 @@ from tasks.training.weight_files import weight_files
 from tasks.work.deciders import read_deciders
 from tasks.work.results import content_key
 from tasks.work.scratch import drop_other_folders, keyed_folder
+from tasks.work.terminal import say
 from tasks.work.totals import Totals, finish
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -64,10 +65,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     else:
         ended = _train_in_processes(processes, root, scratch, meta)
     if ended["reason"] == StopReason.SIGNAL:
-        print(
-            f"train: told to end; step {ended['step']} of {params.train.steps} is saved, the same command goes on",
-            flush=True,
-        )
+        say(f"train: told to end; step {ended['step']} of {params.train.steps} is saved, the same command goes on")
         raise KeyboardInterrupt
     _publish(scratch, root / Data.TRAIN)
     faces, seconds = ended["faces"], time.monotonic() - start
@@ -158,7 +156,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
             running.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             os.killpg(running.pid, signal.SIGKILL)
-        print("train: told to end; the same command goes on from the last checkpoint", flush=True)
+        say("train: told to end; the same command goes on from the last checkpoint")
         raise
     if (scratch / ERROR_FILE).exists():
         raise FacemillError((scratch / ERROR_FILE).read_text(encoding="utf-8"))

@@ -13,16 +13,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from facemill.errors import FacemillError
 from facemill.version import VERSION
 from flows.command_line import models, run, serve, stages, versions, videos
 from tasks.commands.detector import detector_app
+from tasks.work.terminal import never_fail_to_print, say, say_error, say_traceback
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -50,29 +49,30 @@ def _options(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
 ) -> None:
     if version:
-        print(VERSION)
+        say(VERSION)
         raise typer.Exit
 
 
 def main() -> None:
     """Runs the command that was typed, and ends the process with its code."""
-    console = Console(stderr=True, soft_wrap=True)
+    never_fail_to_print()
     try:
         app()
     except FacemillError as error:
-        if "--traceback" in sys.argv:
-            console.print_exception()
-        console.print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(EXIT_ERROR)
+        _end("error", error)
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
-            console.print("interrupted: what was finished is kept; run the same command to go on")
+            say("interrupted: what was finished is kept; run the same command to go on", error=True)
         raise
     except Exception as error:  # a defect: still one line first, and where to look
-        if "--traceback" in sys.argv:
-            console.print_exception()
-        console.print(
-            f"[bold red]defect:[/] {type(error).__name__}: {escape(str(error))}\n"
-            "run again as `facemill --traceback …` and report what it prints"
+        _end(
+            "defect",
+            f"{type(error).__name__}: {error}\nrun again as `facemill --traceback …` and report what it prints",
         )
-        sys.exit(EXIT_ERROR)
+
+
+def _end(kind: str, message: object) -> NoReturn:
+    if "--traceback" in sys.argv:
+        say_traceback()
+    say_error(kind, message)
+    sys.exit(EXIT_ERROR)

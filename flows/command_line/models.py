@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.command_line.options import HERE, Root
+from tasks.work.terminal import say
 
 
 def export(
@@ -22,4 +23,4 @@ def export(
     from tasks.commands.export import export as write
 
     for path, difference in write(root.resolve(), identity=identity).items():
-        print(f"{path}: differs from torch by at most {difference:.1e}")
+        say(f"{path}: differs from torch by at most {difference:.1e}")

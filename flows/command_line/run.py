@@ -17,6 +17,7 @@ from flows.command_line.serve import PORT
 from flows.command_line.session import flow_process
 from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, PATH
+from tasks.work.terminal import say
 
 app = typer.Typer(help="Run a Prefect flow here and now, without a server of your own.", no_args_is_help=True)
 
@@ -39,7 +40,7 @@ def refresh(
         from flows.refresh import refresh
 
         version = refresh(then_train=then_train).version
-    print(f"dataset {version.name}: {'new' if version.is_new else 'nothing has changed'}")
+    say(f"dataset {version.name}: {'new' if version.is_new else 'nothing has changed'}")
 
 
 @app.command()
@@ -57,7 +58,7 @@ def train(
         from flows.train import train
 
         metrics = train(then_convert=then_convert)
-    print(f"model: {root / Data.MODEL}, {metrics.get('steps', '?')} steps")
+    say(f"model: {root / Data.MODEL}, {metrics.get('steps', '?')} steps")
 
 
 @app.command()
@@ -83,7 +84,7 @@ def convert(
         from flows.convert import convert
 
         metrics = convert(archive=folders[0], output=folders[1], model=folders[2], retry=retry)
-    print(f"videos: {output or root / Data.CONVERTED}, {_of(metrics)} converted")
+    say(f"videos: {output or root / Data.CONVERTED}, {_of(metrics)} converted")
 
 
 @app.command()
@@ -99,11 +100,11 @@ def pipeline(root: Root = HERE) -> None:
     page = os.environ.get("PREFECT_API_URL") or (
         f"`make ui` (or `prefect server start`), then http://127.0.0.1:{PORT}: this run is in its history"
     )
-    print(f"\ndataset  {done.version.name} ({'new' if done.version.is_new else 'nothing has changed'})")
-    print(f"model    {root / Data.MODEL} ({'trained now' if done.trained else 'up to date'})")
-    print(f"videos   {root / Data.CONVERTED} ({_of(done.metrics['convert'])} converted)")
-    print(f"report   {root / Data.REPORT}: open it in a browser")
-    print(f"prefect  {page}")
+    say(f"\ndataset  {done.version.name} ({'new' if done.version.is_new else 'nothing has changed'})")
+    say(f"model    {root / Data.MODEL} ({'trained now' if done.trained else 'up to date'})")
+    say(f"videos   {root / Data.CONVERTED} ({_of(done.metrics['convert'])} converted)")
+    say(f"report   {root / Data.REPORT}: open it in a browser")
+    say(f"prefect  {page}")
 
 
 def _of(metrics: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import typer
 from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
 from flows.command_line.session import flow_process, prefect_settings
+from tasks.work.terminal import say
 
 PORT = 4200
 """Prefect's own."""
@@ -48,4 +49,4 @@ def pools(root: Root = HERE) -> None:
     prefect_settings(root)
     from flows.pools import create_pools
 
-    print("\n".join(create_pools()))
+    say("\n".join(create_pools()))

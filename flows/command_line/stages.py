@@ -8,6 +8,7 @@ import typer
 
 from flows.command_line.options import HERE, Root
 from tasks.stages import STAGES
+from tasks.work.terminal import say
 
 
 def check(root: Root = HERE) -> None:
@@ -17,7 +18,7 @@ def check(root: Root = HERE) -> None:
     """
     from tasks.commands.check import check as checked
 
-    print("\n".join(checked(root.resolve())))
+    say("\n".join(checked(root.resolve())))
 
 
 def _known(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.command_line.options import HERE, Root
+from tasks.work.terminal import say
 
 app = typer.Typer(help="Name, list, compare and bring back versions of the dataset.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def save(
     """
     from tasks.versions.store import describe_saved, save_version
 
-    print(describe_saved(save_version(root.resolve(), name), name))
+    say(describe_saved(save_version(root.resolve(), name), name))
 
 
 @app.command()
@@ -66,4 +67,4 @@ def restore(
     from tasks.versions.store import restore_version
 
     restore_version(root.resolve(), name, force=force)
-    print(f"data and parameters are those of {name}")
+    say(f"data and parameters are those of {name}")

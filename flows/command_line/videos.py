@@ -11,6 +11,7 @@ from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
 from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, EXISTING_PATH, PATH
+from tasks.work.terminal import say
 
 
 def convert(
@@ -72,6 +73,6 @@ def detect(
     totals = write_records(path, settings, output=output, to_stdout=to_stdout, jobs=jobs)
     if totals is None:
         return
-    typer.echo(str(totals), err=to_stdout)
+    say(totals, error=to_stdout)
     if len(totals.failures) == totals.files:
         raise FacemillError(f"none of the {totals.files} files could be used: see above")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from facemill.errors import FacemillError
 from tasks.paths import EXISTING_PATH, PATH, PATH_TEXT
+from tasks.work.terminal import say
 
 if TYPE_CHECKING:
     from facemill.detector_training.run import Recipe, Trained
@@ -77,9 +78,9 @@ def train(folder: Path, output: Path, settings: DetectorTraining) -> Trained:
     """
     from facemill.detector_training.run import train_detector
 
-    trained = train_detector(folder, output, settings.recipe(), tell=lambda line: print(line, flush=True))
+    trained = train_detector(folder, output, settings.recipe(), tell=say)
     if trained.metrics is None:
-        print(f"told to end; step {trained.outcome.step} of {settings.steps} is saved, the same command goes on")
+        say(f"told to end; step {trained.outcome.step} of {settings.steps} is saved, the same command goes on")
         raise KeyboardInterrupt
     return trained
 
@@ -125,7 +126,7 @@ def evaluate(
         raise FacemillError(f"no picture of {folder} is held out: measure on all of them with --all")
     if max_pictures is not None:
         pictures = pictures[:: max(1, len(pictures) // max_pictures)][:max_pictures]
-    print(f"{survey.describe()}; measured on {len(pictures)}", flush=True)
+    say(f"{survey.describe()}; measured on {len(pictures)}")
     given: dict[str, Any] = dict(options or {})
     threshold = None
     if detector == "dsfd":
@@ -140,7 +141,7 @@ def evaluate(
     subsets = None if lists is None else partial(official_subsets, lists)
     report = measure(built, pictures, min_side_px=min_side_px, subsets=subsets, threshold=threshold)
     for name in report.unreadable:
-        print(f"unreadable, left out: {name}")
+        say(f"unreadable, left out: {name}")
     return report.numbers
 
 
@@ -187,7 +188,7 @@ def train_command(
         )
         raise FacemillError(problems) from error
     trained = train(folder, output, settings)
-    print(f"detector in {trained.folder / 'detector'}")
+    say(f"detector in {trained.folder / 'detector'}")
 
 
 @detector_app.command("evaluate")
@@ -225,7 +226,7 @@ def evaluate_command(
         options={"looks": looks} if detector == "dsfd" else {},
     )
     if as_json:
-        print(json.dumps(numbers, sort_keys=True))
+        say(json.dumps(numbers, sort_keys=True))
         return
     for name, value in numbers.items():
-        print(f"{name:16s} {value:.4g}")
+        say(f"{name:16s} {value:.4g}")

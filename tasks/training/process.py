@@ -39,6 +39,7 @@ from tasks.training.swap_measures import SwapMeasures
 from tasks.training.weight_files import placed_options, start_folder
 from tasks.work.curves import open_curves
 from tasks.work.progress import track
+from tasks.work.terminal import say
 
 OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"
 MIN_FACES = 2
@@ -183,7 +184,7 @@ class _Watcher:
 
     def __enter__(self) -> _Watcher:
         begun = f"goes on after step {self._begun}, " if self._begun else ""
-        print(f"train: {begun}previews in {self._previews}", flush=True)
+        say(f"train: {begun}previews in {self._previews}")
         self._progress = self._stack.enter_context(track("train", self._train.steps, "steps", self._begun))
         self._open_curves(self._begun)
         return self
@@ -215,7 +216,7 @@ class _Watcher:
 
     def say(self, line: str) -> None:
         """For the log."""
-        print(f"train: {line}", flush=True)
+        say(f"train: {line}")
 
     def _open_curves(self, step: int) -> None:
         for path in self._previews.glob("step-*.jpg"):

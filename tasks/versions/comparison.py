@@ -17,6 +17,7 @@ from tasks.catalogue import Data
 from tasks.params_file import PARAMS_FILE, parse_params_text
 from tasks.versions import git
 from tasks.versions.store import Version, list_versions, named
+from tasks.work.terminal import say, say_table
 
 _ABSENT = "(absent)"
 
@@ -65,26 +66,24 @@ def compare_versions(root: Path, first: str, second: str) -> Comparison:
 
 def print_comparison(comparison: Comparison) -> None:
     """Tables of what differs; a line if nothing does."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if comparison.is_empty:
-        console.print(f"{comparison.first.name} and {comparison.second.name} hold the same faces and parameters")
-        return
     names = comparison.first.name, comparison.second.name
-    faces = Table("identity", *names, "faces", title="Faces", title_justify="left")
-    for (identity, state), count in sorted(comparison.removed.items()):
-        faces.add_row(identity, state, "", str(count))
-    for (identity, state), count in sorted(comparison.added.items()):
-        faces.add_row(identity, "", state, str(count))
-    for (identity, before, after), count in sorted(comparison.changed.items()):
-        faces.add_row(identity, before, after, str(count))
-    console.print(faces if faces.row_count else "the same faces in the same states")
-    parameters = Table("parameter", *names, title="Parameters", title_justify="left")
-    for path, (old, new) in sorted(comparison.parameters.items()):
-        parameters.add_row(path, str(old), str(new))
-    console.print(parameters if parameters.row_count else "the same parameters")
+    if comparison.is_empty:
+        say(f"{names[0]} and {names[1]} hold the same faces and parameters")
+        return
+    faces = [
+        *((identity, state, "", count) for (identity, state), count in sorted(comparison.removed.items())),
+        *((identity, "", state, count) for (identity, state), count in sorted(comparison.added.items())),
+        *((identity, old, new, count) for (identity, old, new), count in sorted(comparison.changed.items())),
+    ]
+    if faces:
+        say_table(("identity", *names, "faces"), faces, "Faces")
+    else:
+        say("the same faces in the same states")
+    parameters = [(path, old, new) for path, (old, new) in sorted(comparison.parameters.items())]
+    if parameters:
+        say_table(("parameter", *names), parameters, "Parameters")
+    else:
+        say("the same parameters")
 
 
 def _rows(root: Path, version: Version) -> dict[tuple[Any, ...], tuple[str, str]]:

@@ -25,6 +25,7 @@ from facemill.errors import FacemillError
 from tasks.versions.leftovers import mend, running
 from tasks.work.callers import calling
 from tasks.work.progress import PROGRESS_FILE_VARIABLE
+from tasks.work.terminal import say
 
 RETRY_VARIABLE = "FACEMILL_RETRY"
 _GRACE_S = 20.0  # between the polite and the hard signal: a stage finishes its clean-up in far less
@@ -55,7 +56,7 @@ def repro(
     deadline_s: float,
     force: bool = False,
     retry: bool = False,
-    on_line: Callable[[str], None] = print,
+    on_line: Callable[[str], None] = say,
     on_tick: Callable[[], None] = lambda: None,
     progress_file: Path | None = None,
 ) -> None:
@@ -137,7 +138,7 @@ def default_remote(root: Path) -> str | None:
         return None
 
 
-def push(root: Path, stages: Sequence[str], *, deadline_s: float, on_line: Callable[[str], None] = print) -> None:
+def push(root: Path, stages: Sequence[str], *, deadline_s: float, on_line: Callable[[str], None] = say) -> None:
     """Copies the stages' outputs to the default remote.
 
     Raises:

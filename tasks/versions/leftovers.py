@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from facemill.files import write_bytes
 from tasks.versions import dvc_lock, git
 from tasks.versions.dvc_lock import LOCK_FILE
 from tasks.work.scratch import WORK_FOLDER
+from tasks.work.terminal import say
 
 _TMP = Path(".dvc") / "tmp"
 _HARDLINK = re.compile(rb"^\s*hardlink_lock\s*=\s*true", re.MULTILINE | re.IGNORECASE)  # then the file is the lock
@@ -89,7 +89,7 @@ def _mend_lock(root: Path) -> None:
         else:
             path.unlink()
             state = "DVC looks anew at every stage"
-    _say(f"{LOCK_FILE} was cut off, as when DVC is killed: {state} (what was left of it: {broken})")
+    say(f"{LOCK_FILE} was cut off, as when DVC is killed: {state} (what was left of it: {broken})", error=True)
 
 
 def _committed(root: Path) -> bytes:
@@ -120,13 +120,13 @@ def _mend_rwlock(root: Path) -> None:
                     "wait until that has ended, or end it, and run the same command again"
                 )
             write_bytes(path, b"{}")
-            _say(f"{path} was cut off when DVC was killed: mended, no DVC is at work")
+            say(f"{path} was cut off when DVC was killed: mended, no DVC is at work", error=True)
             return
         written_s = path.stat().st_mtime
         dead = sorted({str(info["pid"]) for info in _infos(entries) if not _lives(info, written_s)})
         if dead:
             write_bytes(path, json.dumps(_without(entries, dead)).encode())
-            _say(f"{path} named processes that are no DVC any more ({', '.join(dead)}): taken out")
+            say(f"{path} named processes that are no DVC any more ({', '.join(dead)}): taken out", error=True)
 
 
 def _kept(root: Path) -> Path:
@@ -204,7 +204,3 @@ def _arguments(words: list[str]) -> list[str] | None:
         if Path(word).name in ("dvc", "dvc.exe"):
             return words[at + 1 :]
     return None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

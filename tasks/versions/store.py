@@ -23,6 +23,7 @@ from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks
 from tasks.versions.dvc_lock import LOCK_FILE, Lock
+from tasks.work.terminal import say, say_table
 
 STAGES_FILE = "dvc.yaml"
 _PREFIX = "dataset/"
@@ -135,15 +136,15 @@ def named(versions: Sequence[Version], name: str) -> Version:
 
 def print_versions(versions: Sequence[Version]) -> None:
     """Prints a table with a line for each version."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("version", "created (UTC)", "dataset", "faces kept", "rejected", "failed")
+    if not versions:
+        say("no dataset version yet: `facemill run refresh` makes one")
+        return
+    rows = []
     for version in versions:
         curate = version.totals.get("curate", {})
-        counts = [str(curate.get(state, "")) for state in ("ok", "rejected", "failed")]
-        table.add_row(version.name, f"{version.created:%Y-%m-%d %H:%M}", version.dataset[:12], *counts)
-    Console().print(table if versions else "no dataset version yet: `facemill run refresh` makes one")
+        counts = [curate.get(state, "") for state in ("ok", "rejected", "failed")]
+        rows.append((version.name, f"{version.created:%Y-%m-%d %H:%M}", version.dataset[:12], *counts))
+    say_table(("version", "created (UTC)", "dataset", "faces kept", "rejected", "failed"), rows)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from tasks.work.terminal import console, one_line, say
 
 PROGRESS_FILE_VARIABLE = "FACEMILL_PROGRESS"
 _FILE_EVERY_S = 1.0
@@ -46,6 +47,7 @@ class Progress:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Adds to what is done; `note` is shown beside it."""
+        note = one_line(note)
         self.done += count
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, note=note)
@@ -60,7 +62,7 @@ class Progress:
             self._last_line = now
             left = "" if self.seconds_left is None or last else f", {self.seconds_left:.0f} s left"
             tail = f" {note}" if note else ""
-            print(f"{self.stage}: {self.done}/{self.total} {self.unit}, {self.rate:.1f}/s{left}{tail}", flush=True)
+            say(f"{self.stage}: {self.done}/{self.total} {self.unit}, {self.rate:.1f}/s{left}{tail}")
 
     def _write_file(self, path: Path, note: str) -> None:
         values = {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "note": note}
@@ -98,11 +100,11 @@ def track(stage: str, total: int, unit: str, done: int = 0) -> Iterator[Progress
 
 def _bar() -> RichProgress:
     columns = (
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    return RichProgress(*columns, console=Console(stderr=True))
+    return RichProgress(*columns, console=console(error=True))

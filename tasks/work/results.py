@@ -34,6 +34,7 @@ from tasks.work.cluster import InlinePool, Pool, run_all
 from tasks.work.failures import Cut, Lost
 from tasks.work.progress import track
 from tasks.work.scratch import WORK_FOLDER
+from tasks.work.terminal import say
 
 PLAN_FILE = "plan.json"
 KEY_DIGITS = 32
@@ -203,7 +204,7 @@ def make_parts(
                 progress.advance()
         known = _known_items(store)
     elif parts:
-        print(f"{store.name}: nothing to do, {len(parts)} of {len(parts)} parts are known", flush=True)
+        say(f"{store.name}: nothing to do, {len(parts)} of {len(parts)} parts are known")
     redone = {item.key for shard in shards for item in shard} if retry else set()
     apart = [
         part for part in open_parts if not _holds(store, part) or redone.intersection(item.key for item in part.items)
