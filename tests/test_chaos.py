@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -57,10 +58,11 @@ class Run:
 
     project: Path
     command: tuple[str, ...]
+    log_name: str = "chaos.log"
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.log = self.project / ".work" / "chaos.log"
+        self.log = self.project / ".work" / self.log_name
         self.log.parent.mkdir(exist_ok=True)
         marked = environment(self.project) | {MARK: str(self.project), "PREFECT_HOME": str(self.project / ".prefect")}
         marked |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
@@ -262,3 +264,42 @@ def test_the_next_run_goes_on_by_itself_and_ends_with_the_same_bytes(
         finished(run, "the last run")
     print(dict(count), flush=True)
     assert not trouble, "\n\n".join(trouble)
+
+
+def both(project: Path, command: tuple[str, ...], between_s: float) -> list[tuple[int, str]]:
+    """Starts a command twice; the code and the words of each."""
+    runs = []
+    for number in range(2):
+        if number:
+            time.sleep(between_s)
+        runs.append(Run(project, command, f"chaos-{number}.log"))
+    assert all(run.ends_within(RUN_S) for run in runs)
+    assert not all_ended(project)
+    return [(run.process.returncode, run.said()) for run in runs]
+
+
+FACEMILL = (str(Path(sys.executable).with_name("facemill")),)
+REFUSED = (
+    r"is being blocked by|Unable to acquire lock|is already running in .* \(process \d+, since |another conversion"
+)
+
+
+@pytest.mark.parametrize("between_s", [0.0, 15.0])
+def test_of_two_runs_at_once_one_does_the_work_and_the_other_is_told_or_finds_nothing_to_do(
+    project: Path, undisturbed: dict[str, str], between_s: float
+) -> None:
+    ended = both(project, DVC, between_s)
+    assert 0 in [code for code, _ in ended], ended
+    for code, said in ended:
+        assert code == 0 or re.search(REFUSED, said), said
+    run = Run(project, DVC)
+    assert run.ends_within(RUN_S)
+    assert run.process.returncode == 0, run.said()
+    assert outputs(project) == {name: value for name, value in undisturbed.items() if name != "seconds"}
+    footage, done = project / "data" / "archive", project.parent / f"done {between_s}"
+    for command in (*FACEMILL, "stage", "extract"), (*FACEMILL, "convert", str(footage), str(done)):
+        ended = both(project, command, 0.0)
+        codes = sorted(code for code, _ in ended)
+        assert codes == [0, 1] or (codes == [0, 0] and "stage" in command), ended  # with nothing to do it is quick
+        assert all(re.search(REFUSED, said) for code, said in ended if code), ended
+    throw_away(project)
