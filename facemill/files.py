@@ -52,22 +52,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         FacemillError: the disk is full or the folder cannot be written; the temporary file is gone, `path` untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(_NEW, path.suffix))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         flush(temporary)
         os.replace(temporary, path)
         flush(path.parent)
     except OSError as error:
-        if is_full(error):
-            raise FacemillError(
-                f"no space left to write {path.name} in {path.parent}: free some and run the same command again; "
-                "what was finished is kept"
-            ) from error
+        _explain(error, path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -126,6 +123,21 @@ def put_back(folder: Path) -> None:
         if not _may_be_written(retired, owner):
             with suppress(OSError):  # somebody else was quicker
                 _restore(retired, folder)
+
+
+def _explain(error: OSError, path: Path) -> None:
+    """Raises the FacemillError for what a person can mend about the place of `path`; returns for anything else."""
+    if is_full(error):
+        raise FacemillError(
+            f"no space left to write {path.name} in {path.parent}: free some and run the same command again; "
+            "what was finished is kept"
+        ) from error
+    there = error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(path.parent)
+    if error.errno == errno.EROFS or (error.errno in (errno.EACCES, errno.EPERM) and there):
+        raise FacemillError(
+            f"{path.name} cannot be written in {path.parent} ({error.strerror}): make the folder writable for this "
+            "user and run the same command again; what was finished is kept"
+        ) from error
 
 
 def is_full(error: OSError) -> bool:
@@ -252,11 +264,7 @@ def _switched(target: Path) -> Iterator[Path]:
         _switch(temporary, target)
         flush(target.parent)
     except OSError as error:
-        if is_full(error):
-            raise FacemillError(
-                f"no space left to write {target.name} in {target.parent}: free some and run the same command again; "
-                "what lay there before is kept"
-            ) from error
+        _explain(error, target)
         raise
     finally:
         _remove(temporary)

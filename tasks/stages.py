@@ -214,8 +214,8 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
     if name == next(iter(STAGES)):
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
     masters = callers()
-    leftovers.keep_lock(root) if masters else leftovers.mend(root)
     with only_one(root, name, works_for=masters), _termination_is_an_interrupt(), ends_with(masters):
+        leftovers.keep_lock(root) if masters else leftovers.mend(root)
         stage = STAGES[name]
         if stage.reads:  # what the inventory found may be older than the code that runs now
             write_deciders(root, name, current_deciders(name, params))

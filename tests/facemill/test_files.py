@@ -38,6 +38,21 @@ def test_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    script = "from pathlib import Path; from facemill.files import *; write_json(Path('x/receipt.json'), 1)"
+    folder = "from pathlib import Path; from facemill.files import *; publish_folder(Path('x/table'), {'a': b'1'})"
+    (tmp_path / "x").mkdir()
+    for act in (script, folder):
+        inner = 'mount -t tmpfs -o ro tmpfs x && exec "$0" -c "$1"'
+        command = ["unshare", "-rm", "sh", "-c", inner, sys.executable, act]
+        environment = os.environ | {"PYTHONPATH": str(Path(files.__file__).parent.parent)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        if "unshare" in done.stderr or "mount" in done.stderr:
+            pytest.skip(f"wants to mount a read-only file system: {done.stderr.strip()}")
+        assert "FacemillError: " in done.stderr
+        assert "cannot be written in" in done.stderr.splitlines()[-1]
+
+
 def test_other_errors_are_not_called_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError) as error, files.atomic_path(tmp_path / "x"):
         raise OSError(errno.EACCES, "no")
