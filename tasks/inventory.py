@@ -9,7 +9,9 @@ only when its size or its time has changed (`tasks.work.file_hashes`).
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facemill.files import file_sha256, write_json
 from facemill.reasons import State
@@ -30,11 +32,38 @@ FORMAT = 1
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Lists and hashes every file. Raises FacemillError where a source or the archive is missing or empty."""
     start = time.monotonic()
+    found = look(params, root, show=True)
+    write_json(root / Data.INVENTORY, found.inventory)
+    write_json(root / Data.WEIGHTS, found.weights)
+    for stage in STAGES.values():
+        if stage.reads:  # what reads nothing looks each time
+            write_deciders(root, stage.name, current_deciders(stage.name, params))
+    rows = len(found.inventory["sources"]) + len(found.inventory["archive"])
+    return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The contents of data/inventory.json and data/weights.json."""
+
+    inventory: dict[str, Any]
+    weights: dict[str, str]
+
+
+def look(params: Params, root: Path, *, show: bool = False) -> Found:
+    """What lies there now; nothing is written but the memory of hashes.
+
+    Args:
+        show: whether a person sees how many files are read.
+
+    Raises:
+        FacemillError: a source or the archive is missing or empty, or params.yaml names what is not there.
+    """
     check_project(params, root)
     units = plan_units(params, root)
     files = {unit.path for unit in units if unit.path is not None}
     videos = archive_videos(params, root)
-    hashes = hash_files(root, "inventory", sorted({*files, *videos}), show=True)
+    hashes = hash_files(root, "inventory", sorted({*files, *videos}), show=show)
     entries = [
         {"identity": unit.identity, "role": unit.role, "source": unit.source, "name": unit.key}
         | ({"sha256": hashes[unit.path]} if unit.path is not None else {})
@@ -42,14 +71,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     ]
     folder = archive_folder(params, root)
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
-    written = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
-    write_json(root / Data.INVENTORY, written)
-    write_json(root / Data.WEIGHTS, weight_files(params.train, root))
-    for stage in STAGES.values():
-        if stage.reads:  # what reads nothing looks each time
-            write_deciders(root, stage.name, current_deciders(stage.name, params))
-    rows = len(entries) + len(archive)
-    return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
+    inventory = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
+    return Found(inventory, weight_files(params.train, root))
 
 
 def _portraits(params: Params) -> dict[str, str]:

@@ -21,6 +21,7 @@ import yaml
 
 from facemill import schema, tables
 from facemill.files import folder_sha256
+from tasks.commands.why import describe, why
 
 PROJECT = Path(__file__).resolve().parent.parent
 COPIED = ("facemill", "tasks", "flows", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "prefect.toml")
@@ -132,7 +133,11 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
     dataset = folder_sha256(project / "data" / "dataset")
     values = yaml.safe_load(before)
     values["convert"]["crf"] = 30
+    assert describe(why(project))[-2:] == ["convert: up to date", "report: up to date"]
     path.write_text(yaml.safe_dump(values))
+    found = why(project)
+    assert (found["curate"], found["convert"]) == ([], ["parameter convert.crf 20 → 30"])
+    assert "follows converted, which convert makes anew" in found["report"]
     assert ran(repro(project)) == {"convert", "report"}
     assert folder_sha256(project / "data" / "dataset") == dataset
     path.write_text(before)

@@ -21,6 +21,21 @@ def check(root: Root = HERE) -> None:
     say("\n".join(checked(root.resolve())))
 
 
+def why(
+    name: Annotated[str | None, typer.Argument(help="Name of one stage, if not all are asked about.")] = None,
+    root: Root = HERE,
+) -> None:
+    """Say what has changed since each stage last ran, and so what `dvc repro` would redo; nothing is written.
+
+    Example: facemill why extract
+    """
+    from tasks.commands.why import describe, reasons_of
+    from tasks.commands.why import why as found
+
+    folder = root.resolve()
+    print("\n".join(describe(found(folder) if name is None else {name: reasons_of(folder, name)})))
+
+
 def _known(name: str) -> str:
     if name not in STAGES:
         raise typer.BadParameter(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")

@@ -1,0 +1,207 @@
+"""`facemill why`: what has changed since each stage last ran, in words.
+
+What a stage was made from stands in dvc.lock: its parameters by value, its inputs by hash. What DVC's cache still has
+of the small ones (the inventory, which code and packages decided) is compared with what is now. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from facemill.errors import FacemillError
+from tasks.catalogue import Data, code_file
+from tasks.inventory import look
+from tasks.params import load_params
+from tasks.params_file import PARAMS_FILE, read_params_file
+from tasks.stages import STAGES, Stage
+from tasks.versions import dvc_lock
+from tasks.work.deciders import current_deciders
+
+NAMED = 3
+"""So many names of a kind are listed; of the rest the number."""
+NEVER = "has never run here"
+
+
+def why(root: Path) -> dict[str, list[str]]:
+    """What makes each stage stale, as sentences without a full stop; nothing for one that is up to date.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        Stage → reasons, for every stage but the inventory, which always looks.
+
+    Raises:
+        FacemillError: params.yaml or dvc.lock cannot be used, or a source is missing.
+    """
+    params, lock = load_params(root), dvc_lock.stages(dvc_lock.read(root))
+    values = read_params_file(root)
+    found = look(params, root)
+    now: dict[str, Mapping[str, Any]] = {Data.INVENTORY: found.inventory, Data.WEIGHTS: found.weights}
+    makers = {made: stage.name for stage in STAGES.values() for made in stage.makes}
+    reasons: dict[str, list[str]] = {}
+    for stage in STAGES.values():
+        if not stage.reads:
+            continue
+        entry = lock.get(stage.name)
+        if entry is None:
+            reasons[stage.name] = [NEVER]
+            continue
+        present = {**now, code_file(stage.name): current_deciders(stage.name, params).as_dict()}
+        reasons[stage.name] = [
+            *_of_files(root, entry, present),
+            *params_reasons(entry.get("params", {}).get(PARAMS_FILE, {}), values),
+            *_of_tables(stage, entry, lock, makers, reasons),
+            *_of_outputs(root, entry),
+        ]
+    return reasons
+
+
+def describe(reasons: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each stage."""
+    return [f"{stage}: {'; '.join(found) or 'up to date'}" for stage, found in reasons.items()]
+
+
+def code_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two contents of data/code/STAGE.json."""
+    reasons = [
+        f"{name} {old['packages'].get(name, 'not used')} → {new['packages'].get(name, 'not used')}"
+        for name in _differing(old["packages"], new["packages"])
+    ]
+    if files := _differing(old["code"], new["code"]):
+        reasons.append(f"code: {_listed(files)}")
+    return reasons
+
+
+def inventory_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two contents of data/inventory.json: pictures and videos that came, went or changed."""
+    reasons = []
+    for key, what, name in (("sources", "source", "name"), ("archive", "video", "name")):
+        before, after = (_by_name(each[key], name) for each in (old, new))
+        for word, names in (
+            ("added", sorted(after.keys() - before.keys())),
+            ("removed", sorted(before.keys() - after.keys())),
+            ("changed", sorted(each for each in after.keys() & before.keys() if after[each] != before[each])),
+        ):
+            if names:
+                noun = {"source": "picture or film", "video": "video of the archive"}[what]
+                plural = {"source": "pictures or films", "video": "videos of the archive"}[what]
+                count = f"{len(names)} {noun if len(names) == 1 else plural}"
+                reasons.append(f"{count} {word} ({_listed([each[-1] for each in names])})")
+    if old.get("portraits") != new.get("portraits"):
+        reasons.append("the sample portraits are others")
+    return reasons
+
+
+def params_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Parameters whose values differ, with both; `old` are the groups that dvc.lock recorded."""
+    return [
+        f"parameter {key} {_shown(before)} → {_shown(after)}"
+        for group, recorded in old.items()
+        for key, before, after in _leaves(group, recorded, new.get(group))
+    ]
+
+
+def _leaves(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*map(str, old), *map(str, new)}):
+            yield from _leaves(f"{key}.{name}", old.get(name), new.get(name))
+    elif old != new:
+        yield key, old, new
+
+
+def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What differs in the small inputs that the inventory makes."""
+    compare = {Data.INVENTORY: inventory_reasons, Data.WEIGHTS: weights_reasons}
+    for dep in entry.get("deps", []):
+        if dep["path"] in present:
+            old = _recorded(root, dep)
+            if old is None:
+                if _now_differs(root, dep):
+                    yield f"{dep['path']} is another; what it was is no longer in DVC's cache"
+                continue
+            yield from compare.get(dep["path"], code_reasons)(old, present[dep["path"]])
+
+
+def weights_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Files that the training is given, whose content differs."""
+    return [f"the file that train.{name} names has another content" for name in _differing(old, new)]
+
+
+def _of_tables(
+    stage: Stage,
+    entry: Mapping[str, Any],
+    lock: Mapping[str, Any],
+    makers: Mapping[str, str],
+    reasons: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
+    """Inputs that an earlier stage makes: those that it will make anew, and those that are others by now."""
+    recorded = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
+    for path in stage.reads:
+        maker = makers.get(path)
+        if maker is None or maker not in reasons:
+            continue
+        made = {out["path"]: out.get("md5") for out in lock.get(maker, {}).get("outs", [])}
+        if reasons[maker]:
+            yield f"follows {Path(path).name}, which {maker} makes anew"
+        elif recorded.get(path) != made.get(path):
+            yield f"{path} is another than it was made from"
+
+
+def _of_outputs(root: Path, entry: Mapping[str, Any]) -> Iterator[str]:
+    for out in entry.get("outs", []):
+        if not (root / out["path"]).exists():
+            yield f"{out['path']} is gone"
+
+
+def _recorded(root: Path, dep: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The content that a dependency had, from DVC's cache; None where the cache has it no more."""
+    md5 = str(dep.get("md5", ""))
+    try:
+        content: Any = json.loads((root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _now_differs(root: Path, dep: Mapping[str, Any]) -> bool:
+    try:
+        return hashlib.md5((root / dep["path"]).read_bytes()).hexdigest() != dep.get("md5")
+    except OSError:
+        return True
+
+
+def _by_name(entries: Sequence[Mapping[str, Any]], name: str) -> dict[tuple[str, ...], Any]:
+    """Entries of the inventory by what stays the same while their content changes."""
+    keys = ("identity", "role", "source")
+    return {(*(str(each.get(key, "")) for key in keys), str(each[name])): each.get("sha256") for each in entries}
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def reasons_of(root: Path, stage: str) -> list[str]:
+    """As `why`, for one stage.
+
+    Raises:
+        FacemillError: no such stage, or as `why` does.
+    """
+    found = why(root)
+    if stage not in found:
+        raise FacemillError(f"there is nothing to say of {stage!r}; the stages are {', '.join(found)}")
+    return found[stage]

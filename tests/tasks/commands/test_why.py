@@ -1,0 +1,73 @@
+"""`facemill why`: each thing that can make a stage stale is said by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.commands.why import code_reasons, describe, inventory_reasons, params_reasons, weights_reasons, why
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def inventory(*names: str, sha256: str = "1", archive: tuple[str, ...] = (), portraits: str = "p") -> dict[str, Any]:
+    entries = [{"identity": "anna", "role": "sample", "source": "folder", "name": n, "sha256": sha256} for n in names]
+    videos = [{"name": name, "sha256": sha256} for name in archive]
+    return {"format": 1, "sources": entries, "archive": videos, "portraits": {"hopper": portraits}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (inventory("a"), inventory("a"), []),
+        (inventory("a"), inventory("a", "b/c.jpg"), ["1 picture or film added (b/c.jpg)"]),
+        (inventory(*"abcde"), inventory(), ["5 pictures or films removed (a, b, c and 2 more)"]),
+        (inventory("a"), inventory("a", sha256="2"), ["1 picture or film changed (a)"]),
+        (inventory(archive=("x",)), inventory(), ["1 video of the archive removed (x)"]),
+        (inventory("a"), inventory("a", portraits="q"), ["the sample portraits are others"]),
+    ],
+)
+def test_what_lies_there_is_compared_by_name_and_content(old: dict, new: dict, said: list[str]) -> None:
+    assert inventory_reasons(old, new) == said
+
+
+def test_code_and_packages_are_named() -> None:
+    old = {"code": {"facemill/align.py": "1", "facemill/old.py": "1"}, "packages": {"python": "3.11", "torch": "2.13"}}
+    new = {"code": {"facemill/align.py": "2"}, "packages": {"python": "3.11", "torch": "2.14", "av": "18"}}
+    assert code_reasons(old, new) == [
+        "av not used → 18",
+        "torch 2.13 → 2.14",
+        "code: facemill/align.py, facemill/old.py",
+    ]
+    assert code_reasons(old, old) == []
+
+
+def test_a_parameter_is_said_with_both_values() -> None:
+    old = {"extract": {"crop_px": 256, "detector": "hog"}, "seed": 1}
+    new = {"extract": {"crop_px": 128, "detector": "hog", "upsample": 1}, "seed": 1, "report": {"title": "x"}}
+    assert params_reasons(old, new) == [
+        "parameter extract.crop_px 256 → 128",
+        "parameter extract.upsample not set → 1",
+    ]
+
+
+@given(st.dictionaries(st.text(max_size=4), PLAIN, max_size=3))
+def test_what_is_the_same_gives_no_reason(values: dict) -> None:
+    assert params_reasons(values, dict(reversed(values.items()))) == []
+    assert weights_reasons(values, values) == []
+
+
+def test_a_project_in_which_nothing_has_run_says_so(tmp_path: Path) -> None:
+    project = Path(__file__).resolve().parents[3]
+    (tmp_path / "params.yaml").write_text((project / "params.yaml").read_text())
+    found = why(tmp_path)
+    assert set(found) == {"collect", "dedup", "extract", "curate", "train", "convert", "report"}
+    assert describe(found)[0] == "collect: has never run here"
