@@ -28,7 +28,7 @@ from facemill.video.writer import CONTAINERS
 from tasks.catalogue import Data
 from tasks.params import ConvertParams, Params
 from tasks.paths import archive_folder
-from tasks.work.deciders import Deciders, current_deciders, read_deciders
+from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
 from tasks.work.results import content_key
 from tasks.work.scratch import keyed_folder
 
@@ -114,7 +114,9 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
         raise FacemillError(
             f"no video in {archive}: files are taken by their suffix ({', '.join(sorted(VIDEO_SUFFIXES))})"
         )
-    common = _common(params.convert, model_dir, swap_settings(params.convert), current_deciders("convert", params))
+    common = _common(
+        params.convert, model_dir, swap_settings(params.convert), deciders_of("convert", plugins_of("convert", params))
+    )
     videos = [path.relative_to(archive).as_posix() for path in files]
     names = output_names(videos)
     jobs = [

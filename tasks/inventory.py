@@ -37,7 +37,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     write_json(root / Data.WEIGHTS, found.weights)
     for stage in STAGES.values():
         if stage.reads:  # what reads nothing looks each time
-            write_deciders(root, stage.name, current_deciders(stage.name, params))
+            write_deciders(root, stage.name, current_deciders(root, stage.name, params))
     rows = len(found.inventory["sources"]) + len(found.inventory["archive"])
     return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
 

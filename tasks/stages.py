@@ -218,7 +218,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         leftovers.keep_lock(root) if masters else leftovers.mend(root)
         stage = STAGES[name]
         if stage.reads:  # what the inventory found may be older than the code that runs now
-            write_deciders(root, name, current_deciders(name, params))
+            write_deciders(root, name, current_deciders(root, name, params))
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
             sweep(folder, deep=False)  # what a killed run left half-written
         return stage.run(params, root, retry=retry)

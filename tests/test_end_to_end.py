@@ -49,6 +49,14 @@ def repro(project: Path, *arguments: str) -> str:
     return result.stdout
 
 
+def facemill(project: Path, *arguments: str) -> str:
+    """A command as a person types it, with the code of the copy."""
+    command = [sys.executable, "-m", "flows.command_line", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def ran(output: str) -> set[str]:
     """The stages that DVC ran, but for the look at the sources, which always runs."""
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")} - {"inventory"}
@@ -142,6 +150,23 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
     assert folder_sha256(project / "data" / "dataset") == dataset
     path.write_text(before)
     assert ran(repro(project)) == set()  # DVC's run cache has both
+
+
+def test_changed_code_redoes_what_it_decides_unless_somebody_says_that_it_is_harmless(project: Path) -> None:
+    code = project / "facemill" / "swap" / "blend.py"
+    before = code.read_text()
+    code.write_text(f"{before}\n# a comment decides nothing\n")
+    assert ran(repro(project)) == set()
+    code.write_text(f"{before}\nANOTHER = 1\n")
+    told = facemill(project, "why", "convert")
+    assert told.strip() == "convert: code: facemill/swap/blend.py"
+    assert "commit it" in facemill(project, "accept", "convert", "--reason", "a constant that nobody reads")
+    assert ran(repro(project)) == set()
+    assert yaml.safe_load((project / "accepted.yaml").read_text())[0]["reason"] == "a constant that nobody reads"
+    code.write_text(f"{before}\nANOTHER = 2\n")
+    assert ran(repro(project)) == {"convert", "report"}
+    code.write_text(before)
+    assert ran(repro(project)) <= {"convert", "report"}
 
 
 def test_lost_scratch_and_outputs_come_back_byte_identical(project: Path) -> None:

@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command()(stages.check)
 app.command()(stages.stage)
 app.command()(stages.why)
+app.command()(stages.accept)
 app.add_typer(run.app, name="run")
 app.command()(serve.serve)
 app.command()(serve.pools)

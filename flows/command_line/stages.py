@@ -36,6 +36,20 @@ def why(
     print("\n".join(describe(found(folder) if name is None else {name: reasons_of(folder, name)})))
 
 
+def accept(
+    name: Annotated[str, typer.Argument(help="Name of the stage.")],
+    reason: Annotated[str, typer.Option(help="Why the change of code or packages is harmless; kept in accepted.yaml.")],
+    root: Root = HERE,
+) -> None:
+    """Keep a stage's results though its code or packages have changed, since you know that the change is harmless.
+
+    Example: facemill accept train --reason "only a message was reworded"
+    """
+    from tasks.commands.accept import accept as accepted
+
+    print(accepted(root.resolve(), _known(name), reason))
+
+
 def _known(name: str) -> str:
     if name not in STAGES:
         raise typer.BadParameter(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")

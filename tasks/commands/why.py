@@ -26,11 +26,12 @@ NAMED = 3
 NEVER = "has never run here"
 
 
-def why(root: Path) -> dict[str, list[str]]:
+def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
     """What makes each stage stale, as sentences without a full stop; nothing for one that is up to date.
 
     Args:
         root: the project's folder.
+        without_code: leave code and packages out, of the stages before as well.
 
     Returns:
         Stage → reasons, for every stage but the inventory, which always looks.
@@ -51,7 +52,9 @@ def why(root: Path) -> dict[str, list[str]]:
         if entry is None:
             reasons[stage.name] = [NEVER]
             continue
-        present = {**now, code_file(stage.name): current_deciders(stage.name, params).as_dict()}
+        present = dict(now)
+        if not without_code:
+            present[code_file(stage.name)] = current_deciders(root, stage.name, params).as_dict()
         reasons[stage.name] = [
             *_of_files(root, entry, present),
             *params_reasons(entry.get("params", {}).get(PARAMS_FILE, {}), values),
@@ -119,7 +122,7 @@ def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mappin
     compare = {Data.INVENTORY: inventory_reasons, Data.WEIGHTS: weights_reasons}
     for dep in entry.get("deps", []):
         if dep["path"] in present:
-            old = _recorded(root, dep)
+            old = recorded(root, dep)
             if old is None:
                 if _now_differs(root, dep):
                     yield f"{dep['path']} is another; what it was is no longer in DVC's cache"
@@ -158,7 +161,7 @@ def _of_outputs(root: Path, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{out['path']} is gone"
 
 
-def _recorded(root: Path, dep: Mapping[str, Any]) -> dict[str, Any] | None:
+def recorded(root: Path, dep: Mapping[str, Any]) -> dict[str, Any] | None:
     """The content that a dependency had, from DVC's cache; None where the cache has it no more."""
     md5 = str(dep.get("md5", ""))
     try:

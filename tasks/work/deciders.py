@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, version
 from importlib.util import find_spec
@@ -23,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import grimp
+import yaml
 
 from facemill.detect import detector_modules
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, read_json, write_json
+from facemill.files import file_sha256, read_json, write_bytes, write_json
 from tasks.catalogue import code_file
 from tasks.params import Params
 
 ROOTS = ("facemill", "tasks")
+ACCEPTED_FILE = "accepted.yaml"
+ACCEPTED_KEYS = ("stage", "digest", "stands_for", "reason", "date")
 _SOURCE = ".py"
 _NOT_CODE = frozenset({".pyc", ".pyi"})
 
@@ -89,9 +92,44 @@ def deciders_of(stage: str, plugins: Iterable[str] = ()) -> Deciders:
     return Deciders(code, {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **_versions(used)})
 
 
-def current_deciders(stage: str, params: Params) -> Deciders:
-    """What decides a stage's bytes here and now, with the plug-ins that the parameters name."""
-    return deciders_of(stage, plugins_of(stage, params))
+def current_deciders(root: Path, stage: str, params: Params) -> Deciders:
+    """What decides a stage's bytes here and now, with the plug-ins that the parameters name.
+
+    Where a person has accepted just this code and these packages as others' equal (`facemill accept`), they stand for
+    those.
+
+    Raises:
+        FacemillError: accepted.yaml cannot be used.
+    """
+    found = deciders_of(stage, plugins_of(stage, params))
+    for entry in reversed(read_accepted(root)):
+        if (entry["stage"], entry["digest"]) == (stage, found.digest):
+            return replace(found, accepted=entry["reason"], stands_for=entry["stands_for"])
+    return found
+
+
+def read_accepted(root: Path) -> list[dict[str, str]]:
+    """What persons have accepted in this project, oldest first.
+
+    Raises:
+        FacemillError: accepted.yaml is not what `facemill accept` writes.
+    """
+    path = root / ACCEPTED_FILE
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+        return [{key: str(entry[key]) for key in ACCEPTED_KEYS} for entry in entries]
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise FacemillError(
+            f"{path} is not a list of {', '.join(ACCEPTED_KEYS)} ({error}): mend it, or delete it to accept nothing"
+        ) from error
+
+
+def write_accepted(root: Path, entries: Iterable[Mapping[str, str]]) -> None:
+    """Writes accepted.yaml, which belongs into git beside params.yaml."""
+    text = yaml.safe_dump([dict(entry) for entry in entries], sort_keys=False, allow_unicode=True)
+    write_bytes(root / ACCEPTED_FILE, text.encode())
 
 
 def read_deciders(root: Path, stage: str, params: Params) -> Deciders:
@@ -102,7 +140,7 @@ def read_deciders(root: Path, stage: str, params: Params) -> Deciders:
     """
     path = root / code_file(stage)
     if not path.exists():
-        write_deciders(root, stage, current_deciders(stage, params))
+        write_deciders(root, stage, current_deciders(root, stage, params))
     try:
         return Deciders.from_dict(read_json(path))
     except (KeyError, TypeError, AttributeError) as error:

