@@ -40,7 +40,11 @@ def test_two_processes_equal_one_with_the_double_batch(folders: tuple[Path, Path
     torchrun(kind, two, 6)
     alone, together = (load_file(folder / "weights.safetensors") for folder in (one, two))
     floats = [name for name, tensor in alone.items() if tensor.is_floating_point()]
-    assert all((alone[name] - together[name]).abs().max() <= 1 for name in set(alone) - set(floats))  # of 32767
+    for name in set(alone) - set(floats):
+        # Shown pictures, of 32767: drawn by weights some 1e-6 apart, since each processor rounds in its own way.
+        apart = (alone[name] - together[name]).abs().double()
+        assert apart.max() <= (16 if name.endswith(".pictures") else 0), name
+        assert apart.mean() < 1, name
     if kind == "cyclegan":  # an instance norm takes a bias away: its gradient is nothing but rounding
         floats = [name for name in floats if not name.endswith(".bias")]
     apart = torch.cat([(alone[name] - together[name]).abs().flatten() for name in floats])
