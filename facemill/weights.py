@@ -74,13 +74,13 @@ def load_into(module: nn.Module, weights: Mapping[str, Any], origin: Path, what:
     ):
         if names:
             said = problem.format(count=len(names), first=min(names))
-            raise FacemillError(f"{origin} {said}: it is not a checkpoint of {what}; name one that is")
+            raise FacemillError(f"{origin} {said}: these are weights of another model, wanted are those of {what}")
     for name, tensor in wanted.items():
         value = weights[name]
         if not isinstance(value, Tensor) or value.shape != tensor.shape:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise FacemillError(
-                f"{origin}: {name} is {shape}, {what} wants {tuple(tensor.shape)}: it is a checkpoint of another net"
+                f"{origin}: {name} is {shape}, {what} wants {tuple(tensor.shape)}: these are weights of another model"
             )
         require_finite(value, name, origin)
     module.load_state_dict(dict(weights))

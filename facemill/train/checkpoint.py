@@ -92,7 +92,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: Ma
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, origin: Path) -> None:
     """Puts the weights named `prefix/…` into a module. Raises FacemillError as `facemill.weights.load_into`."""
     weights = {key.removeprefix(f"{prefix}/"): value for key, value in tensors.items() if key.startswith(f"{prefix}/")}
-    load_into(module, weights, origin, "this training's model")
+    load_into(module, weights, origin, "this training")
 
 
 def _newest_whole(folder: Path) -> tuple[Path, list[str]] | None:
