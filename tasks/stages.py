@@ -225,7 +225,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
 
 
 def _check_code(root: Path) -> None:
-    """DVC looks at the code of the clone that it runs in: that of another one would make what it takes for ours."""
+    """An installed `facemill` runs the code of its own clone, and who changes that of this one would wonder."""
     here = Path(__file__).resolve()
     theirs = root / "tasks" / here.name
     if theirs.exists() and not theirs.samefile(here):

@@ -41,7 +41,8 @@ def test_a_stage_says_what_it_does_and_why_its_rule_is_so(stage: Stage) -> None:
 def test_a_stage_reads_what_stages_before_it_have_made_and_nobody_makes_a_thing_twice() -> None:
     made: set[str] = set()
     for stage in STAGES.values():
-        assert set(stage.reads) <= made
+        folders = {str(Path(path).parent) for path in made}  # the report reads all of data/metrics
+        assert set(stage.reads) <= made | folders
         own = {*stage.makes, *([] if stage.metrics is None else [stage.metrics])}
         assert not own & made
         made |= own
