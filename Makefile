@@ -27,8 +27,9 @@ lint: $(VENV)/.installed-dev ## style, types, layers
 ui: $(VENV)/.installed ## the Prefect page at http://127.0.0.1:4200
 	@$(BIN)/prefect server start
 
-bench: $(VENV)/.installed ## every benchmark, one after another
-	@for script in benchmarks/extract.py benchmarks/convert.py benchmarks/train.py benchmarks/repro.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+BENCHMARKS := alignment convert dsfd extract inference repro train
+bench: $(VENV)/.installed-dev ## every benchmark that needs nothing but this folder; the others want data of yours, see benchmarks/
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 setup: $(VENV)/.installed
 
@@ -45,5 +46,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-clean: ## results and scratch, not .venv
-	rm -rf data/raw data/unique data/faces data/dataset data/videos data/archive data/model data/train data/converted data/conversions data/metrics/*.json data/report/*.* data/inventory.json .work
+clean: $(VENV)/.installed ## removes results and scratch after a question, not .venv
+	@$(BIN)/facemill clean

@@ -87,7 +87,7 @@ def compare(name: str, faces: list[tuple[RGB, Points]]) -> None:
         inside = ((boxes[:, :2] < middle) & (middle < boxes[:, 2:])).all(axis=1)
         if not inside.any():
             continue
-        points = predictor.predict(picture, boxes[inside][:1], "hog")[0].astype(np.float64)
+        points = predictor.predict(picture, boxes[inside][:1])[0].astype(np.float64)
         wanted = transform(truth, crop_affine(truth, CROP_PX, COVERAGE))
         for way, align in WAYS.items():
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`facemill check` and `facemill stage`: the pipeline without Prefect."""
+"""`facemill check`, `facemill stage` and `facemill clean`: the pipeline without Prefect."""
 
 from __future__ import annotations
 
@@ -75,3 +75,25 @@ def stage(
     from tasks.stages import print_totals, run_stage
 
     print_totals(run_stage(name, root.resolve(), retry=retry))
+
+
+def clean(
+    root: Root = HERE,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it without a question.")] = False,
+) -> None:
+    """Remove what the stages have made and their scratch; DVC's cache and the named versions stay.
+
+    Example: facemill clean
+    """
+    from tasks.commands import clean as cleaning
+
+    found = cleaning.made(root)
+    if not found:
+        say("There is nothing to remove.")
+        return
+    say("\n".join(f"{path}  {size / 1e6:,.1f} MB" for path, size in found))
+    if not yes and not typer.confirm("Remove all of this? What DVC's cache has comes back with `dvc checkout`."):
+        say("Nothing was removed.")
+        return
+    cleaning.clean(root)
+    say("All of this was removed.")
