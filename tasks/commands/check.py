@@ -8,20 +8,22 @@ from tasks.check import check_project
 from tasks.params import check_groups, load_params
 from tasks.stages import PARAM_GROUPS
 from tasks.versions.leftovers import mend
+from tasks.work.room import check_room
 
 
 def check(root: Path) -> list[str]:
-    """Asks for everything that a run would stumble over later, and mends what a killed DVC has left.
+    """Asks for everything that a run would stumble over later, room included, and mends what a killed DVC has left.
 
     Args:
         root: the project's folder.
 
     Returns:
-        What the parameters ask for, a line each.
+        What the parameters ask for and how much room there is, a line each.
 
     Raises:
-        FacemillError: wrong values, unknown names, sources or files that are not there.
+        FacemillError: no room, wrong values, unknown names, sources or files that are not there.
     """
+    rooms = check_room(root)
     mend(root)
     params = load_params(root)
     check_groups(root, PARAM_GROUPS)
@@ -35,5 +37,6 @@ def check(root: Path) -> list[str]:
     return [
         *lines,
         f"archive: {params.archive.kind}; {becomes}",
+        *(f"room: {room.free_bytes / 1e9:.1f} GB on the disk of {room.folder}" for room in rooms),
         "params.yaml is in order",
     ]
