@@ -24,8 +24,8 @@ lint: $(VENV)/.installed-dev ## style, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-ui: $(VENV)/.installed ## the Prefect page at http://127.0.0.1:4200
-	@$(BIN)/prefect server start
+ui: $(VENV)/.installed ## the Prefect page; `facemill login` prints its address and the login that it asks for
+	@$(BIN)/facemill server
 
 BENCHMARKS := alignment convert dsfd extract inference repro train
 bench: $(VENV)/.installed-dev ## every benchmark that needs nothing but this folder; the others want data of yours, see benchmarks/

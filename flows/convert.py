@@ -20,6 +20,7 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
 from facemill.errors import FacemillError
@@ -32,7 +33,6 @@ from tasks.catalogue import Data
 from tasks.convert import alone_in, publish
 from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
 from tasks.params import ClusterParams, load_params
-from tasks.paths import place
 from tasks.stages import only_one
 from tasks.versions import dvc
 from tasks.work.cluster import InlinePool, Pool, open_pool, run_all
@@ -43,37 +43,14 @@ _TABLE_ROWS = 1000
 
 
 @flow(name="convert")
-def convert(
-    root: str = ".",
-    archive: str | None = None,
-    output: str | None = None,
-    model: str | None = None,
-    retry: bool = False,
-) -> Metrics:
-    """Converts the archive that params.yaml names, or a folder into a folder.
+def convert(retry: bool = False) -> Metrics:
+    """Converts the archive of the project in whose folder it runs.
 
     Args:
-        root: the project's folder.
-        archive: a folder of videos instead of the project's archive; wants `output`. These paths are relative to the
-            project's folder, `~` is the home folder.
-        output: where their conversions go.
-        model: the model folder for that, by default the project's.
-        retry: take up videos that failed before, too (in folders that is always done).
+        retry: take up videos that failed before, too.
     """
-    project = place(root, Path()).resolve()
+    project = Path.cwd()
     params = load_params(project)
-    if (archive is None) != (output is None):
-        raise FacemillError("convert: archive and output belong together, give both or none")
-    if archive is not None and output is not None:
-        model_dir = place(model, project) if model else project / Data.MODEL
-        folder = place(output, project)
-        with alone_in(folder):
-            plan = plan_folder(params, place(archive, project), folder, model_dir)
-            try:
-                convert_videos(plan, params.cluster)
-            finally:
-                sweep(folder)  # what killed workers left half-written
-            return publish(plan).as_metrics()
     run_stage(project, "inventory")  # whether code, packages or the archive have changed since
     if retry or dvc.stale(project, "convert"):
         with only_one(project, "convert"):
@@ -81,6 +58,34 @@ def convert(
     metrics = run_stage(project, "convert", force=retry)
     push(project, ["convert"])
     return metrics
+
+
+@flow(name="convert-folder")
+def convert_folder(archive: Path, output: Path, model: Path | None = None) -> Metrics:
+    """Converts any folder into any other. It reads and writes where it is told, so it takes that from nobody but the
+    person who starts it here: there is no deployment of it, and one that somebody made is refused.
+
+    Args:
+        archive: a folder of videos.
+        output: where their conversions go. Videos that failed before are taken up again.
+        model: the model folder, by default the project's.
+
+    Raises:
+        FacemillError: it was started through a deployment, or its folders cannot be used.
+    """
+    if deployment.id is not None:
+        raise FacemillError(
+            "convert-folder runs where it is started, not through a deployment: those convert the archive"
+        )
+    project = Path.cwd()
+    params = load_params(project)
+    with alone_in(output):
+        plan = plan_folder(params, archive, output, model or project / Data.MODEL)
+        try:
+            convert_videos(plan, params.cluster)
+        finally:
+            sweep(output)  # what killed workers left half-written
+        return publish(plan).as_metrics()
 
 
 def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:

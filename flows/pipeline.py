@@ -19,12 +19,11 @@ from flows.refresh import refresh
 from flows.stages import Metrics, run_stage
 from flows.train import train
 from tasks.catalogue import Data
-from tasks.paths import place
 from tasks.stages import REFRESH_STAGES, STAGES
 from tasks.versions import dvc
 from tasks.versions.store import Version
 
-_OWN_FLOWS: dict[str, Callable[[str], Metrics]] = {"train": train, "convert": convert}
+_OWN_FLOWS: dict[str, Callable[[], Metrics]] = {"train": train, "convert": convert}
 
 
 @dataclass(frozen=True)
@@ -36,17 +35,17 @@ class Finished:
 
 
 @flow(name="pipeline")
-def pipeline(root: str = ".") -> Finished:
-    """Brings dataset, model, videos and report up to date."""
-    project = place(root, Path()).resolve()
-    refreshed = refresh(root)
+def pipeline() -> Finished:
+    """Brings dataset, model, videos and report of the project in whose folder it runs up to date."""
+    project = Path.cwd()
+    refreshed = refresh()
     metrics = dict(refreshed.metrics)
     stale = dvc.stale(project, "train")
     for stage in STAGES:
         if stage in REFRESH_STAGES or (stage == "train" and not stale):
             continue
         own = _OWN_FLOWS.get(stage)
-        metrics[stage] = own(root) if own else run_stage(project, stage)
+        metrics[stage] = own() if own else run_stage(project, stage)
     create_markdown_artifact(
         f"The report: open `{project / Data.REPORT}` in a browser.", key="report", description="Report"
     )

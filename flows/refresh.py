@@ -20,7 +20,6 @@ from flows import pages, pictures
 from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
 from tasks.params import load_params
-from tasks.paths import place
 from tasks.stages import REFRESH_STAGES
 from tasks.versions import dvc
 from tasks.versions.store import Version, save_version
@@ -34,14 +33,13 @@ class Refreshed:
 
 
 @flow(name="refresh")
-def refresh(root: str = ".", then_train: bool = False) -> Refreshed:
-    """Brings the dataset up to date and names it.
+def refresh(then_train: bool = False) -> Refreshed:
+    """Brings the dataset of the project in whose folder it runs up to date and names it.
 
     Args:
-        root: the project's folder.
         then_train: start the deployment train/gpu if there is something to train on (needs a server).
     """
-    project = place(root, Path()).resolve()
+    project = Path.cwd()
     params = load_params(project)
     metrics = {
         # DVC cannot see that the network has something new.
@@ -52,7 +50,7 @@ def refresh(root: str = ".", then_train: bool = False) -> Refreshed:
     version = name_version(project)
     show_pictures("dataset", f"Dataset {version.name}", pictures.dataset_sheets(project))
     if then_train and dvc.stale(project, "train"):
-        start_once("train/gpu", f"train-{version.name}-{version.dataset}", root=root, then_convert=True)
+        start_once("train/gpu", f"train-{version.name}-{version.dataset}", then_convert=True)
     return Refreshed(version, metrics)
 
 

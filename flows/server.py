@@ -1,61 +1,168 @@
-"""A Prefect server for those who have none: schedules fire only where one runs."""
+"""The project's Prefect server: one that is there, or one that this process brings along.
+
+A server that others may use, too (`facemill serve`, `facemill server`), is found through `.prefect/server.json`: the
+server's process holds a lock on that file for as long as it lives, so that what stands there is never out of date, and
+never a stranger's. A single flow that finds none brings a temporary one, without page and scheduler, for itself alone.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO
 
 from facemill.errors import FacemillError
+from flows.login import CLIENT, PROFILES, SERVER, ensure_login
+from flows.project import API, LOOPBACK_NAMES, given_api, home_of
 from tasks.work.terminal import say
 
-START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 20.0
+PORT = 4200
+LOGIN_HINT = "`facemill login` says how to log in."
+START_TIMEOUT_S = 300.0
+"""A first start makes the database: 15 s on two idle cores, 105 s measured on two that others kept busy."""
+_STOP_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 5.0
+_BACKLOG = 1024
+_LOOK_EVERY_S = 1.0
+_UNKNOWN_REVISION = "Can't locate revision"
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def serve_by_the_clock(cron: str, timezone: str, *, port: int, then_train: bool) -> None:
-    """Stays and runs what is due, in the server that PREFECT_API_URL names, or else in one of its own.
+@dataclass(frozen=True)
+class Server:
+    """A server that this process and those that it starts use from now on."""
 
-    Args:
-        cron: when the dataset is refreshed: minute, hour, day, month, weekday.
-        timezone: the time zone that is meant.
-        port: of a server of its own.
-        then_train: train and convert after a refresh that brought something new.
+    api: str
+    """The address of its API; the environment names it to Prefect."""
+    wait: Callable[[], None] = lambda: None
+    """Returns when it answers. Until then there is time to import what is needed.
+
+    Raises:
+        FacemillError: it did not come up, with the reason.
     """
-    given = os.environ.get("PREFECT_API_URL")
-    with nullcontext(given) if given else local_server(port) as api:
-        os.environ["PREFECT_API_URL"] = api  # Prefect reads it when it is imported
-        from flows.serve import serve_all
 
-        say(f"The Prefect page: {api.removesuffix('/api')}. Ctrl-C ends it.")
-        serve_all(cron, timezone, then_train=then_train)
+    process: subprocess.Popen[bytes] | None = None
+    """Its process, if it is our own."""
+
+    @property
+    def page(self) -> str:
+        """The address of its page."""
+        return _page_of(self.api)
 
 
 @contextmanager
-def local_server(port: int) -> Iterator[str]:
-    """Starts `prefect server start` on loopback unless one answers there already; yields the address of its API.
+def project_server(project: Path, *, port: int | None = None) -> Iterator[Server]:
+    """The server that PREFECT_API_URL names, else the one that runs for the project, else one of our own on loopback.
+
+    Args:
+        project: the project's folder.
+        port: of one of our own that others may find and that has page and scheduler; without it a temporary one. It
+            ends with the block.
 
     Raises:
-        FacemillError: it did not come up, with where to look.
+        FacemillError: the port is taken, or the server that was found has another login.
     """
-    api = f"http://127.0.0.1:{port}/api"
-    if answers(api):
-        yield api
+    if given := given_api(project):
+        os.environ[API] = given
+        yield Server(given)
         return
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    # The page asks this address; it would be port 4200 whatever the port.
-    environment = {**os.environ, "PREFECT_SERVER_UI_API_URL": api}
-    # A session of its own: Ctrl-C is for us, who still have schedules to pause there.
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    login = ensure_login(home_of(project))
+    if found := _found(project, login):
+        with _set_up(found, login):
+            yield Server(found)
+        return
+    with _started(project, port, login) as server, _set_up(server.api, login):
+        yield server
+
+
+def running_server(project: Path) -> str | None:
+    """The address of the API of the project's server, if one runs that others may use."""
+    path = _record(project)
     try:
-        _wait_until_it_answers(api, process)
-        yield api
+        with path.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None  # nobody holds it: a server that has ended
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return _address(path)
+
+
+def stay(project: Path, port: int) -> None:
+    """Runs the project's server until it is interrupted; says so and returns if it runs already.
+
+    Raises:
+        FacemillError: it did not come up, or it ended by itself.
+    """
+    if given := given_api(project):
+        raise FacemillError(f"{API} names the server {given}: unset it to start the project's own")
+    if found := running_server(project):
+        say(f"The Prefect page: {_page_of(found)} (it runs already). {LOGIN_HINT}")
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it has started, too
+    with project_server(project, port=port) as server:
+        server.wait()
+        say(f"The Prefect page: {server.page}. {LOGIN_HINT} Ctrl-C ends it.")
+        while server.process is not None and server.process.poll() is None:
+            time.sleep(_LOOK_EVERY_S)
+    raise FacemillError(f"the Prefect server has ended by itself: see {_log(project)}")
+
+
+def describe_login(project: Path) -> str:
+    """Where the page is, and what it asks for."""
+    login = ensure_login(home_of(project))
+    found = running_server(project)
+    return (
+        f"page   {_page_of(found) if found else 'no server runs: start `facemill serve` or `facemill server`'}\n"
+        f"login  {login}\n"
+        f"The page asks for the login once in each browser. It lies in {home_of(project) / PROFILES}."
+    )
+
+
+@contextmanager
+def _started(project: Path, port: int | None, login: str) -> Iterator[Server]:
+    """Runs a server for as long as the block takes; it ends with this process, too."""
+    log = _log(project)
+    with suppress(FileNotFoundError):
+        log.replace(log.with_name(f"{log.name}.1"))
+    with _listening(port) as listening, log.open("ab") as output:
+        address = f"http://{LOOPBACK_NAMES[0]}:{listening.getsockname()[1]}"
+        api = f"{address}/api"
+        lock = None if port is None else _locked(project, api)
+        reading, writing = os.pipe()
+        kind = "temporary" if port is None else "shared"
+        inherited = [listening.fileno(), reading, *([] if lock is None else [lock.fileno()])]
+        arguments = [str(listening.fileno()), str(reading), str(log), kind, *LOOPBACK_NAMES]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server_process", *arguments],
+            env=_server_environment(api, address, login),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=inherited,
+            start_new_session=True,
+        )
+        os.close(reading)
+        if lock is not None:
+            lock.close()  # the server's process has it, and keeps it for as long as it lives
+    try:
+        yield Server(api, partial(_wait_until_it_answers, api, process, log), process)
     finally:
-        process.terminate()
+        os.close(writing)
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -63,21 +170,145 @@ def local_server(port: int) -> Iterator[str]:
             process.wait()
 
 
-def answers(api: str) -> bool:
-    """Whether a Prefect server answers at this address."""
-    with suppress(OSError), urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
+def _server_environment(api: str, address: str, login: str) -> dict[str, str]:
+    port = address.rpartition(":")[2]
+    return {
+        **os.environ,
+        SERVER: login,
+        "PREFECT_SERVER_UI_API_URL": api,  # what the page asks; it would be port 4200 whatever the port
+        # A page of another origin gets no answer that it could read; without the login it could not ask for much.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in LOOPBACK_NAMES),
+    }
+
+
+@contextmanager
+def _set_up(api: str, login: str) -> Iterator[None]:
+    """Names the server to Prefect in this process, and to those that it starts."""
+    before = {name: os.environ.get(name) for name in (API, CLIENT)}
+    os.environ |= {API: api, CLIENT: login}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _listening(port: int | None) -> socket.socket:
+    """A socket that listens already: from now on nobody else can answer on that port."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((LOOPBACK_NAMES[0], port or 0))
+        made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        raise FacemillError(
+            f"port {port} is taken by another program ({error.strerror}): choose another --port. If that is a Prefect "
+            f"server that you want to use, set {API} to its address, such as http://{LOOPBACK_NAMES[0]}:{port}/api"
+        ) from error
+    return made
+
+
+def _locked(project: Path, api: str) -> IO[str]:
+    """The project's record of its server, with the address in it and the lock on it.
+
+    Raises:
+        FacemillError: another one has just been started.
+    """
+    path = _record(project)
+    stream = path.open("a")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.close()
+        raise FacemillError(
+            f"another Prefect server of {project} is just starting: run the same command again"
+        ) from error
+    stream.truncate(0)
+    stream.write(json.dumps({"api": api}))
+    stream.flush()
+    return stream
+
+
+def _address(path: Path) -> str:
+    """What a server that is just starting may not have written yet."""
+    end = time.monotonic() + _ANSWER_TIMEOUT_S
+    while True:
+        with suppress(json.JSONDecodeError, KeyError):
+            return str(json.loads(path.read_text())["api"])
+        if time.monotonic() > end:
+            raise FacemillError(f"{path} is held by a process that has not written an address into it: end that one")
+        time.sleep(0.05)
+
+
+def _page_of(api: str) -> str:
+    return api.removesuffix("/").removesuffix("/api")
+
+
+def _log(project: Path) -> Path:
+    return home_of(project) / "server.log"
+
+
+def _record(project: Path) -> Path:
+    return home_of(project) / "server.json"
+
+
+def _wait_until_it_answers(api: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise FacemillError(f"the Prefect server ended while it started: {_reason(log)}")
+        if _answers(api, min(_ANSWER_TIMEOUT_S, end - time.monotonic())):
+            return
+        time.sleep(0.1)
+    raise FacemillError(f"the Prefect server did not answer within {START_TIMEOUT_S:.0f} s: see {log}")
+
+
+def _reason(log: Path) -> str:
+    """The last line of the log, and what it means where that is known."""
+    text = log.read_text(errors="replace").strip()
+    if _UNKNOWN_REVISION in text:
+        return f"its database in {log.parent} was made by another version of Prefect: install that one, or move it away"
+    return f"{text.splitlines()[-1] if text else 'it said nothing'} (all of it: {log})"
+
+
+def _answers(api: str, timeout_s: float) -> bool:
+    with suppress(OSError), _DIRECTLY.open(f"{api}/health", timeout=timeout_s) as answer:
         return bool(answer.status == 200)
     return False
 
 
-def _wait_until_it_answers(api: str, process: subprocess.Popen[bytes]) -> None:
+def _found(project: Path, login: str) -> str | None:
+    """The API of the project's running server, once it answers; None if none runs, or it has just ended.
+
+    Raises:
+        FacemillError: it has another login than the project, since it was started before that was changed; or it does
+            not answer.
+    """
     end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        if answers(api):
-            return
-        if process.poll() is not None:
-            break
-        time.sleep(0.5)
-    raise FacemillError(
-        f"no Prefect server came up at {api}: see what `prefect server start` says, or choose another --port"
-    )
+    while api := running_server(project):
+        if _accepts(api, login):
+            return api
+        if time.monotonic() > end:
+            raise FacemillError(f"the project's Prefect server at {_page_of(api)} does not answer: restart it")
+        time.sleep(_LOOK_EVERY_S)
+    return None
+
+
+def _accepts(api: str, login: str) -> bool:
+    """Whether a server answers; it may be starting or ending."""
+    known = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+    try:
+        with _DIRECTLY.open(urllib.request.Request(f"{api}/admin/version", headers=known), timeout=_ANSWER_TIMEOUT_S):
+            return True
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise FacemillError(
+                f"the Prefect server at {_page_of(api)} has another login than the project: restart that server"
+            ) from error
+        return False
+    except OSError:
+        return False

@@ -19,21 +19,19 @@ from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
 from tasks.catalogue import Data
 from tasks.params import load_params
-from tasks.paths import place
 from tasks.work.scratch import WORK_FOLDER
 
 _LOOK_EVERY_S = 10.0
 
 
 @flow(name="train")
-def train(root: str = ".", then_convert: bool = False) -> Metrics:
-    """Brings the model up to date.
+def train(then_convert: bool = False) -> Metrics:
+    """Brings the model of the project in whose folder it runs up to date.
 
     Args:
-        root: the project's folder.
         then_convert: start the deployment convert/cpu afterwards (needs a server).
     """
-    project = place(root, Path()).resolve()
+    project = Path.cwd()
     load_params(project)  # a wrong value is said before anything starts
     run_stage(project, "inventory")  # whether code, packages or weights have changed since
     metrics = run_stage(project, "train", on_tick=PreviewWatch(project / WORK_FOLDER / "train").look)
@@ -41,7 +39,7 @@ def train(root: str = ".", then_convert: bool = False) -> Metrics:
     if preview := pictures.newest_preview(project / Data.TRAIN):
         show_pictures("train-preview", "Training, finished", [preview])
     if then_convert:
-        start_once("convert/cpu", f"convert-{folder_sha256(project / Data.MODEL)}", root=root)
+        start_once("convert/cpu", f"convert-{folder_sha256(project / Data.MODEL)}")
     return metrics
 
 

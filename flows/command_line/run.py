@@ -1,20 +1,19 @@
 """`facemill run FLOW`: a Prefect flow, here and now.
 
-Without PREFECT_API_URL a flow brings its own server along for as long as it runs; its history stays in .prefect, and
-`prefect server start` in the project's folder shows it.
+A flow uses the server that PREFECT_API_URL names, else the one that runs for the project; else it brings its own along
+for as long as it runs. The history stays in .prefect, and `facemill server` shows it.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
-from flows.command_line.serve import PORT
-from flows.command_line.session import flow_process
+from flows.command_line.session import flow_server
 from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, PATH
 from tasks.work.terminal import say
@@ -36,9 +35,10 @@ def refresh(
 
     Example: facemill run refresh
     """
-    with flow_process(root):
+    with flow_server(root) as server:
         from flows.refresh import refresh
 
+        server.wait()
         version = refresh(then_train=then_train).version
     say(f"dataset {version.name}: {'new' if version.is_new else 'nothing has changed'}")
 
@@ -54,9 +54,10 @@ def train(
 
     Example: facemill run train
     """
-    with flow_process(root):
+    with flow_server(root) as server:
         from flows.train import train
 
+        server.wait()
         metrics = train(then_convert=then_convert)
     say(f"model: {root / Data.MODEL}, {metrics.get('steps', '?')} steps")
 
@@ -79,11 +80,16 @@ def convert(
 
     Example: facemill run convert --archive ~/footage --output ~/converted
     """
-    folders = [None if path is None else str(path.absolute()) for path in (archive, output, model)]
-    with flow_process(root):
-        from flows.convert import convert
+    if (archive is None) != (output is None):
+        raise FacemillError("--archive and --output belong together: give both, or none for the project's archive")
+    if archive is None and model is not None:
+        raise FacemillError("--model wants --archive and --output: the project's archive gets the project's model")
+    archive, output, model = (path and path.absolute() for path in (archive, output, model))
+    with flow_server(root) as server:
+        from flows.convert import convert, convert_folder
 
-        metrics = convert(archive=folders[0], output=folders[1], model=folders[2], retry=retry)
+        server.wait()
+        metrics = convert(retry) if archive is None or output is None else convert_folder(archive, output, model)
     say(f"videos: {output or root / Data.CONVERTED}, {_of(metrics)} converted")
 
 
@@ -93,18 +99,16 @@ def pipeline(root: Root = HERE) -> None:
 
     Example: facemill run pipeline
     """
-    with flow_process(root):
+    with flow_server(root) as server:
         from flows.pipeline import pipeline
 
+        server.wait()
         done = pipeline()
-    page = os.environ.get("PREFECT_API_URL") or (
-        f"`make ui` (or `prefect server start`), then http://127.0.0.1:{PORT}: this run is in its history"
-    )
     say(f"\ndataset  {done.version.name} ({'new' if done.version.is_new else 'nothing has changed'})")
     say(f"model    {root / Data.MODEL} ({'trained now' if done.trained else 'up to date'})")
     say(f"videos   {root / Data.CONVERTED} ({_of(done.metrics['convert'])} converted)")
     say(f"report   {root / Data.REPORT}: open it in a browser")
-    say(f"prefect  {page}")
+    say("prefect  `make ui` (or `facemill server`) shows this run in its history")
 
 
 def _of(metrics: dict[str, Any]) -> str:

@@ -1,19 +1,21 @@
-"""`facemill serve` and `facemill pools`: flows by the clock, on one machine or on several."""
+"""`facemill serve`, `server`, `login` and `pools`: flows by the clock, the Prefect page, and who may use it."""
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
-from flows.command_line.session import flow_process, prefect_settings
+from flows.command_line.session import flow_server
+from flows.project import enter, given_api
+from flows.server import LOGIN_HINT, PORT, describe_login, project_server, running_server, stay
 from tasks.work.terminal import say
 
-PORT = 4200
-"""Prefect's own."""
+Port = Annotated[
+    int, typer.Option(help="Port of the server that is started if none runs here and PREFECT_API_URL is not set.")
+]
 
 
 def serve(
@@ -22,9 +24,7 @@ def serve(
         str, typer.Option(help="When the dataset is refreshed: minute, hour, day, month, weekday.")
     ] = "0 3 * * *",
     timezone: Annotated[str, typer.Option(help="Time zone of --cron, such as Europe/Berlin.")] = "UTC",
-    port: Annotated[
-        int, typer.Option(help="Port of the Prefect server that is started if PREFECT_API_URL is not set.")
-    ] = PORT,
+    port: Port = PORT,
     then_train: Annotated[
         bool, typer.Option(help="Train and convert after a refresh that brought something new.")
     ] = True,
@@ -33,20 +33,40 @@ def serve(
 
     Example: facemill serve --cron "0 3 * * *" --timezone Europe/Berlin
     """
-    with flow_process(root):
-        from flows.server import serve_by_the_clock
+    with flow_server(root, port) as server:
+        from flows.serve import serve_all
 
-        serve_by_the_clock(cron, timezone, port=port, then_train=then_train)
+        server.wait()
+        say(f"The Prefect page: {server.page}. {LOGIN_HINT} Ctrl-C ends it.")
+        serve_all(cron, timezone, then_train=then_train)
+
+
+def server(root: Root = HERE, port: Port = PORT) -> None:
+    """Stay and show the Prefect page: what has run, what runs, and what is due.
+
+    Example: facemill server
+    """
+    stay(enter(root), port)
+
+
+def login(root: Root = HERE) -> None:
+    """Print the address of the Prefect page, and the login that it asks for once in each browser.
+
+    Example: facemill login
+    """
+    say(describe_login(enter(root)))
 
 
 def pools(root: Root = HERE) -> None:
-    """Make the work pools cpu and gpu in the server of PREFECT_API_URL, or set their limits.
+    """Make the work pools cpu and gpu in the project's Prefect server, or set their limits.
 
-    Example: PREFECT_API_URL=http://127.0.0.1:4200/api facemill pools
+    Example: facemill pools
     """
-    if not os.environ.get("PREFECT_API_URL"):
-        raise FacemillError("pools lie in a server: set PREFECT_API_URL, such as http://127.0.0.1:4200/api")
-    prefect_settings(root)
-    from flows.pools import create_pools
+    project = enter(root)
+    if not (given_api(project) or running_server(project)):
+        raise FacemillError("pools lie in a server: start `facemill server`, or set PREFECT_API_URL to another one")
+    with project_server(project) as server:
+        from flows.pools import create_pools
 
-    say("\n".join(create_pools()))
+        server.wait()
+        say("\n".join(create_pools()))

@@ -16,16 +16,18 @@ from pathlib import Path
 from types import FrameType
 
 from facemill.processes import ends_with, this_process
+from flows.project import enter
+from flows.server import Server, project_server
 
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def flow_process(root: Path) -> Iterator[None]:
-    """The block runs in a process that leads a session of its own, in the project's folder, ready for Prefect.
+def flow_process(root: Path) -> Iterator[Path]:
+    """The block runs in a process that leads a session of its own, in the project's folder, which it yields.
 
     Raises:
-        FacemillError: a wrong value in params.yaml, which is said at once and not after Prefect has started.
+        FacemillError: a wrong value in params.yaml or a full disk, said at once and not after Prefect has started.
     """
     from tasks.params import load_params
 
@@ -33,16 +35,14 @@ def flow_process(root: Path) -> Iterator[None]:
     first = this_process()
     _own_session()
     with ends_with([first]):
-        prefect_settings(root)
-        yield
+        yield enter(root)
 
 
-def prefect_settings(root: Path) -> None:
-    """Goes to the project's folder and sets what Prefect reads when it is imported, unless it is set already."""
-    os.chdir(root)  # prefect.toml says the same, for Prefect's own commands
-    os.environ.setdefault("PREFECT_HOME", str(Path.cwd() / ".prefect"))
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+@contextmanager
+def flow_server(root: Path, port: int | None = None) -> Iterator[Server]:
+    """Such a process, with a Prefect server; see `flows.server.project_server`."""
+    with flow_process(root) as project, project_server(project, port=port) as server:
+        yield server
 
 
 def _own_session() -> None:

@@ -22,7 +22,7 @@ from facemill.errors import FacemillError
 from facemill.swap.converter import SwapSettings
 from facemill.swap.job import ConversionJob
 from facemill.swap.tools import DlibTools
-from flows.convert import _bounded, convert
+from flows.convert import _bounded, convert_folder
 from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool
 
@@ -38,8 +38,9 @@ def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(tmp_path: Path, hopper: np.ndarray) -> Path:
-    """params.yaml, and an archive of a video with Hopper in it, one without and one that is none."""
+def root(tmp_path: Path, hopper: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: params.yaml, an archive of a video with Hopper in it, one without and one that is none."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -62,7 +63,7 @@ def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Pat
 
     @flow
     def outer() -> Any:
-        ran["first"] = convert(str(root), str(root / "archive"), str(root / "done"), str(model), return_state=True)
+        ran["first"] = convert_folder(root / "archive", root / "done", model, return_state=True)
         return None
 
     outer()
@@ -78,18 +79,13 @@ def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Pat
     assert '"state": "failed", "reason": "not_a_video"' in latest_artifact("convert-videos")
     assert "data:image/jpeg;base64," in latest_artifact("convert-strips")
     before = (root / "done" / "nobody.mp4").stat().st_mtime_ns
-    assert convert(str(root), str(root / "archive"), str(root / "done"), str(model))["ok"] == 2
+    assert convert_folder(root / "archive", root / "done", model)["ok"] == 2
     assert (root / "done" / "nobody.mp4").stat().st_mtime_ns == before
 
 
 def test_a_missing_model_stops_everything_with_its_remedy(root: Path) -> None:
     with pytest.raises(FacemillError, match="run the stage train first"):
-        convert(str(root), str(root / "archive"), str(root / "done"), str(root / "none"))
-
-
-def test_an_archive_without_an_output_is_refused(root: Path) -> None:
-    with pytest.raises(FacemillError, match="belong together"):
-        convert(str(root), str(root / "archive"))
+        convert_folder(root / "archive", root / "done", root / "none")
 
 
 def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
@@ -14,7 +18,10 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Failed
 from prefect.utilities.importtools import import_object
+from stand_ins import stages_run
 
+from facemill.errors import FacemillError
+from flows.convert import convert_folder
 from flows.pools import POOLS, create_pools
 from flows.serve import deployments
 from flows.start import start_once
@@ -41,6 +48,36 @@ def test_every_deployment_has_its_flow_its_pool_and_known_parameters(declared: d
     assert declared["work_pool"]["name"] in POOLS
 
 
+@pytest.mark.parametrize("declared", DECLARED, ids=lambda one: one["entrypoint"])
+def test_no_run_can_name_a_folder(declared: dict[str, Any]) -> None:
+    module, _, name = declared["entrypoint"].partition(".py:")
+    entry = import_object(f"{module.replace('/', '.')}.{name}")
+    assert {str(values.get("type")) for values in entry.parameters.properties.values()} <= {"boolean"}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_run_with_another_root_is_refused_before_anything_is_read(tmp_path: Path, project: Path) -> None:
+    [nightly] = [one for one in deployments("0 3 * * *", "UTC", then_train=True) if one.name == "nightly"]
+    made = cast(UUID, nightly.apply())
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(made, parameters={"root": str(tmp_path)})
+        engine = [sys.executable, "-m", "prefect.engine"]
+        named = {"PREFECT__FLOW_RUN_ID": str(run.id), "PREFECT_API_URL": str(client.api_url)}
+        (project / "flows").symlink_to(PROJECT / "flows")  # a deployment's entry is a path from its folder
+        done = subprocess.run(
+            engine, cwd=project, env=os.environ | named, capture_output=True, text=True, check=False, timeout=120
+        )
+    assert done.returncode == 1
+    assert "expects parameters ['then_train'] but was provided with parameters ['then_train', 'root']" in done.stderr
+    assert stages_run(project) == []
+
+
+def test_a_flow_that_takes_folders_does_not_run_through_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(uuid4()))
+    with pytest.raises(FacemillError, match="not through a deployment"):
+        convert_folder.fn(Path("/etc"), Path("/tmp"))
+
+
 @pytest.mark.usefixtures("prefect")
 def test_pools_are_made_once_and_the_gpu_runs_one_thing_at_a_time() -> None:
     create_pools()
@@ -56,14 +93,14 @@ def test_one_cause_starts_one_run_and_another_one_only_after_it_failed() -> None
     @flow
     def twice() -> None:
         for _ in range(2):
-            start_once("train/gpu", "train-v1-abc", root="/somewhere")
+            start_once("train/gpu", "train-v1-abc", then_convert=True)
 
     [train] = [one for one in deployments("0 3 * * *", "UTC", then_train=True) if one.name == "gpu"]
     train.apply()
     twice()
     with get_client(sync_client=True) as client:
         [run] = started(client)
-        assert run.parameters["root"] == "/somewhere"
+        assert run.parameters["then_convert"] is True
         client.set_flow_run_state(run.id, Failed(), force=True)
         twice()
         assert len(started(client)) == 2

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("prefect")
 
 def test_training_starts_only_where_there_is_something_new_to_train_on(refreshed: tuple[Path, Refreshed]) -> None:
     project, _ = refreshed
-    first = pipeline(str(project))
+    first = pipeline()
     assert (first.version.is_new, first.trained) == (False, True)
     assert stages_run(project) == list(STAGES)
     assert "report.html" in latest_artifact("report")
-    second = pipeline(str(project))
+    second = pipeline()
     assert not second.trained
     assert stages_run(project) == list(STAGES)

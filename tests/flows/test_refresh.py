@@ -20,7 +20,7 @@ Done = tuple[Path, Refreshed]
 def test_new_faces_make_a_new_version(refreshed: Done) -> None:
     project, _ = refreshed
     set_knobs(project, curate={"faces": 5})
-    assert refresh(str(project)).version.name == "v2"
+    assert refresh().version.name == "v2"
     assert stages_run(project) == [*REFRESH_STAGES, "curate"]
 
 
@@ -36,7 +36,7 @@ def test_a_curate_that_exceeds_its_limit_names_no_version(refreshed: Done) -> No
     project, _ = refreshed
     set_knobs(project, curate={"fail": 9, "says": "3 of 4 rows failed, limit 5%"})
     with pytest.raises(FacemillError, match="error: curate: 3 of 4 rows failed, limit 5%"):
-        refresh(str(project))
+        refresh()
     assert len(list_versions(project)) == 1
 
 
@@ -45,7 +45,7 @@ def test_refresh_twice_makes_one_version_though_the_network_is_asked_again(refre
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["identities"]["hopper"]["sources"] = [{"kind": "google", "query": "somebody"}]
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    second = refresh(str(project))
+    second = refresh()
     assert (first.version.name, first.version.is_new) == ("v1", True)
     assert (second.version.name, second.version.is_new) == ("v1", False)
     assert stages_run(project) == [*REFRESH_STAGES, "collect"]
@@ -56,5 +56,5 @@ def test_wrong_parameters_are_said_before_anything_runs(project: Path) -> None:
     with (project / "params.yaml").open("a") as stream:
         stream.write("dedup: {hash_distanze: 3}\n")
     with pytest.raises(FacemillError, match="did you mean 'hash_distance'"):
-        refresh(str(project))
+        refresh()
     assert stages_run(project) == []

@@ -18,7 +18,8 @@ import pytest
 import yaml
 from stand_ins import stages_run
 
-from flows.server import local_server
+from flows.login import ensure_login
+from flows.server import project_server
 from tasks.stages import REFRESH_STAGES
 from tasks.versions.store import list_versions
 
@@ -30,10 +31,9 @@ EVERY_MINUTE = "* * * * *"
 @pytest.fixture
 def deployed(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The quick project with the flows and deployments of the real one, and a Prefect home of its own."""
-    for name in ("PREFECT_API_URL", "PREFECT_TEST_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PREFECT_HOME", str(project / ".prefect"))
-    monkeypatch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "true")
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     shutil.copytree(PROJECT / "flows", project / "flows")
     shutil.copy(PROJECT / "prefect.toml", project)
@@ -58,8 +58,8 @@ def test_a_scheduled_refresh_on_the_cpu_pool_trains_on_the_gpu_pool(
     declared = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
     declared["deployments"][0]["schedules"][0]["cron"] = EVERY_MINUTE
     (deployed / "prefect.yaml").write_text(yaml.safe_dump(declared))
-    with local_server(free_port()) as api:
-        monkeypatch.setenv("PREFECT_API_URL", api)
+    with project_server(deployed, port=free_port()) as server:
+        server.wait()
         subprocess.run([sys.executable, "-m", "flows.command_line", "pools"], cwd=deployed, check=True, timeout=120)
         deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         subprocess.run(deploy, cwd=deployed, check=True, timeout=180)
@@ -68,17 +68,21 @@ def test_a_scheduled_refresh_on_the_cpu_pool_trains_on_the_gpu_pool(
             running(deployed, "prefect", "worker", "start", "--pool", "gpu"),
         ):
             wait_for(
-                lambda: "Completed" in states(api, "convert"), 360, "refresh, train and convert, one after another"
+                lambda: "Completed" in states(server.api, "convert"),
+                360,
+                "refresh, train and convert, one after another",
             )
-        assert "Completed" in states(api, "refresh")
-        assert states(api, "train") == ["Completed"]
+        assert "Completed" in states(server.api, "refresh")
+        assert states(server.api, "train") == ["Completed"]
     assert stages_run(deployed) == [*REFRESH_STAGES, "train", "convert"]
     assert [version.name for version in list_versions(deployed)] == ["v1"]
 
 
 def states(api: str, flow: str) -> list[str]:
     """States of all runs of a flow."""
-    answer = httpx.post(f"{api}/flow_runs/filter", json={"flows": {"name": {"any_": [flow]}}}, timeout=30)
+    login = httpx.BasicAuth(*ensure_login(Path(".prefect").absolute()).split(":"))
+    wanted = {"flows": {"name": {"any_": [flow]}}}
+    answer = httpx.post(f"{api}/flow_runs/filter", json=wanted, auth=login, timeout=30)
     return [run["state"]["name"] for run in answer.raise_for_status().json()]
 
 

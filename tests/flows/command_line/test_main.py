@@ -22,6 +22,8 @@ COMMANDS = [
     ["run", "pipeline"],
     ["serve"],
     ["pools"],
+    ["server"],
+    ["login"],
     ["convert"],
     ["detect"],
     ["export"],

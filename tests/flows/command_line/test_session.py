@@ -104,7 +104,7 @@ def test_pools_without_a_server_say_what_to_set(tmp_path: Path) -> None:
     process = facemill(tmp_path, "pools")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.startswith("error: pools lie in a server: set PREFECT_API_URL")
+    assert errors.startswith("error: pools lie in a server: start `facemill server`, or set PREFECT_API_URL")
 
 
 @pytest.mark.parametrize("command", [["run", "refresh"], ["run", "convert"], ["serve"]], ids=" ".join)
@@ -113,6 +113,13 @@ def test_a_wrong_parameter_is_said_at_once(tmp_path: Path, command: list[str]) -
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.startswith("error: no params.yaml in ")
+
+
+def test_an_archive_without_an_output_is_refused(tmp_path: Path) -> None:
+    process = facemill(tmp_path, "run", "convert", "--archive", str(tmp_path), "--model", str(tmp_path))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("error: --archive and --output belong together")
 
 
 def test_wrong_usage_of_a_flow_is_code_two(tmp_path: Path) -> None:

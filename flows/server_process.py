@@ -1,0 +1,76 @@
+"""The process of the project's Prefect server: started by flows.server, and ended by its starter alone.
+
+`prefect server start` serves the same application, but whatever host name it is called by; it binds its port seconds
+after it has looked whether the port is free; and it dies of a signal that is meant for all, before a flow can tell it
+how the flow ended. Here the socket and the project's lock come from the starter, the Host header is checked, signals
+are left to the starter, and the end of the pipe to the starter is the end of the server, however that came about.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+LOG_BYTES = 20_000_000
+_LOOK_EVERY_S = 60.0
+_FINISH_S = 10
+"""For answers that are under way when the end comes."""
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> None:
+    """`python -m flows.server_process SOCKET PIPE LOG KIND HOST…`; the first two are inherited descriptors."""
+    listening, pipe, log, kind, *hosts = sys.argv[1:]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+    from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    app = create_app(ephemeral=kind == "temporary", final=True)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    config = uvicorn.Config(app, lifespan="on", log_level="warning", timeout_graceful_shutdown=_FINISH_S)
+    server = _Server(config)
+    for duty in ((_await_the_end, int(pipe), server), (_keep_small, Path(log))):
+        threading.Thread(target=duty[0], args=duty[1:], daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=int(listening))])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if server.started else 1)  # all is written: taking the interpreter down would cost seconds
+
+
+def _await_the_end(pipe: int, server: uvicorn.Server) -> None:
+    """The starter never writes: the read returns when it has closed its end of the pipe, or has died."""
+    os.read(pipe, 1)
+    server.should_exit = True
+
+
+def _keep_small(log: Path) -> None:
+    """Months of warnings must not fill the disk: of the log, the newest megabytes are kept."""
+    while True:
+        time.sleep(_LOOK_EVERY_S)
+        try:
+            if log.stat().st_size > LOG_BYTES:
+                shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+                os.truncate(log, 0)  # whoever writes there appends
+        except OSError:  # a full disk is told by whoever needs it
+            continue
+
+
+if __name__ == "__main__":
+    main()
