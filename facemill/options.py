@@ -34,8 +34,8 @@ def path_options(builder: Callable[..., Any]) -> list[str]:
     return [name for name, kinds in options_of(builder).items() if Path in kinds]
 
 
-def check_options(builder: Callable[..., Any], options: Mapping[str, Any], *, whose: str, key: str) -> None:
-    """Whether a builder takes these options.
+def checked_options(builder: Callable[..., Any], options: Mapping[str, Any], *, whose: str, key: str) -> dict[str, Any]:
+    """The options as the builder takes them: those that name a file are paths.
 
     Args:
         builder: of the plug-in.
@@ -55,6 +55,10 @@ def check_options(builder: Callable[..., Any], options: Mapping[str, Any], *, wh
         if not any(_fits(value, kind) for kind in known[name]):
             named = " or ".join(_NAMES.get(kind, kind.__name__) for kind in known[name])
             raise FacemillError(f"{key}.{name} of {whose} must be {named}, got {value!r}")
+    return {
+        name: Path(value) if isinstance(value, str) and Path in known[name] else value
+        for name, value in options.items()
+    }
 
 
 _NAMES = {NoneType: "null", Path: "a path", list: "a list"}

@@ -18,7 +18,7 @@ class Data(StrEnum):
     """Tables, folders and files of a project. What `schema` gives a schema for is a table, a folder of Parquet."""
 
     INVENTORY = "data/inventory.json"
-    WEIGHTS = "data/weights.json"
+    WEIGHTS = "data/weights"
     CODE = "data/code"
     RAW = "data/raw"
     UNIQUE = "data/unique"
@@ -47,6 +47,11 @@ class Data(StrEnum):
 def code_file(stage: str) -> str:
     """The file that says which code and which packages decide a stage's bytes."""
     return f"{Data.CODE}/{stage}.json"
+
+
+def weights_file(stage: str) -> str:
+    """The file that says what lies in the weights that a stage's parameters name."""
+    return f"{Data.WEIGHTS}/{stage}.json"
 
 
 def metrics_file(stage: str) -> str:

@@ -6,11 +6,18 @@ ask here, so that a misspelt `convert.colour` is said before hours of training a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from facemill.errors import FacemillError
 from tasks.params import ClusterParams, Params, WrongValues
+
+LEAST_FACE_PX = 80
+"""What the detectors are built for that are only looked at: their options are good or bad for any size."""
 
 
 def check_project(params: Params, root: Path) -> None:
@@ -24,7 +31,7 @@ def check_project(params: Params, root: Path) -> None:
 
     wrong = WrongValues()
     with wrong.under(""):
-        check_names(params)
+        check_names(params, root)
     with wrong.under(""):
         plan_units(params, root)
     with wrong.under("archive.path"):
@@ -34,23 +41,27 @@ def check_project(params: Params, root: Path) -> None:
     wrong.complain()
 
 
-def check_names(params: Params) -> None:
-    """Asks each registry for what the parameters name, and opens the encoder.
+def check_names(params: Params, root: Path) -> None:
+    """Asks each registry for what the parameters name, builds the detectors and opens the encoder.
+
+    Args:
+        params: what names it.
+        root: where relative paths of options lie.
 
     Raises:
         FacemillError: a line for each name that stands for nothing, with its key and the names that there are.
     """
     from facemill.swap.blend import blend_method
     from facemill.swap.colour import colour_method
-    from facemill.train.objectives import objective_builder
+    from facemill.train.objectives import objective_options
     from facemill.video import check_encoder
     from tasks.convert_plan import swap_settings
 
     asked: list[tuple[str, Callable[[], object]]] = [
-        ("extract.detector", lambda: _detector(params.extract.detector)),
-        ("convert.detector", lambda: _detector(params.convert.detector)),
+        ("extract.detector", lambda: _detector(params.extract.detector, params.extract.detector_options, root)),
+        ("convert.detector", lambda: _detector(params.convert.detector, {}, root)),
         ("train", lambda: _model(params)),
-        ("", lambda: objective_builder(params.train.model, params.train.options)),
+        ("", lambda: objective_options(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
         ("convert.blend", lambda: blend_method(params.convert.blend)),
         ("convert.encoder", lambda: check_encoder(swap_settings(params.convert).encoder)),
@@ -63,11 +74,22 @@ def check_names(params: Params) -> None:
     wrong.complain()
 
 
-def _detector(names: str) -> None:
-    from facemill.detect import DETECTORS
+def _detector(name: str, options: Mapping[str, Any], root: Path) -> None:
+    """Builds it, as far as that goes without a picture: only then all options are known to be good."""
+    from tasks.work.detector_files import detector_weights, placed_detector_options
 
-    for name in names.split(","):
-        DETECTORS[name.strip()]
+    detector_weights(name, options, root)  # every file is there
+    _build_detector(name, json.dumps(placed_detector_options(name, options, root)))
+
+
+@lru_cache(maxsize=4)
+def _build_detector(name: str, options: str) -> None:
+    """Once a process for the same options: dlib takes half a second to make its HOG detector."""
+    from facemill.detect import build_detector
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is slow here is said when it is used
+        build_detector(name, min_face_px=LEAST_FACE_PX, **json.loads(options))
 
 
 def _model(params: Params) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +36,7 @@ from tasks.catalogue import Data
 from tasks.params import ExtractParams, Params
 from tasks.work.cluster import one_thread, open_pool
 from tasks.work.deciders import read_deciders
+from tasks.work.detector_files import deciding_options, placed_detector_options
 from tasks.work.results import Part, Shard, WorkItem, content_key, drop_unreached, make_parts, open_store
 from tasks.work.rows import RowAt, read_rows
 from tasks.work.totals import Totals, finish, publish_parts
@@ -50,13 +50,16 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Extracts into `root/data/faces`. Raises FacemillError when `unique` is missing or too many pictures failed."""
     start = time.monotonic()
     source, output = root / Data.UNIQUE, root / Data.FACES
-    settings = params.extract.model_dump(mode="json", exclude={"rows_per_shard", "failure_limit"})
+    detector, options = params.extract.detector, params.extract.detector_options
+    settings = params.extract.model_dump(mode="json", exclude={"rows_per_shard", "failure_limit", "detector_options"})
+    settings["detector_options"] = deciding_options(detector, options, root)
+    placed = params.extract.model_copy(update={"detector_options": placed_detector_options(detector, options, root)})
     store = open_store(root, "extract", FACES, code=read_deciders(root, "extract", params).key, settings=settings)
     plan = [Part(part.stem, tuple(pictures_of(part))) for part in tables.checked_parts(source, UNIQUE)]
     with open_pool(params.cluster) as pool:
         made = make_parts(
             store, plan, extract_shard, _lost_row, pool,
-            settings=params.extract, rows_per_shard=params.extract.rows_per_shard, retry=retry,
+            settings=placed, rows_per_shard=params.extract.rows_per_shard, retry=retry,
         )  # fmt: skip
     publish_parts(made.paths, output)
 
@@ -151,8 +154,7 @@ class Tools:
 def load_tools(params: ExtractParams) -> Tools:
     """Loads the models, once a process for the same parameters."""
     one_thread()  # here too: a worker that its nanny started again has not heard of it
-    options: dict[str, Any] = {"upsample": params.upsample} if params.detector == "hog" else {}
-    detector = build_detector(params.detector, min_face_px=params.min_face_px, **options)
+    detector = build_detector(params.detector, min_face_px=params.min_face_px, **params.detector_options)
     return Tools(params, detector, Landmarks68(), Embedder())
 
 

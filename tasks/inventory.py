@@ -1,9 +1,10 @@
 """Stage `inventory`: what lies in the sources, the references and the archive, by content.
 
-Out: `data/inventory.json`; `data/weights.json` for the files that `train` is given; `data/code/STAGE.json`, which code
-and which packages decide a stage's bytes. It runs each time (`always_changed` in dvc.yaml) and all are written the same
-while they would say the same, so that what follows is redone only if something else lies there. A file is read again
-only when its size or its time has changed (`tasks.work.file_hashes`).
+Out: `data/inventory.json`; `data/weights/STAGE.json`, what lies in the weights that a stage's parameters name;
+`data/code/STAGE.json`, which code and which packages decide its bytes. It runs each time (`always_changed` in dvc.yaml)
+and all are written the same while they would say the same, so that what follows is redone only if something else lies
+there. A file of the sources or the archive is read again only when its size or its time has changed
+(`tasks.work.file_hashes`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from facemill.files import file_sha256, write_json
 from facemill.reasons import State
-from tasks.catalogue import Data
+from tasks.catalogue import Data, weights_file
 from tasks.check import check_project
 from tasks.collect import archive_videos, plan_units
 from tasks.params import Params, SampleArchive
@@ -23,6 +24,7 @@ from tasks.paths import archive_folder
 from tasks.stages import STAGES
 from tasks.training.weight_files import weight_files
 from tasks.work.deciders import current_deciders, write_deciders
+from tasks.work.detector_files import detector_weights
 from tasks.work.file_hashes import hash_files
 from tasks.work.totals import Totals
 
@@ -34,7 +36,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     start = time.monotonic()
     found = look(params, root, show=True)
     write_json(root / Data.INVENTORY, found.inventory)
-    write_json(root / Data.WEIGHTS, found.weights)
+    for name, files in found.weights.items():
+        write_json(root / weights_file(name), files)
     for stage in STAGES.values():
         if stage.reads:  # what reads nothing looks each time
             write_deciders(root, stage.name, current_deciders(root, stage.name, params))
@@ -44,10 +47,10 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 
 @dataclass(frozen=True)
 class Found:
-    """The contents of data/inventory.json and data/weights.json."""
+    """The contents of data/inventory.json, and by stage those of data/weights/STAGE.json."""
 
     inventory: dict[str, Any]
-    weights: dict[str, str]
+    weights: dict[str, dict[str, str]]
 
 
 def look(params: Params, root: Path, *, show: bool = False) -> Found:
@@ -72,7 +75,9 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     folder = archive_folder(params, root)
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
     inventory = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
-    return Found(inventory, weight_files(params.train, root))
+    detector, options = params.extract.detector, params.extract.detector_options
+    weights = {"train": weight_files(params.train, root), "extract": detector_weights(detector, options, root)}
+    return Found(inventory, weights)
 
 
 def _portraits(params: Params) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
-from facemill.sources import SOURCES, Source, StatedPath
+from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from tasks.params_file import PARAMS_FILE, check_plain, read_params_file
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -28,6 +28,10 @@ DetectorName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(, ?[a-z0-9_]+)*$", max
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __hash__(self) -> int:
+        """That of its values as JSON, since options are dictionaries, which have none."""
+        return hash(self.model_dump_json())
 
 
 class Rights(_Group):
@@ -84,8 +88,8 @@ class ExtractParams(_Group):
     detector: DetectorName = "hog"
     min_face_px: Annotated[int, Field(ge=12)] = 80
     """Smaller faces are not looked for."""
-    upsample: Annotated[int, Field(ge=0, le=2)] = 0
-    """How often dlib's HOG detector doubles the picture first."""
+    detector_options: dict[str, Any] = {}
+    """Of the detector, see `build` in its module; of several by their names: `{hog: {upsample: 1}}`."""
     max_side_px: Annotated[int, Field(ge=64)] = 1280
     """Larger pictures are searched at this size; crops still come from the original."""
     crop_px: Annotated[int, Field(ge=64, le=1024)] = 256
@@ -94,6 +98,13 @@ class ExtractParams(_Group):
     rows_per_shard: Annotated[int, Field(ge=1)] = 16
     """Pictures that a worker searches at a time."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upsample_is_an_option(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "upsample" in values:
+            raise ValueError(f"upsample: unknown key; write `detector_options: {{upsample: {values['upsample']}}}`")
+        return values
 
 
 class CurateParams(_Group):
@@ -291,7 +302,10 @@ class Params(_Group):
     def source_kinds(self) -> set[str]:
         """The kinds of all sources and references."""
         kinds = {source.kind for identity in self.identities.values() for source in identity.sources}
-        return kinds | {"folder", "sample", "video"}  # what references may be
+        for reference in (text for identity in self.identities.values() for text in identity.references):
+            with suppress(FacemillError):  # nobody answers for it: collecting says so
+                kinds.add(reference_source(reference).kind)
+        return kinds
 
     @property
     def network_sources(self) -> bool:

@@ -22,7 +22,7 @@ from facemill.errors import FacemillError
 from facemill.files import sweep
 from facemill.locks import locked
 from facemill.processes import ProcessId, ends_with
-from tasks.catalogue import Data, metrics_file
+from tasks.catalogue import Data, metrics_file, weights_file
 
 if TYPE_CHECKING:  # the command line reads the table, and must answer at once
     from tasks.params import Params
@@ -124,7 +124,7 @@ _TABLE = (
         name="extract",
         does="Finds faces and their landmarks, and makes an aligned crop and an embedding of each.",
         params=("extract",),
-        reads=(Data.UNIQUE,),
+        reads=(Data.UNIQUE, weights_file("extract")),
         makes=(Data.FACES,),
         metrics=metrics_file("extract"),
         rule=Rule(12 * _HOUR_S, 2, 60, "a machine may lose its workers; finished shards are kept"),
@@ -146,7 +146,7 @@ _TABLE = (
         name="train",
         does="Trains a face-swap model of everybody in the dataset.",
         params=("seed", "train"),
-        reads=(Data.DATASET, Data.WEIGHTS),
+        reads=(Data.DATASET, weights_file("train")),
         makes=(Data.MODEL, Data.TRAIN),
         metrics=metrics_file("train"),
         rule=Rule(48 * _HOUR_S, 3, 60, "a GPU may be taken or lost; training goes on from its last checkpoint"),

@@ -36,7 +36,7 @@ ROUNDS = int(os.environ.get("FACEMILL_CHAOS_ROUNDS", "60"))
 SEED = int(os.environ.get("FACEMILL_CHAOS_SEED", "20261125"))
 MARK = "FACEMILL_CHAOS"
 END_S, RUN_S = 180.0, 1800.0
-TIMES = ("data/metrics/", "data/report/", "data/train/", "data/weights.json")  # hold seconds, or pictures of them
+TIMES = ("data/metrics/", "data/report/", "data/train/", "data/weights/")  # hold seconds, or pictures of them
 DVC = (sys.executable, "-m", "dvc", "repro")
 FLOW = (sys.executable, "-m", "flows.command_line", "run", "pipeline")
 

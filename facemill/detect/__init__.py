@@ -11,6 +11,7 @@ Two names stand for a choice: `auto` picks by device (`auto.py`), and several na
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,13 +21,19 @@ import numpy.typing as npt
 
 from facemill.boxes import BoxConvention, shorter_sides
 from facemill.errors import FacemillError
-from facemill.options import check_options
+from facemill.options import checked_options
 from facemill.registry import Registry
 
-AUTO_CHOICES = ("dsfd", "mtcnn")
-"""What `auto` chooses from, by device and weights."""
-
-__all__ = ["DETECTORS", "Detector", "Faces", "build_detector", "detector_modules", "register", "require_rgb"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "Faces",
+    "build_detector",
+    "detector_modules",
+    "detector_names",
+    "register",
+    "require_rgb",
+]
 
 
 def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **options: Any) -> Detector:
@@ -49,9 +56,9 @@ def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **option
     builder = DETECTORS[name]
     if min_face_px < 1:
         raise FacemillError(f"min_face_px must be at least 1, got {min_face_px}.")
-    check_options(builder, options, whose=name, key="detector options")
+    taken = checked_options(builder, options, whose=name, key="detector options")
     try:
-        return builder(min_face_px=min_face_px, device=device, **options)
+        return builder(min_face_px=min_face_px, device=device, **taken)
     except ValueError as error:
         raise FacemillError(f"detector {name!r}: {error}") from error
 
@@ -59,11 +66,18 @@ def build_detector(name: str, *, min_face_px: int, device: str = "cpu", **option
 def detector_modules(name: str) -> list[str]:
     """The modules that `build_detector(name)` may take: what decides where it finds faces.
 
-    `auto` chooses when it is built, so that all its choices count.
+    A detector that chooses others when it is built says so in `CHOICES` of its module, and all of them count.
     """
-    parts = [part.strip() for part in name.split(",")]
-    found = {*parts, *(["chain"] if len(parts) > 1 else []), *(AUTO_CHOICES if "auto" in parts else [])}
+    parts = detector_names(name)
+    found = {*parts, *(["chain"] if len(parts) > 1 else [])}
+    for part in parts:
+        found.update(getattr(sys.modules[DETECTORS[part].__module__], "CHOICES", ()))
     return [f"{__name__}.{part}" for part in sorted(found)]
+
+
+def detector_names(name: str) -> list[str]:
+    """The single names in what `build_detector` takes: "hog, mtcnn" is two detectors."""
+    return [part.strip() for part in name.split(",")]
 
 
 class Detector(Protocol):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from facemill.detect import Detector, build_detector, register
 
+CHOICES = ("dsfd", "mtcnn")
 LOG = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.boxes import HOG_BOXES
-from facemill.detect import Detector, Faces, build_detector, require_rgb
+from facemill.detect import Detector, Faces, build_detector, detector_names, require_rgb
 from facemill.errors import FacemillError
 
 
@@ -31,11 +31,13 @@ def build_chain(names: str, *, min_face_px: int, device: str, options: Mapping[s
     Raises:
         FacemillError: an unknown detector, one named twice, or options of one that is not in the chain.
     """
-    parts = [part.strip() for part in names.split(",")]
+    parts = detector_names(names)
     if len(set(parts)) < len(parts):
         raise FacemillError(f"detector {names!r} names a detector twice.")
     if foreign := sorted(set(options) - set(parts)):
         raise FacemillError(f"Options for {', '.join(foreign)}, but the chain is {', '.join(parts)}.")
+    if shapeless := [part for part in parts if not isinstance(options.get(part, {}), Mapping)]:
+        raise FacemillError(f"Options of {', '.join(shapeless)} must be a group of names and values.")
     return ChainDetector(
         [build_detector(part, min_face_px=min_face_px, device=device, **options.get(part, {})) for part in parts]
     )

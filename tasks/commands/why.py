@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
-from tasks.catalogue import Data, code_file
+from tasks.catalogue import Data, code_file, weights_file
 from tasks.inventory import look
 from tasks.params import load_params
 from tasks.params_file import PARAMS_FILE, read_params_file
@@ -42,7 +43,8 @@ def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
     params, lock = load_params(root), dvc_lock.stages(dvc_lock.read(root))
     values = read_params_file(root)
     found = look(params, root)
-    now: dict[str, Mapping[str, Any]] = {Data.INVENTORY: found.inventory, Data.WEIGHTS: found.weights}
+    now: dict[str, Mapping[str, Any]] = {Data.INVENTORY: found.inventory}
+    now |= {weights_file(stage): files for stage, files in found.weights.items()}
     makers = {made: stage.name for stage in STAGES.values() for made in stage.makes}
     reasons: dict[str, list[str]] = {}
     for stage in STAGES.values():
@@ -119,7 +121,9 @@ def _leaves(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What differs in the small inputs that the inventory makes."""
-    compare = {Data.INVENTORY: inventory_reasons, Data.WEIGHTS: weights_reasons}
+    compare = {Data.INVENTORY: inventory_reasons} | {
+        weights_file(stage): partial(weights_reasons, stage) for stage in STAGES
+    }
     for dep in entry.get("deps", []):
         if dep["path"] in present:
             old = recorded(root, dep)
@@ -130,9 +134,9 @@ def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mappin
             yield from compare.get(dep["path"], code_reasons)(old, present[dep["path"]])
 
 
-def weights_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Files that the training is given, whose content differs."""
-    return [f"the file that train.{name} names has another content" for name in _differing(old, new)]
+def weights_reasons(stage: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Files that a stage's parameters name, whose content differs."""
+    return [f"the file that {stage}.{name} names has another content" for name in _differing(old, new)]
 
 
 def _of_tables(

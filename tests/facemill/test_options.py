@@ -10,7 +10,7 @@ import pytest
 
 from facemill.detect import DETECTORS, build_detector
 from facemill.errors import FacemillError
-from facemill.options import check_options, options_of, path_options
+from facemill.options import checked_options, options_of, path_options
 
 
 def build(
@@ -46,7 +46,8 @@ def test_options_are_the_keyword_only_parameters() -> None:
     ],
 )
 def test_values_of_the_stated_types_are_taken(options: dict[str, Any]) -> None:
-    check_options(build, options, whose="it", key="options")
+    taken = checked_options(build, options, whose="it", key="options")
+    assert taken == options | ({"weights": Path("~/w")} if options.get("weights") else {})
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_values_of_the_stated_types_are_taken(options: dict[str, Any]) -> None:
 )
 def test_another_value_is_named_with_its_key(options: dict[str, Any], message: str) -> None:
     with pytest.raises(FacemillError) as error:
-        check_options(build, options, whose="it", key="options")
+        checked_options(build, options, whose="it", key="options")
     assert message in str(error.value)
 
 

@@ -23,7 +23,7 @@ def params(group: str = "", **changes: object) -> Params:
 
 
 def test_the_shipped_names_stand_for_something() -> None:
-    check_names(params())
+    check_names(params(), PROJECT)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,33 @@ def test_the_shipped_names_stand_for_something() -> None:
 )
 def test_a_misspelt_name_is_said_with_its_path_and_those_that_there_are(group: str, key: str, message: str) -> None:
     with pytest.raises(FacemillError) as error:
-        check_names(params(group, **{key: "hogg"}))
+        check_names(params(group, **{key: "hogg"}), PROJECT)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upsample": 9}, "extract.detector: detector 'hog': upsample must be 0…4 doublings, got 9"),
+        ({"upsampling": 1}, "extract.detector: detector options: hog has no option upsampling; there are upsample"),
+        ({"weights": "gone"}, "hog has no option weights"),
+    ],
+)
+def test_options_that_a_detector_does_not_take_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(FacemillError) as error:
+        check_names(params("extract", detector_options=options), PROJECT)
+    assert message in str(error.value)
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    changed = params("extract", detector="hog,dsfd", detector_options={"dsfd": {"weights": "~/gone"}})
+    with pytest.raises(FacemillError, match=r"extract\.detector: there is no file or folder .*gone"):
+        check_names(changed, tmp_path)
+
+
+def test_the_old_key_of_an_option_names_the_new_one() -> None:
+    with pytest.raises(FacemillError, match=r"upsample: unknown key; write `detector_options: \{upsample: 1\}`"):
+        params("extract", upsample=1)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +82,13 @@ def test_a_misspelt_name_is_said_with_its_path_and_those_that_there_are(group: s
 )
 def test_an_encoder_must_encode_pictures_and_open_with_its_preset(encoder: str, preset: str, message: str) -> None:
     with pytest.raises(FacemillError) as error:
-        check_names(params("convert", encoder=encoder, encoder_preset=preset))
+        check_names(params("convert", encoder=encoder, encoder_preset=preset), PROJECT)
     assert f"convert.encoder: {message}" in str(error.value)
 
 
 @pytest.mark.parametrize(("encoder", "preset"), [("mpeg4", ""), ("libx265", "ultrafast"), ("libsvtav1", "12")])
 def test_encoders_that_open_are_taken(encoder: str, preset: str) -> None:
-    check_names(params("convert", encoder=encoder, encoder_preset=preset))
+    check_names(params("convert", encoder=encoder, encoder_preset=preset), PROJECT)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +105,7 @@ def test_encoders_that_open_are_taken(encoder: str, preset: str) -> None:
 )
 def test_a_cluster_that_cannot_be_is_named_and_not_called(cluster: dict[str, str], message: str) -> None:
     with pytest.raises(FacemillError) as error:
-        check_names(params("cluster", **cluster))
+        check_names(params("cluster", **cluster), PROJECT)
     assert message in str(error.value)
 
 
@@ -128,4 +153,4 @@ def test_all_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
 
 def test_options_that_the_model_does_not_take_are_named() -> None:
     with pytest.raises(FacemillError, match=r"train\.options: autoencoder has no option colour"):
-        check_names(params("train", options={"colour": 1}))
+        check_names(params("train", options={"colour": 1}), PROJECT)

@@ -8,6 +8,7 @@ import pytest
 
 from facemill import tables
 from facemill.align import crop_affine, transform
+from facemill.detect._mtcnn_weights import wheel_folder
 from facemill.errors import FacemillError, InputError
 from facemill.identity import SAME_PERSON, distance
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
@@ -213,6 +214,27 @@ def test_batches_are_bounded_by_pixels_and_keep_the_order(hopper, monkeypatch):
     batches = list(extract._batches(rows))
     assert [[origin["url"] for origin, _ in batch] for batch in batches] == [[0, 1, 2, 3], [4], [5], [6]]
     assert isinstance(batches[0][1][1], InputError)
+
+
+def test_a_detector_takes_its_options_and_its_weights_count_by_content(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(wheel_folder(), tmp_path / "nets", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    params = params_with(detector="mtcnn", min_face_px=60, detector_options={"weights": "~/nets", "pools": "onnx"})
+    extract.run(params, project)
+    assert {row["detector"] for row in faces_in(project) if row["status"] == "ok"} == {"mtcnn"}
+    extract.run(params, project)
+    assert "nothing to do" in capsys.readouterr().out
+    (tmp_path / "nets" / "note").write_text("another content of the folder")
+    extract.run(params, project)
+    assert "nothing to do" not in capsys.readouterr().out
+
+
+def test_hog_finds_smaller_faces_in_an_enlarged_picture(project):
+    few, more = (
+        extract.run(params_with(min_face_px=40, max_side_px=200, detector_options=options), project).extra["faces"]
+        for options in ({}, {"upsample": 1})
+    )
+    assert more > few
 
 
 def test_more_failures_than_the_limit_end_the_stage_with_the_remedy(project):

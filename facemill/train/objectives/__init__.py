@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor, nn
 
 from facemill.nets import SwapModel
-from facemill.options import check_options
+from facemill.options import checked_options
 from facemill.registry import Registry
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
@@ -159,14 +159,12 @@ def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
     Raises:
         FacemillError: no such objective or option, or a value of another type; the message names what there is.
     """
-    return objective_builder(name, options)(model, **options)
+    return _OBJECTIVES[name](model, **objective_options(name, options))
 
 
-def objective_builder(name: str, options: Mapping[str, Any]) -> Builder:
-    """The builder of the model's objective, which takes these options. Raises as `build_objective`."""
-    builder = _OBJECTIVES[name]
-    check_options(builder, options, whose=name, key="train.options")
-    return builder
+def objective_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as the builder of the model's objective takes them. Raises as `build_objective`."""
+    return checked_options(_OBJECTIVES[name], options, whose=name, key="train.options")
 
 
 Builder = Callable[..., Objective]

@@ -40,7 +40,7 @@ def files(project: Path) -> set[str]:
 
 def test_what_the_stages_have_made_goes_and_the_rest_stays(project: Path) -> None:
     found = dict(made(project))
-    assert found[Path("data/weights.json")] == found[Path("data/raw")] == found[Path(".work")] == 10
+    assert found[Path("data/weights")] == found[Path("data/raw")] == found[Path(".work")] == 10
     clean(project)
     assert {name for name in files(project) if not name.endswith(".lock")} == {*KEPT} - {"dvc.lock"}
     assert "dvc.lock" in files(project)

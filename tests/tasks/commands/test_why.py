@@ -62,7 +62,7 @@ def test_a_parameter_is_said_with_both_values() -> None:
 @given(st.dictionaries(st.text(max_size=4), PLAIN, max_size=3))
 def test_what_is_the_same_gives_no_reason(values: dict) -> None:
     assert params_reasons(values, dict(reversed(values.items()))) == []
-    assert weights_reasons(values, values) == []
+    assert weights_reasons("train", values, values) == []
 
 
 def test_a_project_in_which_nothing_has_run_says_so(tmp_path: Path) -> None:

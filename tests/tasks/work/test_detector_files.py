@@ -1,0 +1,74 @@
+"""What a detector's options name counts by its content, and is found wherever a process runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facemill.detect import build_detector
+from facemill.detect._mtcnn_weights import wheel_folder
+from facemill.errors import FacemillError
+from tasks.work.detector_files import deciding_options, detector_weights, placed_detector_options
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder with MTCNN's three nets in `nets`."""
+    (tmp_path / "nets").mkdir()
+    for file in wheel_folder().glob("*.onnx"):
+        shutil.copy(file, tmp_path / "nets")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "placed"),
+    [
+        ("mtcnn", {"weights": "~/nets", "pools": "mixed"}, {"weights": "{home}/nets", "pools": "mixed"}),
+        ("mtcnn", {"weights": "nets"}, {"weights": "{home}/nets"}),
+        ("hog, mtcnn", {"mtcnn": {"weights": "nets"}, "hog": {}}, {"mtcnn": {"weights": "{home}/nets"}, "hog": {}}),
+        ("hog", {"upsample": 1}, {"upsample": 1}),
+        ("mtcnn", {"weights": None}, {"weights": None}),
+    ],
+)
+def test_paths_are_placed_and_all_else_stays(
+    home: Path, detector: str, options: dict[str, Any], placed: dict[str, Any]
+) -> None:
+    found = placed_detector_options(detector, options, home)
+    assert str(found) == str(placed).replace("{home}", str(home))
+    build_detector(detector, min_face_px=80, **found)
+
+
+def test_other_weights_are_other_options_and_another_place_is_not(home: Path) -> None:
+    options = {"weights": "~/nets"}
+    before = deciding_options("mtcnn", options, Path("/elsewhere"))
+    shutil.copytree(home / "nets", home / "moved")
+    assert deciding_options("mtcnn", {"weights": "moved"}, home) == before
+    (home / "nets" / "pnet.onnx").write_bytes(b"others")
+    assert deciding_options("mtcnn", options, Path("/elsewhere")) != before
+
+
+def test_the_files_of_all_detectors_are_listed_by_their_options(home: Path) -> None:
+    alone = detector_weights("mtcnn", {"weights": "~/nets", "pools": "mixed"}, home)
+    assert [*alone] == ["weights"]
+    assert detector_weights("hog,mtcnn", {"mtcnn": {"weights": "nets"}, "hog": {"upsample": 1}}, home) == {
+        "mtcnn.weights": alone["weights"]
+    }
+    assert detector_weights("hog", {"upsample": 1}, home) == {}
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "message"),
+    [
+        ("mtcnn", {"weights": "gone"}, "there is no file or folder .*gone"),
+        ("hog,mtcnn", {"mtcnn": {"weights": "gone"}}, "there is no file or folder .*gone"),
+        ("yolo", {}, "no detector 'yolo'"),
+        ("mtcnn", {"weights": ""}, "the path is empty"),
+    ],
+)
+def test_what_cannot_be_is_named(home: Path, detector: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(FacemillError, match=message):
+        detector_weights(detector, options, home)
