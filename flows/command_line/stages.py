@@ -33,7 +33,7 @@ def why(
     from tasks.commands.why import why as found
 
     folder = root.resolve()
-    print("\n".join(describe(found(folder) if name is None else {name: reasons_of(folder, name)})))
+    say("\n".join(describe(found(folder) if name is None else {name: reasons_of(folder, name)})))
 
 
 def accept(
@@ -47,7 +47,7 @@ def accept(
     """
     from tasks.commands.accept import accept as accepted
 
-    print(accepted(root.resolve(), _known(name), reason))
+    say(accepted(root.resolve(), _known(name), reason))
 
 
 def _known(name: str) -> str:
