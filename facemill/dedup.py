@@ -1,4 +1,4 @@
-"""Near-duplicate pictures: 64-bit perceptual hashes, all pairs within a distance, clusters, and which one to keep.
+"""Near-duplicate pictures: 64-bit perceptual hashes, which pictures are copies of one another, and which one to keep.
 
 Hash: DCT of the 32×32 grey picture, the 8×8 lowest frequencies against their median (Zauner 2010, "Implementation and
 benchmarking of perceptual image hash functions", pHash). The picture is decoded at a fraction of its size, which makes
@@ -10,17 +10,20 @@ For photos. On aligned face crops distances of 10 pair different people: do not 
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from facemill.errors import InputError
+from facemill.hamming import Hashes, Rows, cross, near_pairs, pairs_within
 from facemill.pictures import DEFAULT_MAX_PIXELS, picture_size
 from facemill.reasons import Reason
 
@@ -29,6 +32,13 @@ CONFIRM_BITS = 8
 """Between the two limits, the difference hashes may differ in at most so many bits."""
 FLAT_DEVIATION = 4.0
 """Grey levels: below this standard deviation the hash is made of noise."""
+
+_ROUNDS = 256
+"""So often the best of each cluster is taken and compared with the others; the pairs of what is left are looked up."""
+_COMPARED_AT_ONCE = 2**17
+_LINKS_AT_ONCE = 2**17
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _REDUCED = (
     (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
@@ -51,19 +61,108 @@ class PictureHash:
     sharpness: float
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A picture to be judged. rank: sortable, lower is better, different for each; owner: the identity it is for."""
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """N pictures to be judged, a column for each thing that the verdict depends on: about a hundred bytes a picture.
 
-    sample_id: str
-    owner: str
-    hash: PictureHash
-    rank: tuple[Any, ...]
+    Attributes:
+        phash: (N,) uint64, as in `PictureHash`.
+        dhash: (N,) uint64, as in `PictureHash`.
+        flat: (N,) bool, as in `PictureHash`.
+        owner: (N,) int32, the identity that a picture is for, as a number of the caller's choice.
+        sample_id: (N, 4) uint64, the SHA-256 of the bytes, its most significant word first.
+        rank: (N, R) float64, which copy is the best: the lowest in the first column, among equals in the second, …
+        tie: (N,) int64, which is the best of those that are equal in rank and sample_id: the lowest. Pictures that are
+            equal in this as well are interchangeable, and the first of them is taken.
 
-    @property
-    def look(self) -> Any:
-        """Equal for pictures that cannot be told apart: by hashes, or by content where those mean nothing."""
-        return self.sample_id if self.hash.flat else (self.hash.phash, self.hash.dhash)
+    Raises:
+        ValueError: a column is of another type or shape, or a rank is NaN.
+    """
+
+    phash: Hashes
+    dhash: Hashes
+    flat: npt.NDArray[np.bool_]
+    owner: npt.NDArray[np.int32]
+    sample_id: npt.NDArray[np.uint64]
+    rank: npt.NDArray[np.float64]
+    tie: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        width = {"sample_id": (4,), "rank": self.rank.shape[1:2] or (0,)}
+        for name, dtype in _DTYPES.items():
+            column, shape = getattr(self, name), (len(self), *width.get(name, ()))
+            if column.dtype != dtype or column.shape != shape:
+                raise ValueError(f"{name}: expected {np.dtype(dtype)} {shape}, got {column.dtype} {column.shape}")
+        if np.isnan(self.rank).any():
+            raise ValueError("rank: NaN is neither better nor worse than a number")
+
+    @classmethod
+    def from_columns(
+        cls, *, phash: Any, dhash: Any, flat: Any, owner: Any, sample_id: Any, rank: Sequence[Any], tie: Any
+    ) -> Self:
+        """From Arrow arrays, numpy arrays or lists, one value for each picture, converted to the types above.
+
+        Args:
+            phash: 64 bits as a number, like dhash.
+            dhash: see phash.
+            flat: true or false.
+            owner: numbers.
+            sample_id: texts of 64 lower-case hex digits.
+            rank: one or more columns of numbers, the most important one first.
+            tie: numbers.
+
+        Raises:
+            ValueError: a null, an id that is not 64 hex digits, columns of different lengths.
+        """
+        return cls(
+            phash=_column("phash", phash),
+            dhash=_column("dhash", dhash),
+            flat=_column("flat", flat),
+            owner=_column("owner", owner),
+            sample_id=_digest_words(sample_id),
+            rank=np.stack([_column("rank", column) for column in rank], axis=1),
+            tie=_column("tie", tie),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
+        """The pictures of all parts, in their order; none where there is no part. The parts rank by equal columns."""
+        chunks = list(parts) or [
+            cls.from_columns(phash=(), dhash=(), flat=(), owner=(), sample_id=(), rank=[()], tie=())
+        ]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in chunks]) for name in _DTYPES})
+
+    def take(self, rows: Rows) -> Self:
+        """The pictures of these rows, in their order."""
+        return type(self)(**{name: getattr(self, name)[rows] for name in _DTYPES})
+
+    def ids(self, rows: Rows) -> list[str]:
+        """The sample ids of these rows as 64 hex digits."""
+        text = self.sample_id[rows].astype(">u8").tobytes().hex()
+        return [text[at : at + 64] for at in range(0, len(text), 64)]
+
+    def same_bytes(self) -> Rows:
+        """(M,) the rows whose sample_id is that of other rows too: `tie` decides among these alone."""
+        number = _numbers(*self.sample_id.T)
+        return np.flatnonzero(np.bincount(number)[number] > 1)
+
+    def best_first(self) -> Rows:
+        """(N,) the rows by rank, then by sample_id, then by tie, then by position."""
+        return np.lexsort([*self.rank.T, *self.sample_id.T, self.tie][::-1])
+
+    def __len__(self) -> int:
+        return len(self.phash)
+
+
+_DTYPES: dict[str, Any] = {
+    "phash": np.uint64,
+    "dhash": np.uint64,
+    "flat": np.bool_,
+    "owner": np.int32,
+    "sample_id": np.uint64,
+    "rank": np.float64,
+    "tie": np.int64,
+}
 
 
 def hash_picture(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> PictureHash:
@@ -81,36 +180,39 @@ def hash_picture(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pictur
     )
 
 
-def judge(
-    candidates: Sequence[Candidate], *, distance: int = 4, confirm_distance: int = 8
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which candidate stands for each, and which cluster each is in, both (N,) as rows of `candidates`.
+def judge(looks: Looks, *, distance: int = 4, confirm_distance: int = 8) -> tuple[Rows, Rows]:
+    """Which picture stands for each, and which cluster each is in, both (N,) int64, as rows of `looks`.
 
-    A candidate that stands for itself is kept; all others are direct copies of the one that stands for them, of the
-    same owner. Clusters go across owners and along chains of copies: pictures of different clusters share nothing, so
-    a split by cluster does not leak. A cluster's number is a row of it. The order of the candidates does not matter.
+    A picture that stands for itself is kept; all others are direct copies of the one that stands for them, of the same
+    owner: the best is taken first and its copies fall, then the best of what is left. Clusters go across owners and
+    along chains of copies: pictures of different clusters share nothing, so a split by cluster does not leak. A
+    cluster's number is the row of the lowest sample_id in it. The verdict does not depend on the order of the rows.
+
+    Copies: up to `distance` bits of the perceptual hash are enough; up to `confirm_distance` the difference hashes must
+    agree within CONFIRM_BITS too. Of flat pictures only those with equal bytes are copies.
     """
-    # Candidates of one owner that look the very same are one node, so that a still video costs no N² pairs.
-    nodes: dict[Any, list[int]] = {}
-    for row, item in enumerate(candidates):
-        nodes.setdefault((item.owner, item.look), []).append(row)
-    # From here on a node is its best row: `best[node]` is a row of `candidates`, pairs are pairs of nodes.
-    best = [min(rows, key=lambda row: candidates[row].rank) for rows in nodes.values()]
-    pairs = duplicate_pairs(
-        [candidates[row].hash for row in best], distance=distance, confirm_distance=confirm_distance
-    )
-    # Only a copy of the same owner falls: a picture of two people stays with both.
-    owners = np.array([candidates[row].owner for row in best])
-    own = pairs[owners[pairs[:, 0]] == owners[pairs[:, 1]]]
-    node_stands = choose([candidates[row].rank for row in best], own)
-    # Clusters go across owners, and join nodes that only their owners keep apart.
-    node_cluster = clusters(len(best), np.concatenate([pairs[:, :2], _same_look([look for _, look in nodes])]))
-    # Back from nodes to rows: all rows of a node share its fate.
-    stands_for, cluster = np.zeros((2, len(candidates)), np.int64)
-    for node, rows in enumerate(nodes.values()):
-        stands_for[rows] = best[node_stands[node]]
-        cluster[rows] = best[node_cluster[node]]
-    return stands_for, cluster
+    look, cluster = _clusters(looks, distance, confirm_distance)
+    stands_for, named = np.arange(len(looks)), np.arange(len(looks))
+    # From here on only what is not alone in its cluster, from the best to the worst.
+    rows = np.flatnonzero(np.bincount(cluster)[cluster] > 1)
+    rows = rows[looks.take(rows).best_first()]
+    some, look, cluster = looks.take(rows), look[rows], cluster[rows]
+
+    by_id = np.lexsort((*some.sample_id.T[::-1], cluster))
+    first = _begins(cluster[by_id])
+    named[rows[by_id]] = rows[by_id[first]][np.cumsum(first) - 1]
+
+    # Pictures of one owner that look the very same are one node, the best of them.
+    node = _numbers(cluster, some.owner, look)
+    best = np.unique(node, return_index=True)[1]
+    group = _numbers(cluster[best], some.owner[best])
+    order = np.lexsort((best, group))
+    ranked = best[order]
+    stands = _choose(group[order], some.phash[ranked], some.dhash[ranked], distance, confirm_distance)
+    stands_for_node = np.empty_like(best)
+    stands_for_node[order] = ranked[stands]
+    stands_for[rows] = rows[stands_for_node[node]]
+    return stands_for, named
 
 
 def perceptual_hash(small: npt.NDArray[np.float32]) -> int:
@@ -125,112 +227,6 @@ def difference_hash(small: npt.NDArray[np.float32]) -> int:
     return _to_int(grid[:, :-1] > grid[:, 1:])
 
 
-def pairs_within(hashes: npt.NDArray[np.uint64], distance: int) -> npt.NDArray[np.int64]:
-    """All pairs of (N,) hashes that differ in at most `distance` bits -> (M, 3): i < j, and the distance; sorted.
-
-    Of two hashes that differ in k bits, at least one of k + 1 bands of bits is equal (pigeonhole): each band is sorted
-    and only equal neighbours are compared. Exact, and far below N² for real pictures.
-    """
-    if not 0 <= distance < 64:
-        raise ValueError(f"distance must be 0…63 bits, got {distance}")
-    hashes = np.asarray(hashes, np.uint64)
-    found = [np.zeros((0, 3), np.int64)]
-    edges = np.linspace(0, 64, distance + 2).astype(int)
-    for low, high in pairwise(edges):
-        mask = np.uint64((1 << int(high - low)) - 1)
-        band = (hashes >> np.uint64(low)) & mask
-        found.append(_pairs_in_band(hashes, band, distance))
-    return np.unique(np.concatenate(found), axis=0)
-
-
-def _pairs_in_band(
-    hashes: npt.NDArray[np.uint64], band: npt.NDArray[np.uint64], distance: int
-) -> npt.NDArray[np.int64]:
-    # Sorted by band, equal bands are neighbours: row k is compared with k + 1, then k + 2, … while their bands agree.
-    order = np.argsort(band, kind="stable")
-    band, sorted_hashes = band[order], hashes[order]
-    found = [np.zeros((0, 3), np.int64)]
-    first, step = np.arange(len(order) - 1), 1
-    while len(first):
-        first = first[first + step < len(order)]
-        first = first[band[first] == band[first + step]]  # sorted, so nothing equal lies behind an unequal one
-        bits = np.bitwise_count(sorted_hashes[first] ^ sorted_hashes[first + step])
-        near = bits <= distance
-        # `order` leads from places in the sorted band back to rows; the lower row comes first.
-        pair = np.sort(np.stack([order[first[near]], order[first[near] + step]], axis=1), axis=1)
-        found.append(np.column_stack([pair, bits[near]]).astype(np.int64))
-        step += 1
-    return np.concatenate(found)
-
-
-def duplicate_pairs(
-    hashes: Sequence[PictureHash], *, distance: int = 4, confirm_distance: int = 8
-) -> npt.NDArray[np.int64]:
-    """Rows (i, j, distance), i < j, of pictures that are copies of one another; flat pictures have none.
-
-    Up to `distance` bits of the perceptual hash are enough; up to `confirm_distance` the difference hashes must agree
-    within CONFIRM_BITS too.
-    """
-    usable = np.array([row for row, item in enumerate(hashes) if not item.flat], np.int64)
-    phash = np.array([hashes[row].phash for row in usable], np.uint64)
-    dhash = np.array([hashes[row].dhash for row in usable], np.uint64)
-    pairs = pairs_within(phash, max(distance, confirm_distance))
-    unlike = np.bitwise_count(dhash[pairs[:, 0]] ^ dhash[pairs[:, 1]]) > CONFIRM_BITS
-    pairs = pairs[~((pairs[:, 2] > distance) & unlike)]
-    return np.column_stack([usable[pairs[:, :2]], pairs[:, 2]])
-
-
-def clusters(count: int, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(count,) the lowest row that each row is connected to: union-find over the whole graph.
-
-    Args:
-        count: of the rows.
-        pairs: (M, 2 or more) int64, whose first two columns are rows that are connected.
-    """
-    parent = list(range(count))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for first, second in pairs[:, :2].tolist():
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-    return np.array([root(row) for row in range(count)], np.int64)
-
-
-def choose(ranks: Sequence[Any], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(N,) which row stands for each row: itself where it is kept, else one that it is a direct copy of.
-
-    The best row is taken first, and its copies fall. A row that is only linked through a chain of others is kept, so
-    nothing falls that is not close to what stands for it, and the order of the rows does not matter.
-
-    Args:
-        ranks: sortable, lower is better, all different.
-        pairs: (M, 2 or more) int64, whose first two columns are rows that are copies of one another.
-    """
-    copies: dict[int, list[int]] = {}
-    for first, second in pairs[:, :2].tolist():
-        copies.setdefault(first, []).append(second)
-        copies.setdefault(second, []).append(first)
-    stands_for = np.full(len(ranks), -1, np.int64)  # -1: not decided yet
-    for row in sorted(range(len(ranks)), key=ranks.__getitem__):
-        if stands_for[row] < 0:
-            stands_for[row] = row
-            fallen = [copy for copy in copies.get(row, ()) if stands_for[copy] < 0]
-            stands_for[fallen] = row
-    return stands_for
-
-
-def _same_look(looks: Sequence[Any]) -> npt.NDArray[np.int64]:
-    """(M, 2) links between nodes of different owners that look the very same, flat ones included."""
-    first: dict[Any, int] = {}
-    links = [(first.setdefault(look, node), node) for node, look in enumerate(looks)]
-    return np.array([link for link in links if link[0] != link[1]], np.int64).reshape(-1, 2)
-
-
 def licence_rank(licence: str | None) -> int:
     """0 public domain, 1 attribution, 2 some other stated licence, 3 unknown: freer copies are kept first."""
     text = (licence or "").lower().replace("_", " ").replace("-", " ")
@@ -239,6 +235,162 @@ def licence_rank(licence: str | None) -> int:
     if any(word in text for word in ("public domain", "cc0", "pdm")):
         return 0
     return 1 if text.startswith("cc by") and " n" not in text else 2
+
+
+def _clusters(looks: Looks, distance: int, confirm_distance: int) -> tuple[Rows, Rows]:
+    """(N,) equal numbers for pictures that look the very same, and (N,) equal numbers for those of one cluster."""
+    look = _look_numbers(looks)
+    row = np.empty(look.max(initial=-1) + 1, np.int64)  # one for each look
+    row[look] = np.arange(len(look))
+    hashed = row[~looks.flat[row]]  # they come first, by phash
+    begins = _begins(looks.phash[hashed])
+    values, start = looks.phash[hashed[begins]], np.flatnonzero(begins)
+    linked = _linked(values, start, looks.dhash[hashed], distance, confirm_distance)
+    cluster = np.concatenate([linked[np.cumsum(begins) - 1], len(linked) + np.arange(len(row) - len(hashed))])
+    return look, cluster[look]
+
+
+def _look_numbers(looks: Looks) -> Rows:
+    """(N,) equal numbers for pictures that cannot be told apart: by hashes, or by content where those mean nothing."""
+    first, second = np.where(looks.flat, 0, looks.phash), np.where(looks.flat, 0, looks.dhash)
+    first[looks.flat] = _numbers(*looks.sample_id[looks.flat].T)
+    return _numbers(looks.flat, first, second)
+
+
+def _linked(values: Hashes, start: Rows, dhash: Hashes, distance: int, confirm_distance: int) -> Rows:
+    """(V,) equal numbers for the perceptual hashes that copies connect, directly or along chains.
+
+    values: (V,), all different. Those of value v have the difference hashes from dhash[start[v]] up to the next start.
+    """
+    count = np.diff(start, append=len(dhash))
+    labels, links = np.arange(len(values)), _Links()
+    for low, high, bits in near_pairs(values, max(distance, confirm_distance), labels):
+        sure = bits <= distance
+        links.add(low[sure], high[sure])
+        low, high = low[~sure], high[~sure]
+        if len(links) > _LINKS_AT_ONCE or (count[low] * count[high]).sum() > _COMPARED_AT_ONCE:
+            links.join(labels)
+            apart = labels[low] != labels[high]  # what is linked by now need not be looked at
+            low, high = low[apart], high[apart]
+        agree = _any_agree(start, count, dhash, low, high)
+        links.add(low[agree], high[agree])
+    links.join(labels)
+    return labels
+
+
+class _Links:
+    """Links between rows that wait to be joined, some millions at once rather than each by itself."""
+
+    def __init__(self) -> None:
+        self._links: list[Rows] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, low: Rows, high: Rows) -> None:
+        self._links.append(np.stack([low, high]))
+        self._count += len(low)
+
+    def join(self, labels: Rows) -> None:
+        """Gives equal labels, in place, to all that links connect; labels are numbers below their count."""
+        if self._count:
+            # here, since the import takes longer than all the rest of a small table
+            from scipy.sparse import coo_array
+            from scipy.sparse.csgraph import connected_components
+
+            low, high = labels[np.concatenate(self._links, axis=1)]
+            graph = coo_array((np.ones(len(low), np.bool_), (low, high)), shape=(len(labels), len(labels)))
+            labels[:] = connected_components(graph, directed=False)[1][labels]
+        self._links.clear()
+        self._count = 0
+
+
+def _any_agree(start: Rows, count: Rows, dhash: Hashes, low: Rows, high: Rows) -> npt.NDArray[np.bool_]:
+    """(P,) for pairs of values whether any difference hash of the one agrees with any of the other."""
+    # Pictures of one value are few as a rule; where they are not, its difference hashes are taken in slices, so that
+    # a pair of slices is at most _COMPARED_AT_ONCE comparisons.
+    slice_size = np.maximum(_COMPARED_AT_ONCE // count[high], 1)
+    slices = -(-count[low] // slice_size)
+    pair = np.repeat(np.arange(len(low)), slices)
+    begin = (np.arange(len(pair)) - (np.cumsum(slices) - slices)[pair]) * slice_size[pair]
+    size = np.minimum(count[low][pair] - begin, slice_size[pair])
+    agree = np.zeros(len(low), np.bool_)
+    done = np.cumsum(size * count[high][pair]) // _COMPARED_AT_ONCE
+    for some in np.split(np.arange(len(pair)), np.flatnonzero(np.diff(done)) + 1):
+        own = pair[some]
+        at, first, second = cross(start[low][own] + begin[some], size[some], start[high][own], count[high][own])
+        agree[own[at[np.bitwise_count(dhash[first] ^ dhash[second]) <= CONFIRM_BITS]]] = True
+    return agree
+
+
+def _choose(group: Rows, phash: Hashes, dhash: Hashes, distance: int, confirm_distance: int) -> Rows:
+    """(M,) which row stands for each row: itself where it is kept, else one of its group that it is a copy of.
+
+    Rows stand group by group, in each the best first. The best is taken, its copies fall, then the best of those left:
+    one that is only linked through a chain of others is kept, so nothing falls that is not close to what stands for it.
+    """
+    stands = np.arange(len(group))
+    left = np.arange(len(group))
+    for _ in range(_ROUNDS):
+        # One picture of each group at a time against all that is left of it: where all are alike, that is one round.
+        if not len(left):
+            return stands
+        first = _begins(group[left])
+        best = left[first][np.cumsum(first) - 1]
+        copy = _are_copies(phash[left] ^ phash[best], dhash[left] ^ dhash[best], distance, confirm_distance)
+        stands[left[copy]] = best[copy]
+        left = left[~copy]
+    # A large group that is not alike in itself: it has few pairs for its size, which are looked up together.
+    pairs = left[pairs_within(phash[left], max(distance, confirm_distance))[:, :2]]
+    first, second = pairs[group[pairs[:, 0]] == group[pairs[:, 1]]].T
+    copy = _are_copies(phash[first] ^ phash[second], dhash[first] ^ dhash[second], distance, confirm_distance)
+    first, second = first[copy], second[copy]
+    edges = [*np.flatnonzero(_begins(first)).tolist(), len(first)]
+    for begin, end in pairwise(edges):
+        best, copies = first[begin], second[begin:end]
+        if stands[best] == best:
+            stands[copies[stands[copies] == copies]] = best
+    return stands
+
+
+def _are_copies(
+    phash_difference: Hashes, dhash_difference: Hashes, distance: int, confirm_distance: int
+) -> npt.NDArray[np.bool_]:
+    """(P,) for pairs of pictures, each given as the XOR of their hashes."""
+    bits = np.bitwise_count(phash_difference)
+    alike = np.bitwise_count(dhash_difference) <= CONFIRM_BITS
+    return (bits <= distance) | ((bits <= confirm_distance) & alike)
+
+
+def _begins(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(N,) where a row differs from the one before it in any of some columns."""
+    begins = np.ones(len(columns[0]), np.bool_)
+    begins[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return begins
+
+
+def _numbers(*columns: npt.NDArray[Any]) -> Rows:
+    """(N,) equal numbers for rows that are equal in all columns: 0, 1, … in their order, the first column first."""
+    order = np.lexsort(columns[::-1])
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(_begins(*(column[order] for column in columns))) - 1
+    return numbers
+
+
+def _column(name: str, values: Any) -> npt.NDArray[Any]:
+    if getattr(values, "null_count", 0):
+        raise ValueError(f"{name}: {values.null_count} rows are null; leave out the rows that have no hash")
+    return np.asarray(values, _DTYPES[name])
+
+
+def _digest_words(texts: Any) -> npt.NDArray[np.uint64]:
+    """(N, 4) words of SHA-256 sums that are given as 64 hex digits each, in an Arrow array or a list."""
+    ids = texts.to_pylist() if isinstance(texts, pa.Array | pa.ChunkedArray) else list(texts)
+    for text in ids:
+        if not isinstance(text, str) or not _SHA256.fullmatch(text):
+            raise ValueError(f"sample_id: expected a SHA-256 as 64 hex digits, got {text!r}")
+    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").reshape(-1, 4).astype(np.uint64)
 
 
 def _reduced_grey(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:

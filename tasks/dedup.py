@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from facemill import tables
-from facemill.dedup import Candidate, PictureHash, hash_picture, judge, licence_rank
+from facemill.dedup import Looks, hash_picture, judge, licence_rank
 from facemill.errors import InputError
 from facemill.reasons import Reason, State
 from facemill.schema import (
@@ -89,7 +94,7 @@ ROWS_WORTH_A_CLUSTER = 2000
 HASHED_TOGETHER = 64
 """Pictures that a worker hashes at a time."""
 
-_JUDGED = ["sample_id", "identity", "role", "url", "licence", "width", "height"]
+_JUDGED = ["sample_id", "identity", "role", "licence", "width", "height"]
 _STATE = ["status", "error", "detail"]
 
 
@@ -128,26 +133,27 @@ def hash_shard(shard: Shard) -> list[list[HashRow]]:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What became of every picture of `raw`, by its number over all parts."""
+    """What became of every picture of `raw` that could be hashed, by its number over all parts.
 
-    stands_for: Sequence[int]
-    """(N,) the picture that is kept for each; itself where it is kept."""
-    cluster: Sequence[str]
-    """(N,) the smallest sample_id of its duplicate cluster."""
-    kept: Mapping[int, tuple[str, str, int]]
-    """sample_id, url and hash of the pictures that stand for others."""
+    Attributes:
+        looks: what they were judged by.
+        stands_for: (N,) int64, the picture that is kept for each; itself where it is kept.
+        cluster: (N,) int64, the picture with the smallest sample_id of its duplicate cluster.
+        urls: of the pictures that stand for others, by their numbers.
+    """
+
+    looks: Looks
+    stands_for: npt.NDArray[np.int64]
+    cluster: npt.NDArray[np.int64]
+    urls: Mapping[int, str]
 
     @classmethod
     def judged(cls, parts: Sequence[Path], hashes: Mapping[str, Path], params: DedupParams) -> Verdicts:
         """Compares all pictures with each other."""
-        candidates = [_candidate(row, found, at) for at, (row, found) in enumerate(_readable(parts, hashes))]
-        stands_for, cluster = judge(candidates, distance=params.hash_distance, confirm_distance=params.confirm_distance)
-        names: dict[int, str] = {}
-        for number, item in zip(cluster.tolist(), candidates, strict=True):
-            names[number] = min(names.get(number, item.sample_id), item.sample_id)
-        chosen = {int(at): candidates[at] for at in stands_for}
-        kept = {at: (item.sample_id, item.rank[-2], item.hash.phash) for at, item in chosen.items()}
-        return cls(stands_for.tolist(), [names[number] for number in cluster.tolist()], kept)
+        looks = _looks(parts, hashes)
+        stands_for, cluster = judge(looks, distance=params.hash_distance, confirm_distance=params.confirm_distance)
+        others = stands_for[stands_for != np.arange(len(looks))]
+        return cls(looks, stands_for, cluster, _urls(parts, hashes, np.unique(others)))
 
     def of_part(self, rows: Sequence[RawRow], hashes: Iterable[HashRow], first: int) -> list[VerdictRow]:
         """The verdicts of a part's rows, as the columns that `unique` adds or replaces.
@@ -162,22 +168,23 @@ class Verdicts:
             hashed = next(found) if row["status"] == State.OK else None
             verdicts.append(_not_kept(hashed or row))
             if hashed is not None and hashed["status"] == State.OK:
-                verdicts[-1] |= self._of_picture(row["sample_id"], hashed["phash"], at)
+                verdicts[-1] |= self._of_picture(at)
                 at += 1
         return verdicts
 
-    def _of_picture(self, sample_id: str, phash: int, at: int) -> VerdictRow:
-        seen: VerdictRow = {"phash": phash, "cluster": self.cluster[at]}
-        if self.stands_for[at] == at:
+    def _of_picture(self, at: int) -> VerdictRow:
+        kept = int(self.stands_for[at])
+        sample_id, kept_id, cluster = self.looks.ids(np.array([at, kept, self.cluster[at]]))
+        seen: VerdictRow = {"phash": int(self.looks.phash[at]), "cluster": cluster}
+        if kept == at:
             return seen | {"keep": True}
-        kept_id, kept_url, kept_hash = self.kept[self.stands_for[at]]
         reason = Reason.EXACT_DUPLICATE if sample_id == kept_id else Reason.NEAR_DUPLICATE
         return seen | {
             "duplicate_of": kept_id,
-            "distance": (phash ^ kept_hash).bit_count(),
+            "distance": int(np.bitwise_count(self.looks.phash[at] ^ self.looks.phash[kept])),
             "status": reason.state,
             "error": reason,
-            "detail": f"of {kept_url}",
+            "detail": f"of {self.urls[kept]}",
         }
 
 
@@ -229,12 +236,58 @@ def _picture_items(part: Path) -> Iterator[WorkItem]:
             yield WorkItem(row["sample_id"], RowAt(str(part), at))
 
 
-def _readable(parts: Sequence[Path], hashes: Mapping[str, Path]) -> Iterator[tuple[RawRow, HashRow]]:
-    """Every picture that could be hashed, with what it is judged by, a part in memory at a time."""
+def _looks(parts: Sequence[Path], hashes: Mapping[str, Path]) -> Looks:
+    """What every picture that could be hashed is judged by, a part of `raw` in memory at a time."""
+    owners: dict[str, int] = {}
+    looks = Looks.concatenate(_looks_of(*hashed, owners) for hashed in _hashed(parts, hashes, _JUDGED))
+    # Only the url is left to tell rows of the same bytes apart.
+    same = looks.same_bytes()
+    urls = _urls(parts, hashes, same)
+    place = {url: number for number, url in enumerate(sorted(set(urls.values())))}
+    tie = np.zeros(len(looks), np.int64)
+    tie[same] = [place[urls[at]] for at in same.tolist()]
+    return replace(looks, tie=tie)
+
+
+def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int]) -> Looks:
+    width, height = (np.asarray(pc.fill_null(rows[side], 0), np.float64) for side in ("width", "height"))
+    return Looks.from_columns(
+        phash=found["phash"],
+        dhash=found["dhash"],
+        flat=found["flat"],
+        owner=[owners.setdefault(name, len(owners)) for name in rows["identity"].to_pylist()],
+        sample_id=rows["sample_id"],
+        rank=[
+            pc.not_equal(rows["role"], "reference"),
+            [licence_rank(text) for text in rows["licence"].to_pylist()],
+            -width * height,
+            pc.negate(found["sharpness"]),
+        ],
+        tie=np.zeros(len(rows), np.int64),
+    )
+
+
+def _urls(parts: Sequence[Path], hashes: Mapping[str, Path], numbers: npt.NDArray[np.int64]) -> dict[int, str]:
+    """Where pictures came from: (M,) their numbers, rising."""
+    urls, first = dict[int, str](), 0
+    for rows, _ in _hashed(parts, hashes, ["url"]):
+        own = numbers[slice(*np.searchsorted(numbers, [first, first + len(rows)]))]
+        texts = rows["url"].take(own - first).to_pylist()
+        urls |= {at: text or "" for at, text in zip(own.tolist(), texts, strict=True)}
+        first += len(rows)
+    return urls
+
+
+def _hashed(
+    parts: Sequence[Path], hashes: Mapping[str, Path], columns: Sequence[str]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Columns of `raw` and the hashes, part by part, of the pictures that could be hashed."""
     for part in parts:
-        usable = [row for row in _rows(part, RAW, [*_JUDGED, "status"]) if row["status"] == State.OK]
-        found = _rows(hashes[part.stem], HASHES)
-        yield from ((row, item) for row, item in zip(usable, found, strict=True) if item["status"] == State.OK)
+        rows = tables.read_part(part, RAW, [*columns, "status"])
+        rows = rows.filter(pc.equal(rows["status"], State.OK.value))
+        found = tables.read_part(hashes[part.stem], HASHES)
+        hashed = pc.equal(found["status"], State.OK.value)
+        yield rows.filter(hashed), found.filter(hashed)
 
 
 def _hash_row(row: RawRow) -> HashRow:
@@ -249,17 +302,6 @@ def _hash_row(row: RawRow) -> HashRow:
         "sharpness": found.sharpness,
         "status": State.OK,
     }
-
-
-def _candidate(row: RawRow, found: HashRow, at: int) -> Candidate:
-    pixels = (row["width"] or 0) * (row["height"] or 0)
-    rank = (row["role"] != "reference", licence_rank(row["licence"]), -pixels, -found["sharpness"])
-    return Candidate(
-        sample_id=row["sample_id"],
-        owner=row["identity"],
-        hash=PictureHash(found["phash"], found["dhash"], found["flat"], found["sharpness"]),
-        rank=(*rank, row["sample_id"], row["url"] or "", at),
-    )
 
 
 def _lost_hash(place: RowAt, reason: Reason, detail: str) -> HashRow:
