@@ -106,6 +106,10 @@ def _cluster(params: ClusterParams) -> None:
 
     if params.kind == "class" and params.cluster_class:
         cluster_class(params.cluster_class)
+    if params.tls is not None:
+        from tasks.work.tls import stated_security
+
+        stated_security(params.tls)
     if params.kind == "address" and params.address:
         from distributed.comm.addressing import parse_address, parse_host_port
         from distributed.comm.registry import get_backend

@@ -246,6 +246,23 @@ def _memory(text: str) -> str:
     return text
 
 
+def _whole_path(text: str) -> str:
+    if not text.startswith(("/", "~")):
+        raise ValueError(f"{text!r} is a relative path: write it out, or begin it with ~/")
+    return text
+
+
+class ClusterTls(_Group):
+    """PEM files on this machine with which a cluster that runs elsewhere knows us, and we know it."""
+
+    ca_file: Annotated[StatedPath, AfterValidator(_whole_path)]
+    """The certificate authority that signed the cluster's certificates."""
+    cert: Annotated[StatedPath, AfterValidator(_whole_path)]
+    """Our certificate; for `kind: class` also that of the scheduler and the workers that it starts."""
+    key: Annotated[StatedPath, AfterValidator(_whole_path)]
+    """Its key, without a password."""
+
+
 class ClusterParams(_Group):
     """Where Dask's workers are. Not a parameter of any stage: it changes no result."""
 
@@ -256,6 +273,9 @@ class ClusterParams(_Group):
     cluster_class: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")] | None = None
     """For `class`: a dotted name such as dask_jobqueue.SLURMCluster."""
     options: dict[str, Any] = {}
+    """For the cluster's class; for `local` those of distributed.LocalCluster."""
+    tls: ClusterTls | None = None
+    """For `address` (with tls://) and `class`; a local cluster makes its own certificates."""
     memory_limit: Annotated[str, AfterValidator(_memory)] = "4GiB"
     """Of each worker, or auto for its share of the machine's."""
     start_timeout_s: Annotated[float, Field(gt=0)] = 120
@@ -266,6 +286,10 @@ class ClusterParams(_Group):
             raise ValueError("kind: address needs an address, such as tcp://host:8786")
         if self.kind == "class" and not self.cluster_class:
             raise ValueError("kind: class needs a cluster_class, such as dask_jobqueue.SLURMCluster")
+        if self.tls is not None and self.kind not in ("address", "class"):
+            raise ValueError("tls is for a cluster elsewhere: a local one makes its own certificates")
+        if self.address and self.kind == "address" and self.address.startswith("tls://") != (self.tls is not None):
+            raise ValueError("an address with tls:// and certificates under tls belong together: give both or none")
         return self
 
 

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,6 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from facemill.errors import FacemillError
+from facemill.files import is_full
 from tasks.paths import with_home
 from tasks.work.failures import Cut, Packed, WorkerDied, attempt, attempt_here, lost_to, unpack
 
@@ -341,32 +343,55 @@ def _start(params: ClusterParams, opened: ExitStack) -> Any:
         FacemillError: not within `start_timeout_s`, or not in `START_TRIES`.
     """
     deadline = time.monotonic() + params.start_timeout_s
-    where = params.address or params.kind
     for tries_left in reversed(range(START_TRIES if params.kind == "local" else 1)):
         with ExitStack() as attempt:
             try:
                 client = _connect(params, attempt, deadline)
             except (OSError, TimeoutError, RuntimeError) as error:
-                if tries_left and isinstance(error, RuntimeError) and time.monotonic() < deadline:
+                first = _first_cause(error)
+                # A worker that was killed is told as a RuntimeError that nothing caused.
+                if tries_left and isinstance(first, RuntimeError) and time.monotonic() < deadline:
                     continue
-                raise FacemillError(
-                    f"cluster: no scheduler or no worker at {where} ({error}): start it, or take "
-                    "`cluster: {kind: local}`"
-                ) from error
+                raise FacemillError(_not_started(params, first)) from error
             opened.push(attempt.pop_all())
             return client
     raise AssertionError
 
 
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _not_started(params: ClusterParams, cause: BaseException) -> str:
+    told = f"{type(cause).__name__}: {cause}"
+    if isinstance(cause, OSError) and is_full(cause):
+        return f"cluster: no space left in {tempfile.gettempdir()} for the workers ({told}): free some, or set TMPDIR"
+    if params.kind == "local":
+        return (
+            f"cluster: the local cluster did not start within {params.start_timeout_s:g} s ({told}): see "
+            "cluster.options, and that the machine has memory left, or take `cluster: {kind: inline}`"
+        )
+    return (
+        f"cluster: no scheduler or no worker at {params.address or params.cluster_class} within "
+        f"{params.start_timeout_s:g} s ({told}): start it, or take `cluster: {{kind: local}}`"
+    )
+
+
 def _connect(params: ClusterParams, opened: ExitStack, deadline: float) -> Any:
     from distributed import Client
 
-    cluster = params.address
+    from tasks.work.tls import stated_security
+
+    cluster, security = params.address, None
+    if params.kind == "address" and params.tls is not None:
+        security = stated_security(params.tls)
     if params.kind != "address":
         cluster = _make_cluster(params)
         opened.callback(cluster.close, timeout=30)
     left_s = max(1.0, deadline - time.monotonic())
-    client = opened.enter_context(Client(cluster, timeout=left_s, set_as_default=False))
+    client = opened.enter_context(Client(cluster, timeout=left_s, set_as_default=False, security=security))
     client.wait_for_workers(1, timeout=max(1.0, deadline - time.monotonic()))
     return client
 
@@ -389,23 +414,25 @@ def cluster_class(dotted: str) -> type[Any]:
 
 
 def _make_cluster(params: ClusterParams) -> Any:
+    from tasks.work.private_cluster import PrivateCluster
+    from tasks.work.tls import stated_security
+
+    options = with_home(params.options)
     if params.kind == "class":
         kind = cluster_class(params.cluster_class or "")
-        try:
-            return kind(**with_home(params.options))
-        except (TypeError, ValueError) as error:
-            raise FacemillError(
-                f"cluster: {params.cluster_class!r} with these options does not open ({error})"
-            ) from error
-    from distributed import LocalCluster
-
-    return LocalCluster(
-        n_workers=params.workers or os.cpu_count() or 1,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",  # a scheduler runs whatever it is sent: loopback only
-        dashboard_address="127.0.0.1:0",  # any free port: several clusters may run on one machine
-        silence_logs=logging.CRITICAL,
-        memory_limit=params.memory_limit,
-        **with_home(params.options),
-    )
+        if params.tls is not None:
+            options["security"] = stated_security(params.tls)
+    else:
+        kind = PrivateCluster
+        options = {
+            "n_workers": params.workers or os.cpu_count() or 1,
+            "threads_per_worker": 1,
+            "processes": True,
+            "silence_logs": logging.CRITICAL,
+            "memory_limit": params.memory_limit,
+        } | options
+    try:
+        return kind(**options)
+    except (TypeError, ValueError) as error:
+        name = params.cluster_class or "the local cluster"
+        raise FacemillError(f"cluster: {name} with these options does not open ({error})") from error

@@ -1,0 +1,63 @@
+"""A Dask cluster on this machine that is ours alone.
+
+A scheduler runs whatever it is sent, and every user of a machine can reach a port on loopback. So all that scheduler,
+workers and client say to each other goes through TLS, with a key and a certificate that are made for this one cluster
+(`tasks.work.tls`). Nothing else listens: Dask's HTTP server, which tells anybody who asks what runs here, starts only
+where a dashboard was asked for (`cluster.options: {dashboard_address: 127.0.0.1:8787}`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed import LocalCluster, Nanny, Scheduler, Worker
+from distributed.http.routing import RoutingApplication
+from tornado.httpserver import HTTPServer
+
+
+class _WithoutHttp:
+    """For Dask's servers: the HTTP server is there, but has no socket."""
+
+    def start_http_server(self, routes: Any, *where: Any, **settings: Any) -> None:
+        self.http_application = RoutingApplication(routes)
+        self.http_server = HTTPServer(self.http_application)
+
+
+class PrivateScheduler(_WithoutHttp, Scheduler):
+    """A scheduler without an HTTP server."""
+
+
+class PrivateWorker(_WithoutHttp, Worker):
+    """A worker without an HTTP server."""
+
+
+class PrivateNanny(Nanny):
+    """A nanny whose workers have no HTTP server."""
+
+    def __init__(self, scheduler: str, **settings: Any) -> None:
+        super().__init__(scheduler, **settings, worker_class=PrivateWorker)
+
+
+class PrivateCluster(LocalCluster):
+    """`LocalCluster` on loopback, as this module's first lines say.
+
+    Args:
+        dashboard_address: where the dashboard listens, such as 127.0.0.1:8787; None: nowhere.
+        settings: of LocalCluster.
+    """
+
+    def __init__(self, *, dashboard_address: str | None = None, **settings: Any) -> None:
+        from tasks.work.tls import one_time_security  # not at the top: workers load this module, too
+
+        self._scheduler_class = Scheduler if dashboard_address else PrivateScheduler
+        super().__init__(  # type: ignore[no-untyped-call]  # Dask's has no types
+            host="127.0.0.1",
+            dashboard_address=dashboard_address,
+            security=one_time_security(),
+            worker_class=PrivateNanny,
+            **settings,
+        )
+
+    async def _start(self) -> None:
+        self.scheduler_spec = self.scheduler_spec | {"cls": self._scheduler_class}
+        await super()._start()  # type: ignore[no-untyped-call]
