@@ -77,7 +77,9 @@ def parameters() -> Params:
 
 
 def noise(shard: Shard) -> list[Rows]:
-    return [[{"sample_id": "x", "image": {"bytes": os.urandom(size), "path": None}, "status": "ok"}] for size in shard.items]
+    return [
+        [{"sample_id": "x", "image": {"bytes": os.urandom(size), "path": None}, "status": "ok"}] for size in shard.items
+    ]
 
 
 def noise_parts(size: int, first: int) -> list[Part]:
