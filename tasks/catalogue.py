@@ -18,6 +18,7 @@ class Data(StrEnum):
     """Tables, folders and files of a project. What `schema` gives a schema for is a table, a folder of Parquet."""
 
     INVENTORY = "data/inventory.json"
+    ALL = "data"
     WEIGHTS = "data/weights"
     CODE = "data/code"
     RAW = "data/raw"

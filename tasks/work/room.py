@@ -12,6 +12,7 @@ from pathlib import Path
 
 from facemill.errors import FacemillError
 from facemill.files import is_full
+from tasks.catalogue import Data
 
 LEAST_BYTES = 256 * 2**20
 """Below this a disk counts as full: a shard or a video's part would no longer fit."""
@@ -80,7 +81,7 @@ def _places(project: Path) -> list[Place]:
     return [
         Place(home, "Prefect keeps its history", "or set PREFECT_HOME to a folder on another disk", database),
         Place(project, "DVC notes what it has done", another),
-        Place(project / "data", "the stages' tables go", another),
+        Place(project / Data.ALL, "the stages' tables go", another),
         Place(project / ".work", "the stages keep finished parts", another),
         Place(Path(tempfile.gettempdir()), "temporary files go", "or set TMPDIR to a folder on another disk"),
     ]

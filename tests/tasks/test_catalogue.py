@@ -10,7 +10,7 @@ import pytest
 
 from facemill import schema
 from facemill.model_folder import MODEL_FILE
-from tasks.catalogue import Data, metrics_file
+from tasks.catalogue import Data, metrics_file, weights_file
 from tasks.stages import STAGES
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ def test_every_table_has_a_folder_of_its_name() -> None:
 
 
 def test_the_stages_keep_nothing_that_the_catalogue_does_not_name() -> None:
-    named = {str(item) for item in Data} | {metrics_file(stage) for stage in STAGES}
+    named = {str(item) for item in Data} | {of(stage) for stage in STAGES for of in (metrics_file, weights_file)}
     kept = {path for stage in STAGES.values() for path in (*stage.reads, *stage.makes, stage.metrics) if path}
     assert kept - named == set()
 

@@ -59,7 +59,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def facemill(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tasks", *map(str, arguments)]
+    command = [sys.executable, "-m", "flows.command_line", *map(str, arguments)]
     return subprocess.run(
         command, cwd=PROJECT, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
     )

@@ -29,7 +29,7 @@ def write(name):
     time.sleep(600)
 
 class Sleeps:
-    metrics, makes = None, ()
+    metrics, makes, reads = None, (), ()
     def run(self, params, root, *, retry):
         try:
             Path("stage.pid").write_text(str(os.getpid()))
