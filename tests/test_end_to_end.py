@@ -164,7 +164,7 @@ def test_changed_code_redoes_what_it_decides_unless_somebody_says_that_it_is_har
     assert ran(repro(project)) == set()
     assert yaml.safe_load((project / "accepted.yaml").read_text())[0]["reason"] == "a constant that nobody reads"
     code.write_text(f"{before}\nANOTHER = 2\n")
-    assert ran(repro(project)) == {"convert", "report"}
+    assert ran(repro(project)) == {"convert"}  # to the same bytes: the report has nothing new to read
     code.write_text(before)
     assert ran(repro(project)) <= {"convert", "report"}
 
