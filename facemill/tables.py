@@ -141,6 +141,11 @@ def read_part(path: Path, schema: TableSchema[Any], columns: Sequence[str] | Non
         )
 
 
+def part_rows(path: Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> list[Row]:
+    """The rows of one part, or some of their columns, checked as `read_table` checks all of them."""
+    return to_rows(read_part(path, schema, columns), schema)
+
+
 def empty(schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
     """A table without rows that has all columns of the schema, or those that are named."""
     table = schema.arrow.empty_table()

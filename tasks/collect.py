@@ -179,8 +179,9 @@ def _collect_pictures(
     store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
     old = _old_network_rows(params, output)
     wanted = _wanted(params, root, inventory, old)
-    local = {each.key: each for each in wanted if each.entry["source"] not in network_kinds()}
-    network = [each for each in wanted if each.entry["source"] in network_kinds()]
+    kinds = network_kinds()
+    local = {each.key: each for each in wanted if each.entry["source"] not in kinds}
+    network = [each for each in wanted if each.entry["source"] in kinds]
     found = _ask_network(store, network, settings, pool)
     carried = [unit for units in old.values() for unit in units if unit not in found]
     _keep_carried(store, output, carried)
@@ -272,9 +273,10 @@ def _old_network_rows(params: Params, output: Path) -> dict[str, dict[str, str]]
         name for name, person in params.identities.items() if any(source.asks_network for source in person.sources)
     }
     found: dict[str, dict[str, str]] = {name: {} for name in sorted(asked)}
+    kinds = network_kinds()
     if asked and output.is_dir():
         for row in tables.iterate_rows(output, RAW, ["identity", "source", "url", "status", "unit"]):
-            if row["identity"] in found and row["source"] in network_kinds() and row["status"] == State.OK:
+            if row["identity"] in found and row["source"] in kinds and row["status"] == State.OK:
                 found[row["identity"]][row["unit"]] = row["url"]
     return found
 
@@ -284,7 +286,7 @@ def _keep_carried(store: Store, output: Path, units: Sequence[str]) -> None:
     lost = set(units) - known_items(store)
     if lost:
         for part in tables.checked_parts(output, RAW):
-            rows = [row for row in tables.to_rows(tables.read_part(part, RAW), RAW) if row["unit"] in lost]
+            rows = [row for row in tables.part_rows(part, RAW) if row["unit"] in lost]
             if rows:
                 put_items(store, [(row["unit"], [row]) for row in rows])
 

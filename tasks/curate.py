@@ -37,7 +37,6 @@ from facemill.schema import (
     DatasetRow,
     FaceRow,
     Float32,
-    Row,
     StateColumns,
     String,
     TableSchema,
@@ -146,7 +145,7 @@ def find_references(parts: Sequence[Path], identities: Sequence[str]) -> Referen
     """
     found: dict[str, dict[str, Embeddings]] = {identity: {} for identity in identities}
     for part in parts:
-        rows = _rows(part, FACES, _JUDGED)
+        rows = tables.part_rows(part, FACES, _JUDGED)
         chosen = reference_rows(rows, [at for at, row in enumerate(rows) if row["status"] == State.OK])
         embeddings = read_embeddings(part) if chosen else np.zeros((0, DIMENSIONS), np.float32)
         for at in chosen:
@@ -173,7 +172,7 @@ def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
     settings: JudgeSettings = shard.settings
     return [
         judge_rows(
-            _rows(faces, FACES, _JUDGED),
+            tables.part_rows(Path(faces), FACES, _JUDGED),
             read_embeddings(Path(faces)),
             read_clusters(Path(unique)),
             settings.references,
@@ -186,7 +185,7 @@ def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
 def read_clusters(part: Path) -> dict[tuple[str, str], str]:
     """Duplicate cluster by (sample_id, identity), of a part of `unique`."""
     columns = ["sample_id", "identity", "cluster"]
-    return {(row["sample_id"], row["identity"]): row["cluster"] for row in _rows(part, UNIQUE, columns)}
+    return {(row["sample_id"], row["identity"]): row["cluster"] for row in tables.part_rows(part, UNIQUE, columns)}
 
 
 def judge_rows(
@@ -237,7 +236,12 @@ def reference_rows(rows: Sequence[FaceRow], faces: Iterable[int]) -> list[int]:
 def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
     """Parts of `faces` with their verdicts. An item is (part of `faces`, table of verdicts)."""
     return [
-        [_dataset_row(row, verdict) for row, verdict in zip(_rows(faces, FACES), _rows(verdicts, FINAL), strict=True)]
+        [
+            _dataset_row(row, verdict)
+            for row, verdict in zip(
+                tables.part_rows(Path(faces), FACES), tables.part_rows(Path(verdicts), FINAL), strict=True
+            )
+        ]
         for faces, verdicts in shard.items
     ]
 
@@ -359,7 +363,7 @@ def _pair(part: Path, unique: Path) -> tuple[str, str]:
 
 
 def _clusters_key(part: Path) -> str:
-    return content_key(_rows(part, UNIQUE, ["sample_id", "identity", "cluster"]))
+    return content_key(tables.part_rows(part, UNIQUE, ["sample_id", "identity", "cluster"]))
 
 
 def _dataset_parts(
@@ -374,7 +378,7 @@ def _dataset_parts(
     with scratch_folder(root, "curate-verdicts") as scratch:
         plan = []
         for part in parts:
-            verdicts = [_with_split(row, split) for row in _rows(judged[part.stem], JUDGED)]
+            verdicts = [_with_split(row, split) for row in tables.part_rows(judged[part.stem], JUDGED)]
             item = WorkItem(content_key(content[part], verdicts), (str(part), str(scratch / part.name)))
             if not store.holds([item.key]):
                 tables.write_part(scratch / part.name, tables.from_rows(verdicts, FINAL))
@@ -397,10 +401,6 @@ def _accepted(judged: Iterable[Path]) -> Iterator[tuple[str, str]]:
         yield from zip(accepted["identity"].to_pylist(), accepted["cluster"].to_pylist(), strict=True)
 
 
-def _rows(part: str | Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> list[Row]:
-    return tables.to_rows(tables.read_part(Path(part), schema, columns), schema)
-
-
 def _require_faces(output: Path, identities: Iterable[str]) -> None:
     table = tables.read_table(output, DATASET, ["identity", "status", "error"])
     for identity in identities:
@@ -414,7 +414,7 @@ def _require_faces(output: Path, identities: Iterable[str]) -> None:
 
 def _no_reference(identity: str, parts: Iterable[Path]) -> str:
     columns = ["identity", "role", "status", "error"]
-    rows = [row for part in parts for row in _rows(part, FACES, columns) if row["role"] == "reference"]
+    rows = [row for part in parts for row in tables.part_rows(part, FACES, columns) if row["role"] == "reference"]
     references = [row for row in rows if row["identity"] == identity]
     seen = f"{len(references)} reference rows: {_reasons(references)}" if references else "no reference picture came in"
     return (

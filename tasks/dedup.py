@@ -33,7 +33,6 @@ from facemill.schema import (
     Float64,
     Int32,
     RawRow,
-    Row,
     StateColumns,
     String,
     TableSchema,
@@ -191,7 +190,12 @@ class Verdicts:
 def unique_shard(shard: Shard) -> list[list[UniqueRow]]:
     """Parts of `raw` with their verdicts; pictures only where they are kept. An item is (part, table of verdicts)."""
     return [
-        [_unique_row(row, verdict) for row, verdict in zip(_rows(part, RAW), _rows(verdicts, VERDICTS), strict=True)]
+        [
+            _unique_row(row, verdict)
+            for row, verdict in zip(
+                tables.part_rows(Path(part), RAW), tables.part_rows(Path(verdicts), VERDICTS), strict=True
+            )
+        ]
         for part, verdicts in shard.items
     ]
 
@@ -201,10 +205,6 @@ def _unique_row(row: RawRow, verdict: VerdictRow) -> UniqueRow:
     if not merged["keep"]:
         del merged["image"]
     return merged
-
-
-def _rows(part: str | Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> list[Row]:
-    return tables.to_rows(tables.read_part(Path(part), schema, columns), schema)
 
 
 def _not_kept(row: RawRow | HashRow) -> VerdictRow:
@@ -219,7 +219,10 @@ def _unique_parts(
     with scratch_folder(root, "dedup-verdicts") as scratch:
         plan, first = [], 0
         for part in parts:
-            rows, found = _rows(part, RAW, ["sample_id", *_STATE]), _rows(hashes[part.stem], HASHES)
+            rows, found = (
+                tables.part_rows(part, RAW, ["sample_id", *_STATE]),
+                tables.part_rows(hashes[part.stem], HASHES),
+            )
             own = verdicts.of_part(rows, found, first)
             first += sum(item["status"] == State.OK for item in found)
             item = WorkItem(content_key(content[part], own), (str(part), str(scratch / part.name)))
@@ -231,7 +234,7 @@ def _unique_parts(
 
 def _picture_items(part: Path) -> Iterator[WorkItem]:
     """What is to be hashed of a part: each picture that `collect` could read, known by its content."""
-    for at, row in enumerate(_rows(part, RAW, ["sample_id", "status"])):
+    for at, row in enumerate(tables.part_rows(part, RAW, ["sample_id", "status"])):
         if row["status"] == State.OK:
             yield WorkItem(row["sample_id"], RowAt(str(part), at))
 

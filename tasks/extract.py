@@ -108,7 +108,7 @@ def extract_shard(shard: Shard) -> list[list[FaceRow]]:
 
 def pictures_of(part: Path) -> Iterator[WorkItem]:
     """The kept pictures of a part of `unique`, known by all of them that reaches a row."""
-    for at, row in enumerate(tables.to_rows(tables.read_part(part, UNIQUE, ["keep", *_CARRIED]), UNIQUE)):
+    for at, row in enumerate(tables.part_rows(part, UNIQUE, ["keep", *_CARRIED])):
         if row["keep"]:
             yield WorkItem(content_key(_origin(row)), (row, RowAt(str(part), at)))
 

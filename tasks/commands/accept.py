@@ -49,7 +49,7 @@ def accept(root: Path, stage: str, reason: str) -> str:
         raise FacemillError(f"{stage} has never run here: there are no results to keep")
     params = load_params(root)
     dep: dict[str, str] = next((each for each in entry.get("deps", []) if each["path"] == code_file(stage)), {})
-    old = recorded(root, dep)
+    old = recorded(dvc.cache_folder(root), dep)
     if old is None:
         raise FacemillError(f"what decided the results of {stage} is no longer in DVC's cache: run `dvc repro {stage}`")
     before, now = Deciders.from_dict(old), current_deciders(root, stage, params)

@@ -19,7 +19,7 @@ from tasks.inventory import look
 from tasks.params import load_params
 from tasks.params_file import PARAMS_FILE, read_params_file
 from tasks.stages import STAGES, Stage
-from tasks.versions import dvc_lock
+from tasks.versions import dvc, dvc_lock
 from tasks.work.deciders import current_deciders
 
 NAMED = 3
@@ -45,6 +45,7 @@ def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
     found = look(params, root)
     now: dict[str, Mapping[str, Any]] = {Data.INVENTORY: found.inventory}
     now |= {weights_file(stage): files for stage, files in found.weights.items()}
+    cache = dvc.cache_folder(root) if lock else Path()
     makers = {made: stage.name for stage in STAGES.values() for made in stage.makes}
     reasons: dict[str, list[str]] = {}
     for stage in STAGES.values():
@@ -58,7 +59,7 @@ def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
         if not without_code:
             present[code_file(stage.name)] = current_deciders(root, stage.name, params).as_dict()
         reasons[stage.name] = [
-            *_of_files(root, entry, present),
+            *_of_files(root, cache, entry, present),
             *params_reasons(entry.get("params", {}).get(PARAMS_FILE, {}), values),
             *_of_tables(stage, entry, lock, makers, reasons),
             *_of_outputs(root, entry),
@@ -119,14 +120,16 @@ def _leaves(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
         yield key, old, new
 
 
-def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _of_files(
+    root: Path, cache: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     """What differs in the small inputs that the inventory makes."""
     compare = {Data.INVENTORY: inventory_reasons} | {
         weights_file(stage): partial(weights_reasons, stage) for stage in STAGES
     }
     for dep in entry.get("deps", []):
         if dep["path"] in present:
-            old = recorded(root, dep)
+            old = recorded(cache, dep)
             if old is None:
                 if _now_differs(root, dep):
                     yield f"{dep['path']} is another; what it was is no longer in DVC's cache"
@@ -165,11 +168,11 @@ def _of_outputs(root: Path, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{out['path']} is gone"
 
 
-def recorded(root: Path, dep: Mapping[str, Any]) -> dict[str, Any] | None:
+def recorded(cache: Path, dep: Mapping[str, Any]) -> dict[str, Any] | None:
     """The content that a dependency had, from DVC's cache; None where the cache has it no more."""
     md5 = str(dep.get("md5", ""))
     try:
-        content: Any = json.loads((root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).read_bytes())
+        content: Any = json.loads((cache / md5[:2] / md5[2:]).read_bytes())
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

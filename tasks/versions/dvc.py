@@ -177,9 +177,14 @@ def _who_holds(root: Path, said: str) -> str:
     return f"\nAt work there: {at_work or 'no DVC. Delete .dvc/tmp/lock and .dvc/tmp/rwlock.lock'}."
 
 
+def cache_folder(root: Path) -> Path:
+    """Where DVC keeps contents, as `ab/cdef…` by their MD5. Raises FacemillError where this is no DVC project."""
+    return Path(call(root, "cache", "dir").strip()) / "files" / "md5"
+
+
 def _not_in_cache(root: Path, hashes: Sequence[str]) -> list[str]:
     """Those of the objects, and of the files in those that are folders, that the cache does not have."""
-    cache = Path(call(root, "cache", "dir").strip()) / "files" / "md5"
+    cache = cache_folder(root)
     absent = []
     for each in hashes:
         path = cache / each[:2] / each[2:]

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, version
 from importlib.util import find_spec
@@ -52,7 +52,7 @@ class Deciders:
     code: Mapping[str, str]
     packages: Mapping[str, str]
     accepted: str = ""
-    stands_for: str = field(default="")
+    stands_for: str = ""
 
     @property
     def digest(self) -> str:

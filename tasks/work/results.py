@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from facemill import tables
+from facemill.batches import batched
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, is_as_stamped, read_json, stamp, sweep, write_json
 from facemill.reasons import Reason, State
@@ -43,7 +44,11 @@ ASSEMBLED_IN_WORKERS = 64
 
 
 class WorkItem(NamedTuple):
-    """The smallest thing that is worked. `key`: hash of what it reads; `value`: what the function gets, small."""
+    """The smallest thing that is worked.
+
+    `key`: hash of what it reads; `value`: what the function gets, small. None: its rows were put among the results
+    (`put_items`), and only they can give it.
+    """
 
     key: str
     value: Any
@@ -272,8 +277,13 @@ def _known_items(store: Store) -> dict[str, Place]:
 
 
 def _missing(parts: Sequence[Part], known: Mapping[str, Place], *, retry: bool) -> set[str]:
-    wanted = {item.key for part in parts for item in part.items}
-    return {key for key in wanted if key not in known or (retry and known[key].failed)}
+    """Keys of the items that are to be worked: no result holds them or, with `retry`, they had failed."""
+    items = {item.key: item for part in parts for item in part.items}
+    return {
+        key
+        for key, item in items.items()
+        if key not in known or (retry and known[key].failed and item.value is not None)
+    }
 
 
 def _shards(parts: Sequence[Part], missing: set[str], rows_per_shard: int) -> list[tuple[WorkItem, ...]]:
@@ -286,14 +296,10 @@ def _shards(parts: Sequence[Part], missing: set[str], rows_per_shard: int) -> li
         fresh = [item for item in part.items if item.key in missing and item.key not in taken]
         taken.update(item.key for item in fresh)
         if fresh and len(fresh) == len(part.items):
-            whole += _cut(fresh, rows_per_shard)
+            whole += map(tuple, batched(fresh, rows_per_shard))
         else:
             rest += fresh
-    return [*whole, *_cut(list({item.key: item for item in rest}.values()), rows_per_shard)]
-
-
-def _cut(items: Sequence[WorkItem], size: int) -> list[tuple[WorkItem, ...]]:
-    return [tuple(items[at : at + size]) for at in range(0, len(items), size)]
+    return [*whole, *map(tuple, batched({item.key: item for item in rest}.values(), rows_per_shard))]
 
 
 def _work(

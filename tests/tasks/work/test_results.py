@@ -20,7 +20,18 @@ from facemill.files import folder_sha256
 from facemill.reasons import Reason
 from tasks.params import ClusterParams
 from tasks.work.cluster import InlinePool, Pool, open_pool
-from tasks.work.results import Made, Part, Rows, Shard, Store, WorkItem, drop_unreached, make_parts, open_store
+from tasks.work.results import (
+    Made,
+    Part,
+    Rows,
+    Shard,
+    Store,
+    WorkItem,
+    drop_unreached,
+    make_parts,
+    open_store,
+    put_items,
+)
 from tasks.work.totals import count_rows, publish_parts
 
 inline = InlinePool()
@@ -134,6 +145,20 @@ def test_retry_works_the_failed_items_alone(tmp_path: Path) -> None:
     assert make(tmp_path, *items, settings=str(mended), retry=True).worked == 1
     assert set(count_rows(tmp_path / "out", schema.RAW)) == {"ok"}
     assert make(tmp_path, *items, settings=str(mended), retry=True).worked == 0
+
+
+def test_retry_leaves_alone_what_only_its_rows_can_give(tmp_path: Path) -> None:
+    """Such as what a search found: it has just been asked, and whether it failed cannot be worked here."""
+    store = store_in(tmp_path)
+    rows = [{"sample_id": "x", "status": "failed", "error": Reason.DOWNLOAD_FAILED}]
+    put_items(store, [("found", rows)])
+    parts = [Part("00", (WorkItem("found", None), WorkItem("item 1", 1)))]
+    made = make_parts(store, parts, double, lost, inline, rows_per_shard=2, retry=True)
+    assert made.worked == 1
+    assert tables.part_rows(made.paths["00"], schema.RAW, ["sample_id", "status"]) == [
+        {"sample_id": "x", "status": "failed"},
+        {"sample_id": "2", "status": "ok"},
+    ]
 
 
 @pytest.mark.parametrize("damage", ["no table", "no receipt", "cut receipt", "another receipt", "everything"])
