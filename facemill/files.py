@@ -329,7 +329,7 @@ def _switch_in_steps(temporary: Path, target: Path) -> None:
         _remove(target)
     try:
         temporary.rename(target)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the old folder must lie there again, whatever ended this
         _restore(retired, target)
         raise
     _discard(retired)

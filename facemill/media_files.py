@@ -73,3 +73,8 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+
+
+def valid_name(name: str) -> str:
+    """A file name as valid Unicode: tables and messages cannot hold the half characters of one that is no UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

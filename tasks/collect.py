@@ -20,15 +20,15 @@ from typing import Any
 
 from facemill import tables
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, publish_folder, read_object
-from facemill.media_files import VIDEO_SUFFIXES, list_files
+from facemill.files import file_sha256, read_object
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
-from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns, VideoRow
+from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
 from facemill.sources import Item, Surroundings, Unit, fetch, network_kinds, reference_source
 from tasks.catalogue import Data
-from tasks.params import Params, SampleArchive, WrongValues
-from tasks.paths import archive_folder, place
+from tasks.collect_videos import collect_videos
+from tasks.params import Params, WrongValues
+from tasks.paths import place
 from tasks.work.cluster import Pool, open_pool
 from tasks.work.deciders import read_deciders
 from tasks.work.results import (
@@ -44,11 +44,8 @@ from tasks.work.results import (
     open_store,
     put_items,
 )
-from tasks.work.scratch import drop_other_folders, keyed_folder
 from tasks.work.spread import spread
 from tasks.work.totals import Totals, count_rows, finish, publish_parts
-
-VIDEOS_TOGETHER = 16  # probing takes some 20 ms a video
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -60,7 +57,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     raw, videos = root / Data.RAW, root / Data.VIDEOS
     with open_pool(params.cluster) as pool:
         pictures, rows_in, kept_bytes = _collect_pictures(params, root, inventory, code, pool, retry=retry)
-        probed, kept_videos_bytes = _collect_videos(params, root, inventory, code, pool, retry=retry)
+        probed, kept_videos_bytes = collect_videos(params, root, inventory, code, pool, retry=retry)
     counts, video_counts = count_rows(raw, RAW), count_rows(videos, VIDEOS)
     totals = Totals(
         stage="collect",
@@ -104,21 +101,6 @@ def plan_units(params: Params, root: Path, collected: Mapping[str, Sequence[str]
     return units
 
 
-def archive_videos(params: Params, root: Path) -> list[Path]:
-    """The files of an archive that is a folder of one's own, in their order; none of the sample people's archive.
-
-    Raises:
-        FacemillError: the folder is missing or holds no video.
-    """
-    if isinstance(params.archive, SampleArchive):
-        return []
-    folder = archive_folder(params, root)
-    files = list_files(folder, VIDEO_SUFFIXES)
-    if not files or folder.is_file():
-        raise FacemillError(f"{folder} is not a folder with videos: put some there, or correct the path")
-    return files
-
-
 @dataclass(frozen=True)
 class PictureSettings:
     """What every shard of pictures needs to know."""
@@ -145,22 +127,6 @@ class Wanted:
 def collect_shard(shard: Shard) -> list[list[RawRow]]:
     """Fetches units and checks each picture: rows of `raw`."""
     return [_rows_of(wanted, shard.settings) for wanted in shard.items]
-
-
-@dataclass(frozen=True)
-class VideoSettings:
-    """What every shard of videos needs: where they lie, and how sample videos are made there."""
-
-    folder: Path
-    sample: bool
-    seconds: float = 0.0
-    seed: int = 0
-
-
-def video_shard(shard: Shard) -> list[list[VideoRow]]:
-    """Probes videos, after writing them where they are samples: rows of `videos`."""
-    settings: VideoSettings = shard.settings
-    return [[_video_row(name, sha256, settings)] for name, sha256 in shard.items]
 
 
 def _collect_pictures(
@@ -330,102 +296,6 @@ def _lost_row(wanted: Wanted, reason: Reason, detail: str) -> RawRow:
         "unit": wanted.key,
     }
     return {**where, **_problem(reason, detail)}
-
-
-def _collect_videos(
-    params: Params, root: Path, inventory: Mapping[str, Any], code: str, pool: Pool, *, retry: bool
-) -> tuple[Made, int]:
-    """Writes the sample archive, probes every video, publishes `data/videos` and `data/archive`."""
-    output = root / Data.VIDEOS
-    store = open_store(root, "videos", VIDEOS, code=code)
-    if isinstance(params.archive, SampleArchive):
-        names = _sample_names()
-        made_of = (code, params.seed, params.archive.model_dump(), inventory["portraits"])
-        folder = keyed_folder(root, "archive", content_key(*made_of))
-        settings = VideoSettings(folder, True, params.archive.seconds, params.seed)
-        items = {content_key(name, *made_of): (name, None) for name in names}
-        drop_other_folders(folder)
-    else:
-        names = []
-        settings = VideoSettings(archive_folder(params, root), sample=False)
-        items = {content_key(entry): (entry["name"], entry["sha256"]) for entry in inventory["archive"]}
-    planned = spread(list(items), _present_videos(output, items), params.collect.rows_per_shard)
-    plan = [Part(part.name, tuple(WorkItem(key, items[key]) for key in part.units)) for part in planned]
-    made = make_parts(
-        store, plan, video_shard, _lost_video, pool,
-        settings=settings, rows_per_shard=1 if settings.sample else VIDEOS_TOGETHER, retry=retry,
-        unit="shards of videos",
-    )  # fmt: skip
-    # the sample videos, and none where the archive lies elsewhere
-    publish_folder(root / Data.ARCHIVE, {name: settings.folder / name for name in names})
-    publish_parts(made.paths, output)
-    return made, drop_unreached(store)
-
-
-def _present_videos(output: Path, items: Mapping[str, tuple[str, str | None]]) -> dict[str, list[str]]:
-    """The videos in each part of the table as it is, by the keys that they have now; others are left out."""
-    if not output.is_dir():
-        return {}
-    keys = {_valid(name): key for key, (name, _) in items.items()}
-    columns = {path.stem: tables.read_part(path, VIDEOS, ["video"]) for path in tables.checked_parts(output, VIDEOS)}
-    return {
-        name: [keys[video] for video in table["video"].to_pylist() if video in keys] for name, table in columns.items()
-    }
-
-
-def _sample_names() -> list[str]:
-    from facemill.sources.sample.videos import sample_archive
-
-    return list(sample_archive())
-
-
-def _video_row(name: str, sha256: str | None, settings: VideoSettings) -> VideoRow:
-    from facemill.video import probe
-
-    path = settings.folder / name
-    if settings.sample:
-        _write_sample(name, settings)
-    row = _video(name, sha256)
-    try:
-        row |= {"sha256": sha256 or file_sha256(path), "size_bytes": path.stat().st_size}
-        info = probe(path)
-        if info.hdr:
-            raise InputError(Reason.HDR_VIDEO, f"transfer {info.colour.trc}, {info.bit_depth} bits")
-    except OSError as error:
-        return {**row, **_problem(Reason.UNREADABLE, error.strerror or type(error).__name__)}
-    except InputError as problem:
-        return {**row, **_problem(problem.reason, problem.detail)}
-    return row | {
-        "codec": info.codec,
-        "width": info.width,
-        "height": info.height,
-        "frames": info.frames,
-        "duration_s": info.duration_s,
-        "audio": info.audio[0].codec if info.audio else None,
-        "status": State.OK,
-    }
-
-
-def _write_sample(name: str, settings: VideoSettings) -> None:
-    from facemill.sources.sample.videos import write_archive_video
-
-    if not (settings.folder / name).exists():
-        write_archive_video(settings.folder, name, settings.seconds, settings.seed)
-
-
-def _lost_video(item: tuple[str, str | None], reason: Reason, detail: str) -> VideoRow:
-    return {**_video(*item), **_problem(reason, detail)}
-
-
-def _video(name: str, sha256: str | None) -> VideoRow:
-    """What is known of a video before it is opened; sample videos have no hash before they are made."""
-    row: VideoRow = {"video": _valid(name)}
-    return row | {"sha256": sha256} if sha256 else row
-
-
-def _valid(name: str) -> str:
-    """A file name as valid Unicode: tables cannot hold the half characters of a broken one."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _rows_in(plan: Sequence[Part], output: Path) -> int:

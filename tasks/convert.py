@@ -21,10 +21,11 @@ from facemill.batches import batched
 from facemill.errors import FacemillError
 from facemill.files import publish_folder, read_json, sweep
 from facemill.locks import locked
+from facemill.media_files import valid_name
 from facemill.reasons import State
 from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
-from tasks.convert_plan import STATE_FOLDER, ConversionPlan, becomes_rows, plan_archive, plan_folder, printable
+from tasks.convert_plan import STATE_FOLDER, ConversionPlan, becomes_rows, plan_archive, plan_folder
 from tasks.params import ClusterParams, Params
 from tasks.work.cluster import open_pool, run_all
 from tasks.work.failures import Lost
@@ -145,7 +146,7 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
         "detail": outcome["detail"],
     }
     if outcome["status"] == State.OK:
-        row["output"] = printable(name)
+        row["output"] = valid_name(name)
     if receipt:
         row |= {
             "output_sha256": receipt["output_sha256"],

@@ -16,7 +16,7 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
-from facemill.media_files import VIDEO_SUFFIXES, list_files
+from facemill.media_files import VIDEO_SUFFIXES, list_files, valid_name
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
@@ -121,7 +121,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
     names = output_names(videos)
     jobs = [
         ConversionJob(
-            video=printable(video),
+            video=valid_name(video),
             input=str(path),
             output=str(output / name),
             outcome=str(output / STATE_FOLDER / "receipts" / f"{name}.json"),
@@ -223,8 +223,3 @@ def _todo(jobs: Sequence[ConversionJob], *, retry: bool) -> tuple[ConversionJob,
         if outcome is None or (retry and outcome["status"] != State.OK):
             todo.setdefault(job.outcome, job)
     return tuple(todo.values())
-
-
-def printable(name: str) -> str:
-    """A path as valid Unicode: file systems allow bytes that Parquet does not."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -18,7 +18,8 @@ from facemill.files import file_sha256, write_json
 from facemill.reasons import State
 from tasks.catalogue import Data, weights_file
 from tasks.check import check_project
-from tasks.collect import archive_videos, plan_units
+from tasks.collect import plan_units
+from tasks.collect_videos import archive_videos
 from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.stages import STAGES

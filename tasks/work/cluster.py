@@ -279,7 +279,7 @@ class _Gate:
             try:
                 self._changed.wait_for(lambda: self.closed or not (self._at_work or self._alone))
                 self._check()
-            except BaseException:
+            except BaseException:  # Ctrl-C too: else all others would wait for ever
                 self._want_alone -= 1
                 raise
             self._alone = True

@@ -94,7 +94,7 @@ def attempt(function: Callable[[Any], Any], argument: Any, orders: tuple[type[Ba
         return Packed(pickle.dumps(function(argument)))
     except orders:
         raise
-    except BaseException as error:
+    except BaseException as error:  # SystemExit of a library must not end the worker
         return pack_error(error)
 
 

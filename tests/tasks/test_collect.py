@@ -1,6 +1,7 @@
 """Collecting: every input ends as one row with one state, again with the same bytes, and refreshes only add."""
 
 import http.server
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,20 @@ def test_the_sample_archive_is_written_and_described(root: Path) -> None:
     assert {name for name, row in rows.items() if row["status"] == "failed"} == {"cut off.mp4"}
     assert (rows["both.mp4"]["width"], rows["both.mp4"]["frames"], rows["both.mp4"]["audio"]) == (960, 3, "aac")
     assert rows["hopper without sound.mp4"]["audio"] is None
+
+
+def test_sample_videos_whose_scratch_has_gone_are_written_again(root: Path) -> None:
+    """The rows of their table are known still: by parameters that come back, or by a folder that somebody deleted."""
+
+    def archive(seconds: float) -> str:
+        _run(_params(PHOTOS, {"kind": "sample", "seconds": seconds}), root)
+        return folder_sha256(root / "data" / "archive")
+
+    first = archive(0.12)
+    assert archive(0.08) != first
+    assert archive(0.12) == first
+    shutil.rmtree(root / ".work" / "archive")
+    assert archive(0.12) == first
 
 
 @pytest.mark.parametrize(
