@@ -1,8 +1,6 @@
-"""Near-duplicate pictures: 64-bit perceptual hashes, which pictures are copies of one another, and which one to keep.
+"""Near-duplicate pictures: which of them are copies of one another, and which one to keep.
 
-Hash: DCT of the 32×32 grey picture, the 8×8 lowest frequencies against their median (Zauner 2010, "Implementation and
-benchmarking of perceptual image hash functions", pHash). The picture is decoded at a fraction of its size, which makes
-hashing several times faster than decoding. Distances: up to 4 bits differ between copies of one picture (other size,
+Compared are the hashes of `facemill.picture_hash`. Up to 4 bits differ between copies of one picture (other size,
 format, quality); 5–8 may be copies or merely alike, so a difference hash has to agree; beyond 8 it is noise.
 
 For photos. On aligned face crops distances of 10 pair different people: do not use it there.
@@ -11,27 +9,19 @@ For photos. On aligned face crops distances of 10 pair different people: do not 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from facemill.errors import InputError
 from facemill.hamming import Hashes, Rows, cross, near_pairs, pairs_within
-from facemill.pictures import DEFAULT_MAX_PIXELS, picture_size
-from facemill.reasons import Reason
 
-SIDE_PX = 32
 CONFIRM_BITS = 8
 """Between the two limits, the difference hashes may differ in at most so many bits."""
-FLAT_DEVIATION = 4.0
-"""Grey levels: below this standard deviation the hash is made of noise."""
 
 _ROUNDS = 256
 """So often the best of each cluster is taken and compared with the others; the pairs of what is left are looked up."""
@@ -40,35 +30,15 @@ _LINKS_AT_ONCE = 2**17
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
-_REDUCED = (
-    (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
-    (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
-    (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
-)
-
-
-@dataclass(frozen=True)
-class PictureHash:
-    """What a picture is compared by.
-
-    phash, dhash: 64 bits each. flat: too little in it for the hashes to mean anything; equal bytes are the only
-    duplicates then. sharpness: standard deviation of the Laplacian at 256×256 px, to choose the sharper of two copies.
-    """
-
-    phash: int
-    dhash: int
-    flat: bool
-    sharpness: float
-
 
 @dataclass(frozen=True, eq=False)
 class Looks:
     """N pictures to be judged, a column for each thing that the verdict depends on: about a hundred bytes a picture.
 
     Attributes:
-        phash: (N,) uint64, as in `PictureHash`.
-        dhash: (N,) uint64, as in `PictureHash`.
-        flat: (N,) bool, as in `PictureHash`.
+        phash: (N,) uint64, as in `facemill.picture_hash.PictureHash`.
+        dhash: (N,) uint64, as in `facemill.picture_hash.PictureHash`.
+        flat: (N,) bool, as in `facemill.picture_hash.PictureHash`.
         owner: (N,) int32, the identity that a picture is for, as a number of the caller's choice.
         sample_id: (N, 4) uint64, the SHA-256 of the bytes, its most significant word first.
         rank: (N, R) float64, which copy is the best: the lowest in the first column, among equals in the second, …
@@ -165,21 +135,6 @@ _DTYPES: dict[str, Any] = {
 }
 
 
-def hash_picture(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> PictureHash:
-    """Hashes of an encoded picture. Raises InputError as `pictures.decode` does for what is no picture."""
-    grey = _reduced_grey(data, max_pixels)
-    small = cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
-    phash = perceptual_hash(small)
-    bits = phash.bit_count()
-    sharp = cv2.resize(grey, (SIDE_PX * 8, SIDE_PX * 8), interpolation=cv2.INTER_AREA)
-    return PictureHash(
-        phash=phash,
-        dhash=difference_hash(small),
-        flat=bool(small.std() < FLAT_DEVIATION) or not 8 < bits < 56,
-        sharpness=float(cv2.Laplacian(sharp, cv2.CV_32F).std()),
-    )
-
-
 def judge(looks: Looks, *, distance: int = 4, confirm_distance: int = 8) -> tuple[Rows, Rows]:
     """Which picture stands for each, and which cluster each is in, both (N,) int64, as rows of `looks`.
 
@@ -213,18 +168,6 @@ def judge(looks: Looks, *, distance: int = 4, confirm_distance: int = 8) -> tupl
     stands_for_node[order] = ranked[stands]
     stands_for[rows] = rows[stands_for_node[node]]
     return stands_for, named
-
-
-def perceptual_hash(small: npt.NDArray[np.float32]) -> int:
-    """(32, 32) grey -> 64 bits: the 8×8 lowest frequencies, each above their median or not."""
-    low = cv2.dct(small)[:8, :8]
-    return _to_int(low > np.median(low))
-
-
-def difference_hash(small: npt.NDArray[np.float32]) -> int:
-    """(32, 32) grey -> 64 bits: whether each of 8×8 places is brighter than its right neighbour."""
-    grid = cv2.resize(small, (9, 8), interpolation=cv2.INTER_AREA)
-    return _to_int(grid[:, :-1] > grid[:, 1:])
 
 
 def licence_rank(licence: str | None) -> int:
@@ -391,21 +334,3 @@ def _digest_words(texts: Any) -> npt.NDArray[np.uint64]:
         if not isinstance(text, str) or not _SHA256.fullmatch(text):
             raise ValueError(f"sample_id: expected a SHA-256 as 64 hex digits, got {text!r}")
     return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").reshape(-1, 4).astype(np.uint64)
-
-
-def _reduced_grey(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    size = picture_size(data, max_pixels=max_pixels)
-    shorter = min(size) if size else 0
-    # four times the side of what is hashed: enough that the fraction does not change the hash
-    flag = next((flag for factor, flag in _REDUCED if shorter >= factor * SIDE_PX * 4), cv2.IMREAD_GRAYSCALE)
-    try:
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except cv2.error as error:
-        raise InputError(Reason.NOT_A_PICTURE, "decoder error") from error
-    if grey is None:
-        raise InputError(Reason.NOT_A_PICTURE, "the decoder gave up")
-    return np.asarray(grey, np.uint8)
-
-
-def _to_int(bits: npt.NDArray[np.bool_]) -> int:
-    return int(struct.unpack(">Q", np.packbits(bits.ravel()).tobytes())[0])

@@ -23,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facemill import tables
-from facemill.dedup import Looks, hash_picture, judge, licence_rank
+from facemill.dedup import Looks, judge, licence_rank
 from facemill.errors import InputError
+from facemill.picture_hash import hash_picture
 from facemill.reasons import Reason, State
 from facemill.schema import (
     RAW,
@@ -61,7 +62,7 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
 
 class HashColumns(TypedDict, total=False):
-    """What `facemill.dedup.hash_picture` found."""
+    """What `facemill.picture_hash.hash_picture` found."""
 
     phash: UInt64
     dhash: UInt64

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemill import dedup, hamming
-from facemill.dedup import CONFIRM_BITS, Looks, PictureHash, hash_picture, judge, licence_rank
+from facemill.dedup import CONFIRM_BITS, Looks, judge, licence_rank
 from facemill.errors import InputError
+from facemill.picture_hash import PictureHash, hash_picture
 from facemill.pictures import encode_jpeg, encode_png
 
 LOOK = 0xF0F0F0F0F0F0F0F0

@@ -9,6 +9,7 @@ from facemill import tables
 from facemill.errors import FacemillError
 from facemill.reasons import Reason
 from facemill.schema import DATASET, FACES, UNIQUE
+from facemill.split import Split
 from tasks import curate
 from tasks.params import parse_params
 
@@ -132,9 +133,9 @@ def test_a_face_keeps_its_side_when_the_dataset_grows(tmp_path, params):
 
 def test_each_identity_has_faces_on_both_sides_as_soon_as_it_can():
     one, two = [("a", "x")], [("b", "y"), ("b", "z")]
-    assert not curate.Split.of([*one, *two], 0.999, "ab").is_val("x")
+    assert not Split.of([*one, *two], 0.999, "ab").is_val("x")
     for share in (0.001, 0.999):
-        assert sum(map(curate.Split.of(two, share, "ab").is_val, "yz")) == 1
+        assert sum(map(Split.of(two, share, "ab").is_val, "yz")) == 1
 
 
 @given(
@@ -142,8 +143,8 @@ def test_each_identity_has_faces_on_both_sides_as_soon_as_it_can():
     st.floats(0.01, 0.99),
 )
 def test_whatever_the_clusters_nobody_is_left_without_training_faces(accepted, share):
-    split = curate.Split.of(accepted, share, "abc")
-    assert split == curate.Split.of(reversed(accepted), share, "abc")
+    split = Split.of(accepted, share, "abc")
+    assert split == Split.of(reversed(accepted), share, "abc")
     for identity in {who for who, _ in accepted}:
         assert not all(split.is_val(cluster) for who, cluster in accepted if who == identity)
 
