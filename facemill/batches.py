@@ -1,4 +1,4 @@
-"""Cutting a stream into batches."""
+"""Items of a stream in lists of a given length, as `itertools.batched` gives them from Python 3.12 on."""
 
 from __future__ import annotations
 

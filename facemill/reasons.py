@@ -25,7 +25,7 @@ class Reason(StrEnum):
     """
 
     state: State
-    """`rejected` or `failed`."""
+    """Which state a row with this reason is in: `rejected` or `failed`."""
     sentence: str
     """What the code means, for reports and messages."""
 

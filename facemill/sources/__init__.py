@@ -148,7 +148,7 @@ class Source(ABC):
 
 
 SOURCES: Registry[type[Source]] = Registry("source of kind", __name__)
-"""Classes of sources by kind."""
+"""The class of each source, by the kind that params.yaml names."""
 
 S = TypeVar("S", bound=type[Source])
 

@@ -25,11 +25,11 @@ class FolderSource(Source):
 
     kind: Literal["folder"] = "folder"
     path: StatedPath
-    """A folder, or one picture."""
+    """The folder in which the pictures lie, at any depth, or the path of one picture."""
     licence: str = ""
-    """Licence of all of them."""
+    """The licence that holds for all pictures of this source, as its text or SPDX id; empty if unknown."""
     author: str = ""
-    """Author of all of them."""
+    """Who made all pictures of this source; empty if unknown."""
     max_files: Annotated[int, Field(ge=1)] | None = None
     """Take only so many, the first by name."""
 

@@ -43,9 +43,9 @@ class GoogleSource(Source):
     asks_network: ClassVar[bool] = True
     kind: Literal["google"] = "google"
     query: Annotated[str, Field(min_length=1)]
-    """What to search for."""
+    """The words that the picture search is asked for."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
-    """At most so many pictures."""
+    """At most so many pictures are taken of what the search finds."""
     deadline_s: Annotated[float, Field(gt=0)] = 300.0
     """The search is ended after so many seconds; downloads have deadlines of their own."""
     result_url: str | None = None

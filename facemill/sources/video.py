@@ -33,9 +33,9 @@ class VideoSource(Source):
     max_frames: Annotated[int, Field(ge=1)] = 400
     """At most so many frames from each video."""
     licence: str = ""
-    """Licence of all of them."""
+    """The licence that holds for all pictures of this source, as its text or SPDX id; empty if unknown."""
     author: str = ""
-    """Author of all of them."""
+    """Who made all pictures of this source; empty if unknown."""
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each video: it is decoded in one go."""
