@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from facemill.detect import Faces, build_detector
-from facemill.detector_training.annotations import Annotated, read_annotations, split
+from facemill.detector_training.annotations import AnnotatedPicture, read_annotations, split
 from facemill.detector_training.evaluate import average_precision
 from facemill.pictures import RGB, decode
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def run(
-    name: str, truths: Sequence[Annotated], processes: int, device: str, weights: Path | None
+    name: str, truths: Sequence[AnnotatedPicture], processes: int, device: str, weights: Path | None
 ) -> tuple[list[Faces], float]:
     """Faces of each picture, and milliseconds a picture when so many processes share the work."""
     context = get_context("spawn")
@@ -162,7 +162,7 @@ def sorted_faces(boxes: Any, scores: Any) -> Faces:
     return Faces(boxes[order], scores[order])
 
 
-def spread(pictures: Sequence[Annotated], count: int) -> list[Annotated]:
+def spread(pictures: Sequence[AnnotatedPicture], count: int) -> list[AnnotatedPicture]:
     """`count` of them at equal distances."""
     return [pictures[row] for row in np.linspace(0, len(pictures) - 1, count).round().astype(int)]
 

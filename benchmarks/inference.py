@@ -26,6 +26,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from facemill.device import choose_device, settings_for
+from facemill.device_choice import DeviceChoice
 from facemill.nets import SwapModel, build_model
 from facemill.train.export import export_onnx
 
@@ -57,7 +58,7 @@ def main() -> None:
 @torch.inference_mode()
 def milliseconds(model: SwapModel, batch: int, seconds: float, device: torch.device) -> list[float]:
     """Of one face, by way: medians of alternating rounds after a warm-up of each."""
-    settings = settings_for(device, sum(p.numel() for p in model.parameters()), precision="fp32")
+    settings = settings_for(device, sum(p.numel() for p in model.parameters()), DeviceChoice(precision="fp32"))
     faces = torch.rand(batch, model.input_px, model.input_px, 3, device=device).permute(0, 3, 1, 2)  # as crops come
     compiled = torch.compile(lambda faces: model(faces, IDENTITIES[0]))
     with tempfile.TemporaryDirectory() as folder:

@@ -35,10 +35,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from facemill.device import DeviceSettings, choose_device, settings_for
 from facemill.nets import SwapModel, build_model, model_names
-from facemill.train.augment import Augmentation, Batch
+from facemill.train.augment import Batch
 from facemill.train.data import FaceSet, Feed
-from facemill.train.engine import Outcome, TrainingPlan, fit
+from facemill.train.engine import Outcome, fit
 from facemill.train.objectives import Objective, build_objective
+from facemill.train.settings import Augmentation, CosinePlan
 
 IDENTITIES = ("anna", "bert")
 ROUNDS = 3
@@ -161,7 +162,7 @@ def _plain_step(objective: Objective, batch: Mapping[str, Batch]) -> Callable[[]
 
 def _engine(objective: Objective, feed: Feed, settings: DeviceSettings, seconds: float) -> Outcome:
     """A whole run but for the checkpoint at its end, which is not in its seconds."""
-    plan = TrainingPlan(steps=10**9, learning_rate=1e-5, deadline_s=seconds, rollbacks=0, save_every=10**9)
+    plan = CosinePlan(steps=10**9, learning_rate=1e-5, deadline_s=seconds, rollbacks=0, save_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
         return fit(objective, feed, plan, Path(folder), settings)
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from facemill.device_choice import Device, DeviceChoice
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 
@@ -61,7 +62,7 @@ class DeviceSettings:
             torch.backends.cudnn.benchmark = was[1]
 
 
-def choose_device(wanted: str, key: str) -> torch.device:
+def choose_device(wanted: Device, key: str) -> torch.device:
     """`auto` takes CUDA where there is some.
 
     Args:
@@ -78,30 +79,22 @@ def choose_device(wanted: str, key: str) -> torch.device:
     return torch.device(wanted)
 
 
-def settings_for(
-    device: torch.device,
-    parameters: int,
-    *,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    layout: Literal["auto", "contiguous", "channels_last"] = "auto",
-    compiled: bool | Literal["auto"] = "auto",
-    deterministic: bool = False,
-) -> DeviceSettings:
-    """The settings for a model of so many parameters; `auto` is what was measured to be fastest."""
+def settings_for(device: torch.device, parameters: int, choice: DeviceChoice | None = None) -> DeviceSettings:
+    """The settings for a model of so many parameters on a device, as it was chosen."""
+    choice = choice or DeviceChoice()
     on_gpu = device.type == "cuda"
-    if precision == "auto":
-        precision = "bf16" if on_gpu else "fp32"
-    if layout == "auto":
-        layout = "channels_last" if on_gpu or parameters < NARROW else "contiguous"
+    bf16 = on_gpu if choice.precision == "auto" else choice.precision == "bf16"
+    last = on_gpu or parameters < NARROW if choice.layout == "auto" else choice.layout == "channels_last"
+    compiled = choice.compile
     if compiled == "auto":
         compiled = on_gpu and compile_problem(device) is None
     return DeviceSettings(
         device,
-        torch.bfloat16 if precision == "bf16" else None,
-        torch.channels_last if layout == "channels_last" else torch.contiguous_format,
+        torch.bfloat16 if bf16 else None,
+        torch.channels_last if last else torch.contiguous_format,
         compile=compiled,
-        deterministic=deterministic,
-        guard_lag=1 if on_gpu and not deterministic else 0,
+        deterministic=choice.deterministic,
+        guard_lag=1 if on_gpu and not choice.deterministic else 0,
     )
 
 

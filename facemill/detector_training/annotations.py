@@ -30,10 +30,10 @@ from facemill.errors import FacemillError, InputError
 from facemill.media_files import PICTURE_SUFFIXES
 from facemill.pictures import decode, picture_size
 
-__all__ = ["WIDER_FLAGS", "Annotated", "Fault", "Survey", "read_annotations", "split", "survey_annotations"]
+__all__ = ["WIDER_FLAGS", "AnnotatedPicture", "Fault", "Survey", "read_annotations", "split", "survey_annotations"]
 
 WIDER_FLAGS = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
-"""Columns of `Annotated.flags`, in the order of WIDER FACE's text files."""
+"""Columns of `AnnotatedPicture.flags`, in the order of WIDER FACE's text files."""
 HELD_OUT = 0.2
 _HEADER_BYTES = 1 << 18
 
@@ -52,7 +52,7 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedPicture:
     """One picture and its faces; a picture without faces has zero rows.
 
     boxes_xyxy: (G, 4) float32 in pixels, inside the picture.
@@ -90,7 +90,7 @@ class Annotated:
 class Survey:
     """What a folder holds: the usable pictures, and every fault with its count and the first place."""
 
-    pictures: list[Annotated] = field(default_factory=list)
+    pictures: list[AnnotatedPicture] = field(default_factory=list)
     faults: Counter[Fault] = field(default_factory=Counter)
     first: dict[Fault, str] = field(default_factory=dict)
 
@@ -106,7 +106,7 @@ class Survey:
         return "; ".join([f"{len(self.pictures)} pictures, {boxes} faces", *told])
 
 
-def read_annotations(folder: Path) -> list[Annotated]:
+def read_annotations(folder: Path) -> list[AnnotatedPicture]:
     """The usable pictures of a folder, sorted by path; `survey_annotations` also says what was skipped and why.
 
     Raises:
@@ -133,7 +133,7 @@ def survey_annotations(folder: Path) -> Survey:
             f"no annotations below {folder}: wanted are Pascal VOC xml files, a dlib xml file, or WIDER FACE's "
             "*_bbx_gt.txt"
         )
-    survey, found = Survey(), dict[Path, Annotated]()
+    survey, found = Survey(), dict[Path, AnnotatedPicture]()
     for file in files:
         reader = _wider if file.suffix == ".txt" else _xml
         for raw in reader(file, root, survey):
@@ -150,9 +150,11 @@ def survey_annotations(folder: Path) -> Survey:
     return survey
 
 
-def split(pictures: Sequence[Annotated], held_out: float = HELD_OUT) -> tuple[list[Annotated], list[Annotated]]:
+def split(
+    pictures: Sequence[AnnotatedPicture], held_out: float = HELD_OUT
+) -> tuple[list[AnnotatedPicture], list[AnnotatedPicture]]:
     """(for training, held out): by the subset that the files state, else by a hash of the file name alone."""
-    trained, kept = list[Annotated](), list[Annotated]()
+    trained, kept = list[AnnotatedPicture](), list[AnnotatedPicture]()
     for picture in pictures:
         apart = picture.subset == "val" if picture.subset else _share(picture.path.stem) < held_out
         (kept if apart else trained).append(picture)
@@ -274,7 +276,7 @@ def _wider_row(line: str) -> _Row:
     return [left, top, left + width, top + height], flags[WIDER_FLAGS.index("invalid")] == 1, flags
 
 
-def _checked(raw: _Raw, root: Path, survey: Survey) -> Annotated | None:
+def _checked(raw: _Raw, root: Path, survey: Survey) -> AnnotatedPicture | None:
     """A raw record against its picture: boxes inside and with area, or None where the picture cannot be used."""
     path = next((p for p in map(_plain, raw.places) if p.is_relative_to(root) and p.is_file()), None)
     if path is None:
@@ -293,7 +295,7 @@ def _checked(raw: _Raw, root: Path, survey: Survey) -> Annotated | None:
         survey.note(Fault.BOX_CLIPPED, raw.where)
     flags = np.array([row[2] for row in kept], np.uint8).reshape(-1, 6) if kept and kept[0][2] is not None else None
     ignore = np.array([row[1] for row in kept], bool)
-    return Annotated(path, boxes, ignore, raw.event, raw.subset, flags, np.array(numbers, np.int64))
+    return AnnotatedPicture(path, boxes, ignore, raw.event, raw.subset, flags, np.array(numbers, np.int64))
 
 
 def _usable(box: Sequence[float], width: int, height: int, where: str, survey: Survey) -> bool:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from facemill.detector_training.settings import Sampling
 from facemill.pictures import RGB
 
 Boxes = npt.NDArray[np.float32]
@@ -28,41 +29,6 @@ _INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_
 _TRIES = 50
 """Windows that are tried for an overlap before another overlap is drawn (SSD's authors' code)."""
 _LARGEST_WINDOW = 1 << 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Probabilities and ranges; `Sampling(anchor=0, …)` with everything else 0 shows the whole picture as it is."""
-
-    anchor: float = 0.4
-    """Probability of data-anchor-sampling; otherwise SSD's changes."""
-    anchor_sizes_px: tuple[float, ...] = (16, 32, 64, 128, 256, 512)
-    anchor_jitter: float = 1.0
-    """A face becomes as large as its anchor times 2^±this."""
-    crop: float = 6 / 7
-    """Probability of a crop; SSD draws one of seven ways, of which one is the whole picture."""
-    crop_scale: tuple[float, float] = (0.3, 1.0)
-    """Side of a crop over the shorter side of the picture with its room."""
-    crop_overlaps: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
-    """Smallest IoU of the crop with some face, one of them at random, another where no crop has it. Each crop holds the
-    centre of some face."""
-    expand: float = 0.5
-    """Probability of room around the picture."""
-    expand_most: float = 4.0
-    """Largest side with room over the side without."""
-    flip: float = 0.5
-    light: float = 0.5
-    """Probability of each change of light."""
-    brightness: float = 32.0
-    """Uniform in ± levels of 255."""
-    contrast: float = 0.5
-    """Uniform in 1 ±."""
-    saturation: float = 0.5
-    """Uniform in 1 ±."""
-    hue_deg: float = 18.0
-    """Uniform in ±, of 360."""
-    least_side_px: float = 6.0
-    """Faces that end smaller are painted over: too small to learn from, and no background either."""
 
 
 PLAIN = Sampling(anchor=0, crop=0, expand=0, flip=0, light=0)

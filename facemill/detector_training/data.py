@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -21,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from facemill.detector_training.annotations import Annotated
-from facemill.detector_training.augment import Sample, Sampling, sample
+from facemill.detector_training.annotations import AnnotatedPicture
+from facemill.detector_training.augment import Sample, sample
+from facemill.detector_training.settings import Sampling
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import decode
 from facemill.train.data import Order
@@ -63,7 +65,7 @@ class DetectionFeed:
 
     def __init__(
         self,
-        pictures: Sequence[Annotated],
+        pictures: Sequence[AnnotatedPicture],
         input_px: int,
         batch: int,
         sampling: Sampling,
@@ -93,6 +95,8 @@ class DetectionFeed:
         self._drawn = 0  # pictures
         self._batches: Iterator[list[_Made]] | None = None
         self._recent: dict[int, tuple[str, ...]] = {}
+        self.waited_s = 0.0
+        """Seconds spent in making pictures, or in waiting for the workers that make them, so far."""
         self.unreadable: dict[str, str] = {}
 
     def draw(self) -> DetectionBatch:
@@ -101,6 +105,7 @@ class DetectionFeed:
         Raises:
             FacemillError: too many pictures in a row are unreadable, or the workers are silent or gone.
         """
+        start = time.perf_counter()
         if self._batches is None:
             self._batches = iter(self._loader())
         try:
@@ -110,6 +115,7 @@ class DetectionFeed:
                 f"the processes that make training pictures failed ({error}); run again with fewer workers, or with 0 "
                 "to see why"
             ) from error
+        self.waited_s += time.perf_counter() - start
         self._drawn += self._batch
         names = tuple(each.name for each in made)
         self._recent = dict([*self._recent.items(), (self._drawn, names)][-_REMEMBERED:])
@@ -168,7 +174,7 @@ class _Made:
 class _Samples(Dataset[_Made]):
     """One training picture for each key."""
 
-    def __init__(self, pictures: list[Annotated], input_px: int, sampling: Sampling, seed: int) -> None:
+    def __init__(self, pictures: list[AnnotatedPicture], input_px: int, sampling: Sampling, seed: int) -> None:
         self._pictures, self._input_px, self._sampling, self._seed = pictures, input_px, sampling, seed
 
     def __len__(self) -> int:
@@ -205,7 +211,9 @@ class _Keys:
             yield list(zip(epochs, order.take(first, self._batch).tolist(), strict=True))
 
 
-def _inside(entry: Annotated, picture: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def _inside(
+    entry: AnnotatedPicture, picture: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Boxes within the decoded picture, whose sides EXIF may have exchanged."""
     height, width = picture.shape[:2]
     boxes = entry.boxes_xyxy.clip(0, np.array([width, height, width, height], np.float32))

@@ -6,7 +6,6 @@ momentum 0.9, weight decay 5e-4, batch 16, rate 1e-3 for 40,000 steps and a tent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +14,8 @@ from torch import Tensor, nn
 from facemill.detector_training.data import DetectionBatch
 from facemill.detector_training.losses import BETA, LAMBDA, progressive_anchor_loss
 from facemill.nets.dsfd import Dsfd, L2Norm
-from facemill.train.engine import TrainingPlan
 from facemill.train.objectives import ObjectiveBase, OptimizerSettings, Published
 
-Schedule = tuple[tuple[float, float], ...]
-PAPER_SCHEDULE: Schedule = ((0, 1.0), (40 / 60, 0.1), (50 / 60, 0.01))
-"""From which share of the steps on the rate is multiplied by what."""
 _INPUT_DEVIATION = 58.0
 """Of what the net feeds its first layer, levels of 255. Levelled weights are so much smaller there and their gradients
 so much larger than for an input of deviation 1, as all other layers have it."""
@@ -32,19 +27,6 @@ _NORM_LENGTH = 2.0
 the heads so much steeper than the rest that a rate for one is wrong for the other."""
 _HEAD_DEVIATION = 0.1
 """Of a head's first answers: near zero, so that the first losses are those of a net that does not know."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectionPlan(TrainingPlan):
-    """A rate that falls in steps, after a linear warm-up."""
-
-    schedule: Schedule = PAPER_SCHEDULE
-
-    def rate(self, step: int) -> float:
-        """Learning rate of the step after `step` finished ones."""
-        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        factors = [factor for share, factor in self.schedule if step >= share * self.steps]
-        return self.learning_rate * warm * (factors[-1] if factors else 1.0)
 
 
 PAPER_OPTIMIZER = OptimizerSettings(kind="sgd", momentum=0.9, weight_decay=5e-4)

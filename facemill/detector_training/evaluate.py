@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from facemill.boxes import iou as overlaps
 from facemill.detect import Detector, Faces
-from facemill.detector_training.annotations import Annotated
+from facemill.detector_training.annotations import AnnotatedPicture
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import decode
 
@@ -67,7 +67,7 @@ class Precision:
 
 def average_precision(
     found: Sequence[Faces],
-    truths: Sequence[Annotated],
+    truths: Sequence[AnnotatedPicture],
     iou: float = 0.5,
     min_side_px: float = 0,
     style: Literal["area", "voc11"] = "area",
@@ -104,7 +104,7 @@ def average_precision(
     return Precision(area, float(recall[-1]) if len(recall) else 0.0, precision, recall, score[order], total)
 
 
-def wider_average_precision(found: Sequence[Faces], truths: Sequence[Annotated], subset: Subset) -> float:
+def wider_average_precision(found: Sequence[Faces], truths: Sequence[AnnotatedPicture], subset: Subset) -> float:
     """Average precision at IoU 0.5 over the faces that `subset` names, as WIDER FACE's evaluation tool computes it."""
     every = np.concatenate([np.zeros(0, np.float32), *(faces.scores for faces in found)]).astype(np.float64)
     low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
@@ -124,7 +124,7 @@ def wider_average_precision(found: Sequence[Faces], truths: Sequence[Annotated],
 
 
 def subsets_by_height(
-    truths: Sequence[Annotated], heights_px: Mapping[str, float] = SUBSET_HEIGHTS_PX
+    truths: Sequence[AnnotatedPicture], heights_px: Mapping[str, float] = SUBSET_HEIGHTS_PX
 ) -> dict[str, Subset]:
     """Easy, medium and hard for sets without official lists: faces of at least so many pixels height, none ignored."""
     tall = [truth.boxes_xyxy[:, 3] - truth.boxes_xyxy[:, 1] for truth in truths]
@@ -149,11 +149,11 @@ class Report:
 
 def evaluate(
     detector: Detector,
-    truths: Sequence[Annotated],
+    truths: Sequence[AnnotatedPicture],
     *,
     min_side_px: float = 16,
     batch: int = 8,
-    subsets: Callable[[Sequence[Annotated]], dict[str, Subset]] | None = None,
+    subsets: Callable[[Sequence[AnnotatedPicture]], dict[str, Subset]] | None = None,
     threshold: float | None = None,
 ) -> Report:
     """Runs a detector over annotated pictures and measures it.
@@ -175,7 +175,7 @@ def evaluate(
     Raises:
         FacemillError: not one picture could be read, or the subsets' lists do not fit.
     """
-    found, kept, unreadable, seconds = list[Faces](), list[Annotated](), list[str](), 0.0
+    found, kept, unreadable, seconds = list[Faces](), list[AnnotatedPicture](), list[str](), 0.0
     for first in range(0, len(truths), batch):
         pictures = []
         for truth in truths[first : first + batch]:

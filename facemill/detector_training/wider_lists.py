@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.detector_training.annotations import Annotated
+from facemill.detector_training.annotations import AnnotatedPicture
 from facemill.detector_training.evaluate import SUBSET_HEIGHTS_PX, Subset
 from facemill.errors import FacemillError
 
 
-def official_subsets(folder: Path, truths: Sequence[Annotated]) -> dict[str, Subset]:
+def official_subsets(folder: Path, truths: Sequence[AnnotatedPicture]) -> dict[str, Subset]:
     """WIDER FACE's own lists, `wider_{easy,medium,hard}_val.mat` (its evaluation tool brings them), for these pictures.
 
     Raises:
@@ -45,7 +45,9 @@ def official_subsets(folder: Path, truths: Sequence[Annotated]) -> dict[str, Sub
     return subsets
 
 
-def _listed(lists: Mapping[tuple[str, str], npt.NDArray[Any]], truth: Annotated, path: Path) -> npt.NDArray[np.bool_]:
+def _listed(
+    lists: Mapping[tuple[str, str], npt.NDArray[Any]], truth: AnnotatedPicture, path: Path
+) -> npt.NDArray[np.bool_]:
     rows = lists.get((truth.event, truth.path.stem))
     if rows is None:
         raise FacemillError(f"{path} does not know {truth.event}/{truth.path.name}: these lists belong to another set")

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.align import Affine, compose, crop_affine, invert, transform, warp
+from facemill.device_choice import Device
 from facemill.errors import InputError
 from facemill.files import file_sha256
 from facemill.reasons import Reason
@@ -70,7 +71,7 @@ class SwapSettings:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     frame_failure_limit: float = 0.1
     accept_cut: bool = False
-    device: str = "auto"
+    device: Device = "auto"
     decoder_threads: int = 0
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import av.error
 
+from facemill.device_choice import Device
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, is_as_stamped, read_json, stamp, write_json
 from facemill.reasons import Reason, State
@@ -150,7 +151,7 @@ def _stamp(path: Path) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: str) -> Swapper:
+def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Device) -> Swapper:
     """A worker converts many videos with one model."""
     return load_swapper(Path(model_dir), dict(becomes), device)
 

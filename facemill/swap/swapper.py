@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from facemill.device import choose_device, settings_for
+from facemill.device_choice import Device, DeviceChoice
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.model_folder import load_model
@@ -72,7 +73,7 @@ class Swapper:
         return [np.clip(face, 0.0, 1.0) if np.isfinite(face).all() else None for face in array]
 
 
-def load_swapper(model_dir: Path, becomes: Mapping[str, str], device: str = "auto") -> Swapper:
+def load_swapper(model_dir: Path, becomes: Mapping[str, str], device: Device = "auto") -> Swapper:
     """Reads a model folder.
 
     Args:
@@ -85,7 +86,7 @@ def load_swapper(model_dir: Path, becomes: Mapping[str, str], device: str = "aut
         raise FacemillError("nobody is to be replaced: name at least one pair of identities")
     torch_device = choose_device(device, "convert.device")
     model, meta = load_model(model_dir, torch_device)
-    settings_for(torch_device, sum(p.numel() for p in model.parameters()), precision="fp32").place(model)
+    settings_for(torch_device, sum(p.numel() for p in model.parameters()), DeviceChoice(precision="fp32")).place(model)
     for identity in dict.fromkeys([*becomes, *becomes.values()]):
         if identity not in model.identities:
             known = ", ".join(model.identities)

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from facemill.train.draws import GRID, Draws
-from facemill.train.recolour import Recolouring, blur_in_motion, recolour
+from facemill.train.recolour import blur_in_motion, recolour
+from facemill.train.settings import Augmentation
 
 MIRRORED = (
     *reversed(range(17)),  # jaw
@@ -32,17 +33,6 @@ MIRRORED = (
     *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),  # mouth
 )
 """Which of the 68 points stands where point i was, once the face is mirrored."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation(Recolouring):
-    """How strong each change is; all zero gives the plain centre of every face as input and target."""
-
-    rotation_deg: float = 6.0  # uniform in ±
-    zoom: float = 0.04  # uniform in 1 ±
-    shift: float = 0.03  # uniform in ±, as a share of the side
-    flip: float = 0.5  # probability of a mirrored face
-    warp: float = 0.02  # standard deviation of a grid point, as a share of the side
 
 
 PUBLISHED = Augmentation(rotation_deg=10, zoom=0.05, shift=0.05, flip=0.4, warp=5 / 160, colour_match=0, brightness=0)

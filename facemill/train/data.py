@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from facemill.errors import FacemillError
-from facemill.train.augment import Augmentation, Batch, Sources, augment, centre
+from facemill.train.augment import Batch, Sources, augment, centre
 from facemill.train.draws import Draws, draw_numbers
+from facemill.train.settings import Augmentation
 
 AHEAD = 3
 """Batches gathered ahead of a set that stays on the host."""

@@ -32,6 +32,7 @@ from facemill.train.checkpoint import (
 from facemill.train.distributed import ALONE, Ranks
 from facemill.train.ema import Ema
 from facemill.train.objectives import Objective
+from facemill.train.settings import TrainingPlan
 from facemill.train.step import BatchSource, Losses, NotFiniteError, Stepper
 from facemill.train.termination import termination
 
@@ -47,33 +48,6 @@ class StopReason(StrEnum):
     DEADLINE = "deadline"
     PLATEAU = "plateau"
     SIGNAL = "signal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """How long and how fast; two runs with equal plans, feeds and seeds give equal weights."""
-
-    steps: int
-    learning_rate: float
-    deadline_s: float | None = None  # of training, over all runs that made it
-    plateau: int | None = None  # stops after so many evaluations in a row without a better value
-    warmup_steps: int = 50
-    final_rate: float = 0.02  # of the learning rate, where the cosine ends; 1 keeps it constant
-    ema_decay: float | None = None  # of averaged weights; None for no average
-    micro_batch: int | None = None  # faces of each identity that go through the net together; None for all
-    clip_norm: float | None = None  # longest gradient; longer ones are scaled down to it
-    rollbacks: int = 3  # how often a loss that is not finite sends the run back, each time with half the rate
-    keep_checkpoints: int = 2
-    seed: int = 0  # of what the objective draws itself
-    save_every: int = 250
-    evaluate_every: int = 250
-    log_every: int = 25
-
-    def rate(self, step: int) -> float:
-        """Learning rate of the step after `step` finished ones: linear warm-up, then half a cosine."""
-        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        cosine = 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1.0)))
-        return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
 @dataclass
@@ -159,7 +133,7 @@ def fit(
                     saved = state.step
                 if reason:
                     run.finish(reason)
-                    share = getattr(feed, "waited_s", 0.0) / max(time.monotonic() - begun, 1e-9)
+                    share = feed.waited_s / max(time.monotonic() - begun, 1e-9)
                     return Outcome(reason, state.step, state.seconds, resumed_from, share, state.rollbacks)
                 run.step(state)
                 if _due(state.step, plan.log_every):

@@ -9,27 +9,12 @@ each).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from facemill.train.draws import LIGHT, Draws
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recolouring:
-    """How strong each change is; all zero changes nothing."""
-
-    colour_match: float = 0.5  # probability of taking on the mean and contrast of another face, more or less
-    brightness: float = 0.1  # uniform in 1 ±
-    light: float = 0.0  # standard deviation of a smooth shading over the face, as a share of its light
-    motion_blur: float = 0.0  # probability; S18's is 0.25, off there as shipped
-    blur_range: tuple[float, float] = (5 / 256, 11 / 256)  # length of the motion, as a share of the picture's side
-    lab: float = 0.0  # probability of a jitter in CIE Lab
-    lab_lightness: float = 0.3  # of the jitter: uniform in 1 ±
-    lab_chroma: float = 0.08  # of the jitter: uniform shift of a and b in ± this share of 128
+from facemill.train.settings import Recolouring
 
 
 def recolour(pictures: Tensor, colours: Tensor, partners: Tensor, draws: Draws, settings: Recolouring) -> Tensor:

@@ -27,6 +27,8 @@ class BatchSource(Protocol):
 
     place: Any
     """All that is needed to draw on from here, as plain values."""
+    waited_s: float
+    """Seconds that training has waited in `draw` so far."""
 
     def draw(self) -> Any:
         """The next batch: something with a length and `rows(slice)`, or a mapping of such with equal lengths."""

@@ -2,7 +2,7 @@
 
 Not a stage of the pipeline: a detector is trained once, on annotated pictures that are no part of a dataset of faces,
 and its folder is then named in params.yaml. The work is done by `facemill.detector_training` and
-`facemill.detector_training.evaluate`; here their settings are checked, and what they find is shown.
+`facemill.detector_training.evaluate`; here what they find is shown.
 """
 
 from __future__ import annotations
@@ -10,63 +10,23 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from facemill.detector_training.settings import DetectorTraining
 from facemill.errors import FacemillError
-from tasks.paths import EXISTING_PATH, PATH, PATH_TEXT
+from tasks.commands.options import with_options
+from tasks.paths import EXISTING_PATH, PATH
 from tasks.work.terminal import say
 
 if TYPE_CHECKING:
-    from facemill.detector_training.run import Recipe, Trained
+    from facemill.detector_training.run import Trained
 
 detector_app = typer.Typer(help="Train DSFD on annotated pictures, and measure any detector.", no_args_is_help=True)
 
 
-class DetectorTraining(BaseModel):
-    """Settings of a training, checked; see `facemill.detector_training.run.Recipe` for what they do."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: Annotated[int, Field(ge=1)] = 60_000
-    batch: Annotated[int, Field(ge=1, le=1024)] = 16
-    input_px: Annotated[int, Field(ge=64, le=2048)] = 640
-    """Side of the square pictures that the net is trained on."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 5e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 500
-    width: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the channels that are kept; 0.25 suits a CPU."""
-    vgg16: str | None = None
-    """Start weights of the backbone: a file, or "download" for torch's own."""
-    vgg16_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-    start: str | None = None
-    """A detector folder or file to go on training from."""
-    max_pictures: Annotated[int, Field(ge=1)] | None = None
-    evaluate_every: Annotated[int, Field(ge=1)] = 2000
-    evaluate_pictures: Annotated[int, Field(ge=1)] | None = 200
-    min_side_px: Annotated[float, Field(ge=0)] = 16
-    seed: Annotated[int, Field(ge=0)] = 0
-    deadline_s: Annotated[float, Field(gt=0)] | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: Annotated[int, Field(ge=0, le=64)] | None = None
-
-    @model_validator(mode="after")
-    def _one_start(self) -> DetectorTraining:
-        if self.start is not None and self.vgg16 is not None:
-            raise ValueError("start and vgg16 exclude each other: a training starts from a detector or from VGG16")
-        if self.vgg16_sha256 is not None and self.vgg16 in (None, "download"):
-            raise ValueError("vgg16_sha256 belongs to a file that is named as vgg16")
-        return self
-
-    def recipe(self) -> Recipe:
-        """The same settings as `facemill.detector_training` takes them."""
-        from facemill.detector_training.run import Recipe
-
-        return Recipe(**self.model_dump())
+_ANNOTATED = "Annotated pictures: Pascal VOC, WIDER FACE or dlib."
 
 
 def train(folder: Path, output: Path, settings: DetectorTraining) -> Trained:
@@ -78,7 +38,7 @@ def train(folder: Path, output: Path, settings: DetectorTraining) -> Trained:
     """
     from facemill.detector_training.run import train_detector
 
-    trained = train_detector(folder, output, settings.recipe(), tell=say)
+    trained = train_detector(folder, output, settings, tell=say)
     if trained.metrics is None:
         say(f"told to end; step {trained.outcome.step} of {settings.steps} is saved, the same command goes on")
         raise KeyboardInterrupt
@@ -145,57 +105,24 @@ def evaluate(
     return report.numbers
 
 
-_DEFAULTS = DetectorTraining()
-_ANNOTATED = "Annotated pictures: Pascal VOC, WIDER FACE or dlib."
-
-
 @detector_app.command("train")
+@with_options(DetectorTraining)
 def train_command(
-    folder: Annotated[
-        Path, typer.Argument(help="Annotated pictures: Pascal VOC, WIDER FACE or dlib.", **EXISTING_PATH)
-    ],
+    folder: Annotated[Path, typer.Argument(help=_ANNOTATED, **EXISTING_PATH)],
     output: Annotated[Path, typer.Option(help="Folder of this training; run again to go on.", **PATH)],
-    steps: Annotated[int, typer.Option(help="How many updates.")] = _DEFAULTS.steps,
-    batch: Annotated[int, typer.Option(help="Pictures in an update.")] = _DEFAULTS.batch,
-    input_px: Annotated[int, typer.Option(help="Side of the training pictures, px.")] = _DEFAULTS.input_px,
-    learning_rate: Annotated[float, typer.Option(help="Of the first steps.")] = _DEFAULTS.learning_rate,
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = _DEFAULTS.optimizer,
-    weight_decay: Annotated[float, typer.Option(help="5e-4 for sgd, about 0.01 for adamw.")] = _DEFAULTS.weight_decay,
-    warmup_steps: Annotated[int, typer.Option(help="Steps in which the rate rises.")] = _DEFAULTS.warmup_steps,
-    width: Annotated[float, typer.Option(help="Share of the channels; 0.25 suits a CPU.")] = _DEFAULTS.width,
-    vgg16: Annotated[str | None, typer.Option(help='Start weights: a file, or "download".', **PATH_TEXT)] = None,
-    vgg16_sha256: Annotated[str | None, typer.Option(help="SHA-256 of that file.")] = None,
-    start: Annotated[str | None, typer.Option(help="A detector folder to go on training from.", **PATH_TEXT)] = None,
-    max_pictures: Annotated[int | None, typer.Option(help="Train on so many pictures only.")] = None,
-    evaluate_every: Annotated[int, typer.Option(help="Steps between evaluations.")] = _DEFAULTS.evaluate_every,
-    evaluate_pictures: Annotated[int | None, typer.Option(help="Held-out pictures of each.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of weights, order and changes.")] = 0,
-    deadline_s: Annotated[float | None, typer.Option(help="Seconds of training over all runs.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Processes that make pictures.", show_default="by device")] = None,
+    settings: DetectorTraining,
 ) -> None:
     """Train DSFD; a fifth of the pictures is held out and measured. Killed and run again, it goes on.
 
     Example: facemill detector train ~/WIDER --output ~/dsfd --vgg16 download
     """
-    given = {key: value for key, value in locals().items() if key not in ("folder", "output")}
-    try:
-        settings = DetectorTraining.model_validate(given)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'--' + str(part['loc'][0]).replace('_', '-') if part['loc'] else 'options'}: {part['msg']}"
-            for part in error.errors()
-        )
-        raise FacemillError(problems) from error
     trained = train(folder, output, settings)
     say(f"detector in {trained.folder / 'detector'}")
 
 
 @detector_app.command("evaluate")
 def evaluate_command(
-    folder: Annotated[
-        Path, typer.Argument(help="Annotated pictures: Pascal VOC, WIDER FACE or dlib.", **EXISTING_PATH)
-    ],
+    folder: Annotated[Path, typer.Argument(help=_ANNOTATED, **EXISTING_PATH)],
     detector: Annotated[str, typer.Option(help="hog, mmod, mtcnn, dsfd, …")] = "dsfd",
     weights: Annotated[Path | None, typer.Option(help="Folder or file of dsfd's weights.", **PATH)] = None,
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of a .pth file.")] = None,

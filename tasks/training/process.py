@@ -18,20 +18,21 @@ from typing import Any
 import torch
 
 from facemill.device import DeviceSettings, choose_device, compile_problem, settings_for
+from facemill.device_choice import DeviceChoice
 from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.model_folder import load_model, save_model
 from facemill.nets import SwapModel, build_model
 from facemill.processes import ProcessId, ends_with
-from facemill.train.augment import Augmentation
 from facemill.train.checkpoint import saved_step
 from facemill.train.data import FaceSet, Feed, place_sets
 from facemill.train.dataset import CropGeometry, load_faces
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
-from facemill.train.engine import Outcome, StopReason, TrainingPlan, fit
+from facemill.train.engine import Outcome, StopReason, fit
 from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
+from facemill.train.settings import Augmentation, CosinePlan
 from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
 from tasks.training.card import Person, model_card
@@ -82,10 +83,12 @@ def train_model(
     settings = settings_for(
         device,
         sum(p.numel() for p in objective.module.parameters()),
-        precision=train.precision,
-        layout=train.layout,
-        compiled=train.compile,
-        deterministic=train.deterministic,
+        DeviceChoice(
+            precision=train.precision,
+            layout=train.layout,
+            compile=train.compile,
+            deterministic=train.deterministic,
+        ),
     )
     settings.place(objective.module)
     sets = place_sets(trained, device)
@@ -127,10 +130,10 @@ def _start(model: SwapModel, folder: Path | None) -> list[str]:
     return [f"starts from {meta['name']} {meta['preset']} of {', '.join(trained.identities)}{new}"]
 
 
-def plan_of(params: Params, published: Published) -> TrainingPlan:
+def plan_of(params: Params, published: Published) -> CosinePlan:
     """How long and how fast: params.yaml, and where that says `auto`, the objective."""
     train = params.train
-    return TrainingPlan(
+    return CosinePlan(
         steps=train.steps,
         deadline_s=train.deadline_s,
         plateau=train.plateau,
@@ -240,7 +243,7 @@ def _card(
     meta: Mapping[str, Any],
     faces: Mapping[str, tuple[int, int]],
     metrics: Mapping[str, float],
-    plan: TrainingPlan,
+    plan: CosinePlan,
     used: DeviceSettings,
 ) -> str:
     people = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facemill.detector_training.annotations import Annotated, Fault, read_annotations, split, survey_annotations
+from facemill.detector_training.annotations import AnnotatedPicture, Fault, read_annotations, split, survey_annotations
 from facemill.errors import FacemillError
 from facemill.pictures import encode_jpeg, encode_png
 
@@ -126,8 +126,8 @@ def test_a_folder_without_anything_usable_says_so(tmp_path: Path) -> None:
         read_annotations(tmp_path)
 
 
-def annotated(name: str, subset: str = "") -> Annotated:
-    return Annotated(Path(name), np.zeros((0, 4), np.float32), np.zeros(0, bool), subset=subset)
+def annotated(name: str, subset: str = "") -> AnnotatedPicture:
+    return AnnotatedPicture(Path(name), np.zeros((0, 4), np.float32), np.zeros(0, bool), subset=subset)
 
 
 def test_the_split_depends_on_the_file_name_alone() -> None:

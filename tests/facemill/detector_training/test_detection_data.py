@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from facemill.detector_training.annotations import Annotated
+from facemill.detector_training.annotations import AnnotatedPicture
 from facemill.detector_training.augment import Sampling
 from facemill.detector_training.data import DetectionBatch, DetectionFeed
 from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 
 
-def pictures(folder: Path, count: int = 5, broken: tuple[int, ...] = ()) -> list[Annotated]:
+def pictures(folder: Path, count: int = 5, broken: tuple[int, ...] = ()) -> list[AnnotatedPicture]:
     rng = np.random.default_rng(0)
     made = []
     for at in range(count):
         path = folder / f"{at}.png"
         path.write_bytes(b"rubbish" if at in broken else encode_png(rng.integers(0, 255, (60, 80, 3), np.uint8)))
-        made.append(Annotated(path, np.array([[10, 10, 40, 45]], np.float32), np.zeros(1, bool)))
+        made.append(AnnotatedPicture(path, np.array([[10, 10, 40, 45]], np.float32), np.zeros(1, bool)))
     return made
 
 
-def feed(entries: list[Annotated], workers: int = 0, seed: int = 0) -> DetectionFeed:
+def feed(entries: list[AnnotatedPicture], workers: int = 0, seed: int = 0) -> DetectionFeed:
     return DetectionFeed(entries, 64, 3, Sampling(), seed=seed, workers=workers)
 
 

@@ -13,14 +13,14 @@ import torch
 
 from facemill.detect import build_detector
 from facemill.detect.dsfd import DsfdDetector, load_detector
-from facemill.detector_training import run
 from facemill.detector_training.__main__ import main
 from facemill.detector_training.annotations import read_annotations, split
-from facemill.detector_training.augment import PLAIN, Sampling
+from facemill.detector_training.augment import PLAIN
 from facemill.detector_training.data import DetectionBatch, DetectionFeed
-from facemill.detector_training.engine import DetectionObjective, DetectionPlan, level_weights
+from facemill.detector_training.engine import DetectionObjective, level_weights
 from facemill.detector_training.evaluate import evaluate
-from facemill.detector_training.run import MeasureLog, Recipe, train_detector
+from facemill.detector_training.run import MeasureLog, train_detector
+from facemill.detector_training.settings import DetectorTraining, Sampling, StaircasePlan
 from facemill.device import DeviceSettings
 from facemill.errors import FacemillError
 from facemill.nets.dsfd import Dsfd, DsfdConfig
@@ -31,7 +31,7 @@ from facemill.train.engine import StopReason, fit
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = DeviceSettings(torch.device("cpu"), None, torch.channels_last)
-TINY = Recipe(
+TINY = DetectorTraining(
     steps=4,
     batch=2,
     input_px=64,
@@ -85,7 +85,7 @@ def test_loss_falls_and_average_precision_rises_on_eight_pictures(portraits: Pat
         return evaluate(DsfdDetector(model, threshold=0.01), entries).numbers["ap"]
 
     before = precision()
-    plan = DetectionPlan(steps=80, learning_rate=0.01, warmup_steps=10, log_every=10, clip_norm=10)
+    plan = StaircasePlan(steps=80, learning_rate=0.01, warmup_steps=10, log_every=10, clip_norm=10)
     fit(
         DetectionObjective(model, from_scratch=True),
         feed,
@@ -140,13 +140,13 @@ def test_the_trained_folder_is_a_detector_with_its_numbers(portraits: Path, tmp_
     assert len(detector.detect([np.zeros((64, 64, 3), np.uint8)])) == 1
 
 
-def test_another_recipe_in_the_same_folder_is_refused_but_another_device_or_deadline_is_not(
+def test_other_settings_in_the_same_folder_are_refused_but_another_device_or_deadline_is_not(
     portraits: Path, tmp_path: Path
 ) -> None:
     train_detector(portraits, tmp_path, TINY, tell=lambda _: None)
     again = train_detector(portraits, tmp_path, replace(TINY, deadline_s=60, save_every=1), tell=lambda _: None)
     assert again.outcome.resumed_from == 4
-    with pytest.raises(FacemillError, match=r"another recipe \(batch was 2 and is 3\)"):
+    with pytest.raises(FacemillError, match=r"other settings \(batch was 2 and is 3\)"):
         train_detector(portraits, tmp_path, replace(TINY, batch=3), tell=lambda _: None)
 
 
@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_goes_back_at_half_the_rate(portraits: Path, t
         def losses(self, turn: str, batch: DetectionBatch) -> dict[str, torch.Tensor]:
             return {"nan": torch.stack([t.sum() for t in batch.targets]).sum() * 0, **super().losses(turn, batch)}
 
-    plan = DetectionPlan(steps=4, learning_rate=1e-3, warmup_steps=1, schedule=((0, 1.0),), save_every=2, rollbacks=1)
+    plan = StaircasePlan(steps=4, learning_rate=1e-3, warmup_steps=1, schedule=((0, 1.0),), save_every=2, rollbacks=1)
     model = Dsfd(DsfdConfig(width=0.02))
     feed = Poisoned(entries, 64, 2, Sampling())
     outcome = fit(Watched(model), feed, plan, tmp_path / "once", CPU)
@@ -200,7 +200,7 @@ def gradient_norm(model: Dsfd, batch: DetectionBatch) -> float:
 
 
 def test_the_rate_warms_up_and_falls_in_the_papers_steps() -> None:
-    plan = DetectionPlan(steps=60_000, learning_rate=1e-3, warmup_steps=100)
+    plan = StaircasePlan(steps=60_000, learning_rate=1e-3, warmup_steps=100)
     rates = [plan.rate(step) for step in (0, 99, 39_999, 40_000, 49_999, 50_000, 59_999)]
     assert rates == pytest.approx([1e-5, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
@@ -230,6 +230,6 @@ def test_the_bare_command_trains_and_tells_errors_in_a_line(
     assert main([str(portraits), *quick, "--schedule", "0:1,0.5:0.1", "--sampling", "anchor=0.2,flip=0"]) == 0
     assert (tmp_path / "o" / "detector" / "model.json").is_file()
     assert main([str(portraits), *quick, "--sampling", "flop=1"]) == 1
-    assert "--sampling wants NAME=NUMBER" in capsys.readouterr().err
+    assert "--sampling must be NAME=VALUE,… with anchor, " in capsys.readouterr().err
     assert main([str(tmp_path / "nowhere"), *quick]) == 1
-    assert run.Recipe().sampling.anchor == pytest.approx(2 / 5)
+    assert DetectorTraining().sampling.anchor == pytest.approx(2 / 5)

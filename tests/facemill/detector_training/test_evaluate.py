@@ -9,7 +9,7 @@ import pytest
 
 from facemill.boxes import HOG_BOXES
 from facemill.detect import Faces
-from facemill.detector_training.annotations import Annotated
+from facemill.detector_training.annotations import AnnotatedPicture
 from facemill.detector_training.evaluate import (
     average_precision,
     evaluate,
@@ -21,9 +21,9 @@ from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 
 
-def truth(*boxes: tuple[float, ...], ignore: tuple[int, ...] = (), path: str = "e/a.jpg") -> Annotated:
+def truth(*boxes: tuple[float, ...], ignore: tuple[int, ...] = (), path: str = "e/a.jpg") -> AnnotatedPicture:
     flags = np.isin(np.arange(len(boxes)), ignore)
-    return Annotated(Path(path), np.array(boxes, np.float32).reshape(-1, 4), flags, event="e")
+    return AnnotatedPicture(Path(path), np.array(boxes, np.float32).reshape(-1, 4), flags, event="e")
 
 
 def faces(*rows: tuple[float, ...]) -> Faces:

@@ -11,7 +11,6 @@ from facemill.align import MEAN_FACE, crop_points
 from facemill.train.augment import (
     MIRRORED,
     PUBLISHED,
-    Augmentation,
     Batch,
     Sources,
     augment,
@@ -22,6 +21,7 @@ from facemill.train.augment import (
     warp_offsets,
 )
 from facemill.train.draws import GRID, Draws, draw_numbers
+from facemill.train.settings import Augmentation
 
 STILL = Augmentation(rotation_deg=0, zoom=0, shift=0, flip=0, warp=0, colour_match=0, brightness=0)
 STRONG = Augmentation(

@@ -13,12 +13,13 @@ from toy_training import CPU, plain_batch, plain_set
 
 from facemill.errors import FacemillError
 from facemill.nets.cyclegan import CycleGan, CycleGanConfig
-from facemill.train.augment import Augmentation, Batch
+from facemill.train.augment import Batch
 from facemill.train.data import FaceSet, Feed
-from facemill.train.engine import TrainingPlan, fit
+from facemill.train.engine import fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.cyclegan import CycleGanObjective, PicturePool
+from facemill.train.settings import Augmentation, CosinePlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -126,7 +127,7 @@ def test_the_rate_is_constant_and_then_falls_in_a_line(model: CycleGan) -> None:
 def test_a_cyclegan_learns_to_redraw(model: CycleGan, sets: dict[str, FaceSet], tmp_path: Path) -> None:
     """anna is red and bert is green: a red square redrawn as bert is greener than red, and comes back red."""
     before = validation_losses(model, sets)
-    plan = TrainingPlan(steps=70, learning_rate=5e-3, warmup_steps=1, final_rate=1.0)
+    plan = CosinePlan(steps=70, learning_rate=5e-3, warmup_steps=1, final_rate=1.0)
     fit(build_objective("cyclegan", model), Feed(sets, 32, 3, STILL, seed=0), plan, tmp_path, CPU)
     after = validation_losses(model, sets)
     assert all(after[name] < 0.5 * before[name] for name in ("mae/anna", "mae/bert"))
@@ -138,7 +139,7 @@ def test_a_cyclegan_learns_to_redraw(model: CycleGan, sets: dict[str, FaceSet], 
 
 
 def test_a_resumed_training_ends_with_the_same_bits_pool_included(sets: dict[str, FaceSet], tmp_path: Path) -> None:
-    plan = TrainingPlan(steps=8, learning_rate=1e-3, warmup_steps=1, save_every=3)
+    plan = CosinePlan(steps=8, learning_rate=1e-3, warmup_steps=1, save_every=3)
 
     def train(folder: Path, stop_after: int | None = None) -> dict[str, Tensor]:
         torch.manual_seed(0)

@@ -17,9 +17,9 @@ from facemill.align import crop_points
 from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 from facemill.schema import DATASET
-from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed, Order
 from facemill.train.dataset import CropGeometry, face_eyes, face_weights, load_faces
+from facemill.train.settings import Augmentation
 
 VIEW = CropGeometry(input_px=32, crop_coverage=1.6, train_coverage=1.0)
 Write = Callable[..., Path]

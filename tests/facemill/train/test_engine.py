@@ -14,14 +14,15 @@ from toy_training import CPU, ToyFeed, ToyObjective
 from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.train import checkpoint
-from facemill.train.engine import VERSION, StopReason, TrainingPlan, fit
+from facemill.train.engine import VERSION, StopReason, fit
+from facemill.train.settings import CosinePlan
 
-PLAN = TrainingPlan(steps=20, learning_rate=0.1, warmup_steps=5, save_every=5, evaluate_every=10, log_every=5)
+PLAN = CosinePlan(steps=20, learning_rate=0.1, warmup_steps=5, save_every=5, evaluate_every=10, log_every=5)
 
 
 def test_it_finds_the_known_minimum(tmp_path: Path) -> None:
     toy = ToyObjective()
-    plan = TrainingPlan(steps=150, learning_rate=0.3, warmup_steps=5)
+    plan = CosinePlan(steps=150, learning_rate=0.3, warmup_steps=5)
     outcome = fit(toy, ToyFeed(), plan, tmp_path, CPU)
     assert outcome.reason is StopReason.STEPS
     assert toy.weights().tolist() == pytest.approx([3.0] * 6, abs=0.05)
@@ -83,7 +84,7 @@ def test_the_order_is_evaluate_save_stop_step_log(tmp_path: Path) -> None:
     def evaluate(step: int) -> None:
         seen.append(f"evaluate {step}, saved {checkpoint.saved_step(tmp_path)}")
 
-    plan = TrainingPlan(steps=4, learning_rate=0.1, save_every=2, evaluate_every=2, log_every=2)
+    plan = CosinePlan(steps=4, learning_rate=0.1, save_every=2, evaluate_every=2, log_every=2)
     fit(Watched(), ToyFeed(), plan, tmp_path, CPU, evaluate=evaluate, log=lambda step, _: seen.append(f"log {step}"))
     assert seen == [
         *("step", "step", "log 2", "evaluate 2, saved 0"),
@@ -94,7 +95,7 @@ def test_the_order_is_evaluate_save_stop_step_log(tmp_path: Path) -> None:
 
 def test_turns_come_in_the_stated_order_each_with_a_batch_of_its_own(tmp_path: Path) -> None:
     toy, feed = ToyObjective(("critic", "drawer")), ToyFeed()
-    fit(toy, feed, TrainingPlan(steps=2, learning_rate=0.1), tmp_path, CPU)
+    fit(toy, feed, CosinePlan(steps=2, learning_rate=0.1), tmp_path, CPU)
     assert toy.history == ["critic", "drawer"] * 2
     assert feed.place == {"drawn": 4}
 
@@ -106,14 +107,14 @@ def test_a_nan_stops_before_the_update_and_names_step_loss_and_rows(tmp_path: Pa
     def keep(step: int, losses: Mapping[str, float]) -> None:
         before[step] = toy.weights().clone()
 
-    plan = TrainingPlan(steps=20, learning_rate=0.1, log_every=1)
+    plan = CosinePlan(steps=20, learning_rate=0.1, log_every=1)
     with pytest.raises(FacemillError, match=r"step 7: square/x = nan.*anna: row 7"):
         fit(toy, ToyFeed(7), plan, tmp_path, CPU, log=keep)
     assert torch.equal(toy.weights(), before[6])
 
 
 def test_a_deadline_counts_the_time_of_all_runs(tmp_path: Path) -> None:
-    plan = TrainingPlan(steps=10**9, learning_rate=0.1, deadline_s=0.05)
+    plan = CosinePlan(steps=10**9, learning_rate=0.1, deadline_s=0.05)
     first = fit(ToyObjective(), ToyFeed(), plan, tmp_path, CPU)
     second = fit(ToyObjective(), ToyFeed(), plan, tmp_path, CPU)
     assert first.reason is second.reason is StopReason.DEADLINE
@@ -130,7 +131,7 @@ def test_a_finished_run_does_nothing_more(tmp_path: Path) -> None:
 def test_killed_between_write_and_rename_the_old_checkpoint_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit(ToyObjective(), ToyFeed(), TrainingPlan(steps=5, learning_rate=0.1, save_every=5), tmp_path, CPU)
+    fit(ToyObjective(), ToyFeed(), CosinePlan(steps=5, learning_rate=0.1, save_every=5), tmp_path, CPU)
 
     def die(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
@@ -158,7 +159,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
-    plan = TrainingPlan(steps=1000, learning_rate=1.0, warmup_steps=100, final_rate=0.1)
+    plan = CosinePlan(steps=1000, learning_rate=1.0, warmup_steps=100, final_rate=0.1)
     assert plan.rate(0) == pytest.approx(0.01)
     assert plan.rate(500) == pytest.approx(0.55)
     assert plan.rate(1000) == pytest.approx(0.1)

@@ -16,14 +16,15 @@ from facemill.errors import FacemillError
 from facemill.nets.gan import Gan, GanConfig
 from facemill.nets.vgg import VggFeatures
 from facemill.train.adversarial import perceptual_loss
-from facemill.train.augment import Augmentation, Batch
+from facemill.train.augment import Batch
 from facemill.train.data import FaceSet, Feed
 from facemill.train.distributed import ALONE
-from facemill.train.engine import TrainingPlan, fit
+from facemill.train.engine import fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.gan import FeatureMaps, GanObjective, feature_maps
 from facemill.train.schedule import Event, Schedule
+from facemill.train.settings import Augmentation, CosinePlan
 from facemill.train.step import Stepper
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -216,7 +217,7 @@ def test_decoders_change_places_once_and_the_engine_is_told() -> None:
 
 
 def test_the_swap_survives_save_and_resume_to_the_bit(sets: dict[str, FaceSet], tmp_path: Path) -> None:
-    plan = TrainingPlan(steps=8, learning_rate=1e-3, warmup_steps=1, save_every=3)
+    plan = CosinePlan(steps=8, learning_rate=1e-3, warmup_steps=1, save_every=3)
     rotated: list[int] = []
 
     class Counting(GanObjective):
@@ -266,7 +267,7 @@ def test_a_gan_learns_to_draw_and_to_swap(sets: dict[str, FaceSet], tmp_path: Pa
             return [(model.draw(view, who)[0] - view).abs().mean().item() for who, view in views.items()]
 
     before = errors()
-    plan = TrainingPlan(steps=40, learning_rate=2e-3, warmup_steps=5)
+    plan = CosinePlan(steps=40, learning_rate=2e-3, warmup_steps=5)
     objective = build_objective("gan", model, schedule="plain", features=None)
     fit(objective, Feed(sets, 64, 4, STILL, seed=0), plan, tmp_path, CPU)
     assert all(now < 0.3 * then for now, then in zip(errors(), before, strict=True))

@@ -15,12 +15,12 @@ from toy_training import plain_set
 
 from facemill.device import DeviceSettings
 from facemill.nets import build_model
-from facemill.train.augment import Augmentation
 from facemill.train.data import Feed
 from facemill.train.distributed import ALONE
 from facemill.train.ema import Ema
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.transform import TransformObjective
+from facemill.train.settings import Augmentation
 from facemill.train.step import Stepper
 
 META = torch.device("meta")

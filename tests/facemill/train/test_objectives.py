@@ -12,15 +12,16 @@ from torch import nn
 from toy_training import CPU, plain_batch, plain_set
 
 from facemill.device import choose_device, compile_parts, settings_for
+from facemill.device_choice import DeviceChoice
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel, model_names
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
-from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed
-from facemill.train.engine import TrainingPlan, fit
+from facemill.train.engine import fit
 from facemill.train.evaluate import validation_losses
 from facemill.train.losses import reconstruction
 from facemill.train.objectives import build_objective
+from facemill.train.settings import Augmentation, CosinePlan
 
 TINY = AutoencoderConfig(
     input_px=16, encoder_channels=(8, 16), bottleneck=16, unfold_channels=8, code_channels=8, decoder_channels=(8,)
@@ -99,7 +100,7 @@ def test_an_autoencoder_learns_to_draw_and_to_swap(model: Autoencoder, tmp_path:
     before = validation_losses(model, sets)
     still = Augmentation(colour_match=0, brightness=0)
     feed = Feed(sets, 16, 6, still, seed=0)
-    fit(build_objective("autoencoder", model), feed, TrainingPlan(steps=150, learning_rate=5e-3), tmp_path, CPU)
+    fit(build_objective("autoencoder", model), feed, CosinePlan(steps=150, learning_rate=5e-3), tmp_path, CPU)
     after = validation_losses(model, sets)
     assert all(after[name] < 0.3 * before[name] for name in ("mae/anna", "mae/bert"))
     red, green, _ = model(sets["anna"].view(16), "bert")[:, :, 8, 8].mean(0).tolist()
@@ -117,9 +118,8 @@ def test_settings_follow_the_device() -> None:
 
 
 def test_what_a_person_sets_is_taken_on_any_device() -> None:
-    told = settings_for(
-        torch.device("cpu"), 1, precision="bf16", layout="contiguous", compiled=True, deterministic=True
-    )
+    choice = DeviceChoice(precision="bf16", layout="contiguous", compile=True, deterministic=True)
+    told = settings_for(torch.device("cpu"), 1, choice)
     assert (told.autocast_dtype, told.memory_format) == (torch.bfloat16, torch.contiguous_format)
     assert told.compile
     assert told.deterministic

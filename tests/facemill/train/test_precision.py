@@ -11,10 +11,10 @@ from toy_training import CPU, plain_set
 
 from facemill.device import DeviceSettings
 from facemill.nets import build_model
-from facemill.train.augment import Augmentation
 from facemill.train.data import FaceSet, Feed
 from facemill.train.distributed import ALONE
 from facemill.train.objectives import build_objective
+from facemill.train.settings import Augmentation
 from facemill.train.step import Stepper
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,19 +14,20 @@ from toy_training import CPU, ToyFeed, ToyObjective, plain_set
 from facemill.device import DeviceSettings
 from facemill.errors import FacemillError
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
-from facemill.train.augment import Augmentation, Batch
+from facemill.train.augment import Batch
 from facemill.train.checkpoint import saved_step
 from facemill.train.data import Feed
 from facemill.train.ema import Ema
-from facemill.train.engine import StopReason, TrainingPlan, fit
+from facemill.train.engine import StopReason, fit
 from facemill.train.objectives.autoencoder import AutoencoderObjective
+from facemill.train.settings import Augmentation, CosinePlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = AutoencoderConfig(
     input_px=16, encoder_channels=(8, 16), bottleneck=16, unfold_channels=8, code_channels=8, decoder_channels=(8,)
 )
-PLAN = TrainingPlan(steps=4, learning_rate=1e-2, warmup_steps=1, save_every=3)
+PLAN = CosinePlan(steps=4, learning_rate=1e-2, warmup_steps=1, save_every=3)
 
 
 class Greedy(AutoencoderObjective):
@@ -40,7 +41,7 @@ class Greedy(AutoencoderObjective):
 
 def train(
     folder: Path,
-    plan: TrainingPlan = PLAN,
+    plan: CosinePlan = PLAN,
     kind: type[AutoencoderObjective] = AutoencoderObjective,
     settings: DeviceSettings = CPU,
     **options,
@@ -143,7 +144,7 @@ def test_averages_follow_the_weights_and_are_exchanged_for_them() -> None:
 
 def test_averaged_weights_are_evaluated_saved_and_left_in_the_module(tmp_path: Path) -> None:
     toy, seen = ToyObjective(), list[Tensor]()
-    plan = TrainingPlan(steps=20, learning_rate=0.1, ema_decay=0.9, evaluate_every=10)
+    plan = CosinePlan(steps=20, learning_rate=0.1, ema_decay=0.9, evaluate_every=10)
     fit(toy, ToyFeed(), plan, tmp_path, CPU, evaluate=lambda step: seen.append(toy.weights().clone()))
     raw = ToyObjective()
     fit(raw, ToyFeed(), replace(plan, ema_decay=None), tmp_path / "raw", CPU)
@@ -152,7 +153,7 @@ def test_averaged_weights_are_evaluated_saved_and_left_in_the_module(tmp_path: P
 
 
 def test_averages_go_on_to_the_same_bits_after_a_kill(tmp_path: Path) -> None:
-    plan = TrainingPlan(steps=20, learning_rate=0.1, ema_decay=0.9, save_every=5)
+    plan = CosinePlan(steps=20, learning_rate=0.1, ema_decay=0.9, save_every=5)
     whole, fresh = ToyObjective(), ToyObjective()
     fit(whole, ToyFeed(), plan, tmp_path / "whole", CPU)
     with pytest.raises(RuntimeError, match="killed"):
@@ -182,7 +183,7 @@ def test_an_objective_that_moves_weights_itself_starts_the_averages_afresh(tmp_p
             return step == total - 1
 
     toy = Jumping()
-    fit(toy, ToyFeed(), TrainingPlan(steps=5, learning_rate=0.1, ema_decay=0.99), tmp_path, CPU)
+    fit(toy, ToyFeed(), CosinePlan(steps=5, learning_rate=0.1, ema_decay=0.99), tmp_path, CPU)
     assert toy.weights()[0].item() == pytest.approx(50, abs=0.2)
 
 
@@ -197,7 +198,7 @@ class OnceFeed(ToyFeed):
 
 def test_a_nan_sends_the_run_back_to_the_last_checkpoint_with_half_the_rate(tmp_path: Path) -> None:
     said, back = list[str](), list[int]()
-    plan = TrainingPlan(steps=20, learning_rate=0.1, save_every=5)
+    plan = CosinePlan(steps=20, learning_rate=0.1, save_every=5)
     toy = ToyObjective()
     outcome = fit(toy, OnceFeed(8, 17), plan, tmp_path, CPU, say=said.append, rolled_back=back.append)
     assert (outcome.reason, outcome.rollbacks, back) == (StopReason.STEPS, 2, [5, 15])
@@ -208,7 +209,7 @@ def test_a_nan_sends_the_run_back_to_the_last_checkpoint_with_half_the_rate(tmp_
 
 def test_a_nan_before_the_first_save_sends_the_run_back_to_its_start(tmp_path: Path) -> None:
     back: list[int] = []
-    plan = TrainingPlan(steps=10, learning_rate=0.1)
+    plan = CosinePlan(steps=10, learning_rate=0.1)
     fit(ToyObjective(), OnceFeed(3), plan, tmp_path, CPU, say=lambda line: None, rolled_back=back.append)
     assert back == [0]
     assert saved_step(tmp_path) == 10
@@ -216,7 +217,7 @@ def test_a_nan_before_the_first_save_sends_the_run_back_to_its_start(tmp_path: P
 
 def test_a_nan_that_comes_again_and_again_ends_the_run_and_names_the_faces(tmp_path: Path) -> None:
     said: list[str] = []
-    plan = TrainingPlan(steps=10, learning_rate=0.1, save_every=5, rollbacks=2)
+    plan = CosinePlan(steps=10, learning_rate=0.1, save_every=5, rollbacks=2)
     with pytest.raises(FacemillError, match=r"step 7: .*anna: row 7 \(after 2 returns, each with half the rate\)"):
         fit(ToyObjective(), ToyFeed(7), plan, tmp_path, CPU, say=said.append)
     assert len(said) == 2
@@ -226,16 +227,16 @@ def test_a_guard_that_looks_one_step_late_finds_the_same_step_and_lets_nothing_i
     late = replace(CPU, guard_lag=1)
     toy = ToyObjective()
     with pytest.raises(FacemillError, match=r"step 7: square/x = nan.*anna: row 7$"):
-        fit(toy, ToyFeed(7), TrainingPlan(steps=20, learning_rate=0.1, rollbacks=0), tmp_path, late)
+        fit(toy, ToyFeed(7), CosinePlan(steps=20, learning_rate=0.1, rollbacks=0), tmp_path, late)
     assert toy.weights().isfinite().all()
     on_time, lagging = ToyObjective(), ToyObjective()
     for each, settings, name in ((on_time, CPU, "a"), (lagging, late, "b")):
-        fit(each, ToyFeed(), TrainingPlan(steps=9, learning_rate=0.1, save_every=4), tmp_path / name, settings)
+        fit(each, ToyFeed(), CosinePlan(steps=9, learning_rate=0.1, save_every=4), tmp_path / name, settings)
     assert torch.equal(on_time.weights(), lagging.weights())
 
 
 def test_a_plateau_stops_after_so_many_evaluations_without_a_better_value(tmp_path: Path) -> None:
     values = {2: 0.5, 4: 0.4, 6: 0.45, 8: float("nan"), 10: 0.4}
-    plan = TrainingPlan(steps=100, learning_rate=0.1, evaluate_every=2, plateau=3)
+    plan = CosinePlan(steps=100, learning_rate=0.1, evaluate_every=2, plateau=3)
     outcome = fit(ToyObjective(), ToyFeed(), plan, tmp_path, CPU, evaluate=values.__getitem__)
     assert (outcome.reason, outcome.step, saved_step(tmp_path)) == (StopReason.PLATEAU, 10, 10)

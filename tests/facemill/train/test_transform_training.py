@@ -16,12 +16,13 @@ from facemill.model_folder import save_model
 from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.nets.light import LightNet
 from facemill.nets.transform import Transform, TransformConfig
-from facemill.train.augment import MIRRORED, Augmentation, Batch
+from facemill.train.augment import MIRRORED, Batch
 from facemill.train.data import FaceSet, Feed
-from facemill.train.engine import TrainingPlan, fit
+from facemill.train.engine import fit
 from facemill.train.features import build_features, encoder_features, random_features
 from facemill.train.objectives import build_objective
 from facemill.train.objectives.transform import SHARES, TransformObjective
+from facemill.train.settings import Augmentation, CosinePlan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -147,7 +148,7 @@ def test_it_learns_to_paint_a_stranger_in_the_persons_colours(sets: dict[str, Fa
     trained = objective(shares={"content": 1.0, "style": 4.0, "variation": 0.1})
     trained.prepare(sets)
     logged: list[float] = []
-    plan = TrainingPlan(steps=80, learning_rate=5e-3, log_every=20, warmup_steps=1)
+    plan = CosinePlan(steps=80, learning_rate=5e-3, log_every=20, warmup_steps=1)
     feed = Feed(sets, TINY.input_px, 4, STILL, seed=0)
     fit(trained, feed, plan, tmp_path, CPU, log=lambda step, losses: logged.append(sum(losses.values())))
     assert logged[-1] < 0.75 * logged[0]
@@ -168,7 +169,7 @@ def test_a_training_that_goes_on_ends_like_one_that_was_not_stopped(sets: dict[s
 
         trained = objective()
         trained.prepare(sets)
-        plan = TrainingPlan(steps=4, learning_rate=1e-3, save_every=2, log_every=3)
+        plan = CosinePlan(steps=4, learning_rate=1e-3, save_every=2, log_every=3)
         fit(trained, Feed(sets, TINY.input_px, 2, STILL, seed=0), plan, folder, CPU, log=log)
         return trained.module.state_dict()
 

@@ -35,6 +35,7 @@ class ToyFeed:
 
     def __init__(self, *poisoned: int) -> None:
         self.place: Any = {"drawn": 0}
+        self.waited_s = 0.0
         self._poisoned = set(poisoned)
 
     def draw(self) -> dict[str, Batch]:

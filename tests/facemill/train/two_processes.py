@@ -15,16 +15,16 @@ from facemill.nets.autoencoder import Autoencoder, AutoencoderConfig
 from facemill.nets.cyclegan import CycleGan, CycleGanConfig
 from facemill.nets.gan import Gan, GanConfig
 from facemill.nets.transform import Transform, TransformConfig
-from facemill.train.augment import Augmentation
 from facemill.train.data import Feed
 from facemill.train.distributed import ranks_of_torchrun
-from facemill.train.engine import TrainingPlan, fit
+from facemill.train.engine import fit
 from facemill.train.features import random_features
 from facemill.train.objectives import Objective
 from facemill.train.objectives.autoencoder import AutoencoderObjective
 from facemill.train.objectives.cyclegan import CycleGanObjective
 from facemill.train.objectives.gan import GanObjective
 from facemill.train.objectives.transform import TransformObjective
+from facemill.train.settings import Augmentation, CosinePlan
 
 PEOPLE = ("anna", "bert")
 
@@ -70,7 +70,7 @@ def main(kind: str, folder: Path, steps: int) -> None:
         sets = {who: plain_set(who, faces) for who, faces in zip(PEOPLE, pictures, strict=True)}
         objective.prepare(sets)
         feed = Feed(sets, px, 4, Augmentation(), seed=3, share=(ranks.number, ranks.processes))
-        plan = TrainingPlan(
+        plan = CosinePlan(
             steps=steps, learning_rate=1e-4, final_rate=1.0, warmup_steps=1, ema_decay=0.9, evaluate_every=4,
             micro_batch=1 if objective.exact_in_parts else None,
         )  # fmt: skip

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from facemill.detector_training.settings import DetectorTraining
 from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 from tasks.commands import detector
-from tasks.commands.detector import DetectorTraining, detector_app, train
+from tasks.commands.detector import detector_app, train
 
 SMALL = DetectorTraining(
     steps=3, batch=2, input_px=64, width=0.02, evaluate_pictures=1, evaluate_every=1, workers=0, device="cpu"
@@ -78,23 +81,53 @@ def test_a_training_that_is_told_to_end_saves_and_goes_on(
     assert train(folder, tmp_path, SMALL).outcome.resumed_from == 2
 
 
+def test_wrong_options_are_named_together_as_the_person_typed_them(folder: Path, tmp_path: Path) -> None:
+    options = ["--input-px", "10", "--width", "wide", "--optimizer", "lion", "--sampling", "flop=1"]
+    result = CliRunner().invoke(detector_app, ["train", str(folder), "--output", str(tmp_path), *options])
+    assert isinstance(result.exception, FacemillError)
+    for message in (
+        "--input-px must be at least 64, got 10",
+        "--width must be a number, got 'wide'",
+        "--optimizer must be one of sgd, adamw, got 'lion'",
+        "--sampling must be NAME=VALUE,… with anchor, ",
+    ):
+        assert message in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("options", "message"),
     [
-        ({"width": 0}, "width"),
-        ({"input_px": 10}, "input_px"),
-        ({"optimizer": "lion"}, "optimizer"),
-        ({"start": "a", "vgg16": "b"}, "exclude each other"),
-        ({"vgg16": "download", "vgg16_sha256": "0" * 64}, "belongs to a file"),
-        ({"stepz": 3}, "stepz"),
+        (["--start", "a", "--vgg16", "b"], "--start excludes vgg16"),
+        (
+            ["--vgg16", "download", "--vgg16-sha256", "0" * 64],
+            "--vgg16-sha256 belongs to a file that is named as vgg16",
+        ),
+        (["--vgg16", "x.pth", "--vgg16-sha256", "0" * 63], "--vgg16-sha256 must match"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(settings: dict[str, object], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
-        DetectorTraining.model_validate(settings)
-
-
-def test_a_wrong_option_is_named_as_the_person_typed_it(folder: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(detector_app, ["train", str(folder), "--output", str(tmp_path), "--input-px", "10"])
+def test_options_that_do_not_go_together_are_named(
+    folder: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = CliRunner().invoke(detector_app, ["train", str(folder), "--output", str(tmp_path), *options])
     assert isinstance(result.exception, FacemillError)
-    assert "--input-px: Input should be greater than or equal to 64" in str(result.exception)
+    assert message in str(result.exception)
+
+
+def test_both_commands_have_an_option_for_each_setting_with_its_sentence() -> None:
+    ours = CliRunner().invoke(detector_app, ["train", "--help"], env={"COLUMNS": "300"}).output
+    bare = subprocess.run(
+        [sys.executable, "-m", "facemill.detector_training", "--help"], capture_output=True, text=True
+    )
+    for field in fields(DetectorTraining):
+        flag = "--" + field.name.replace("_", "-")
+        assert flag in ours, flag
+        assert f"  {flag} " in bare.stdout, flag
+    for text in ("Side of the square pictures that the net is trained on, in pixels. (≥ 64, ≤ 2048) (default: 640)",):
+        assert text in " ".join(ours.split())
+        assert text in " ".join(bare.stdout.split())
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, tasks.commands.detector; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
