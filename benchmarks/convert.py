@@ -29,8 +29,9 @@ import numpy as np
 from facemill.nets import build_model
 from facemill.pictures import decode, encode_png
 from facemill.sources.sample import Pose, render
-from facemill.swap.converter import FacePainter, SwapSettings, convert
+from facemill.swap.converter import FacePainter, convert
 from facemill.swap.people import PeopleFinder
+from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
@@ -147,7 +148,7 @@ def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: DlibTools, settin
             yield Frame.from_rgb(decode((folder / pattern.format(index)).read_bytes()), pts, time_base)
 
     painter = FacePainter(swapper, settings)
-    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings.finder)
+    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings)
     for index, sighting in enumerate(finder.follow(frames("{:06d}.png"))):
         painter.paint([sighting])
         (folder / f"{index:06d}-out.png").write_bytes(encode_png(sighting.frame.rgb))

@@ -36,7 +36,8 @@ from facemill.detector_training.annotations import read_annotations
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
-from facemill.swap.finder import Finder, FinderSettings
+from facemill.swap.finder import Finder
+from facemill.swap.settings import FinderSettings
 from facemill.swap.tools import DlibTools
 from facemill.track.view import landmark_view
 from facemill.video import VideoReader

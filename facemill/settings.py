@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import operator
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -103,6 +104,11 @@ class Settings:
         problems = {name: problem_of(hint, getattr(self, name)) for name, hint in hints(type(self)).items()}
         if found := {name: problem for name, problem in problems.items() if problem}:
             raise SettingsError(found)
+
+    def plain(self) -> dict[str, Any]:
+        """The values by field as JSON has them, paths as they were written."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))  # type: ignore[call-overload]
+        return values
 
 
 def hints(settings: type[Any]) -> dict[str, Any]:

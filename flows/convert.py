@@ -80,7 +80,7 @@ def convert_folder(archive: Path, output: Path, model: Path | None = None) -> Me
     project = Path.cwd()
     params = load_params(project)
     with alone_in(output):
-        plan = plan_folder(params, archive, output, model or project / Data.MODEL)
+        plan = plan_folder(params, archive, output, model or project / Data.MODEL, project)
         try:
             convert_videos(plan, params.cluster)
         finally:

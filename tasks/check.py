@@ -56,16 +56,15 @@ def check_names(params: Params, root: Path) -> None:
     from facemill.swap.colour import colour_method
     from facemill.train.objectives import objective_options
     from facemill.video import check_encoder
-    from tasks.convert_plan import swap_settings
 
     asked: list[tuple[str, Callable[[], object]]] = [
         ("extract.detector", lambda: _detector(params.extract.detector, params.extract.detector_options, root)),
-        ("convert.detector", lambda: _detector(params.convert.detector, {}, root)),
+        ("convert.detector", lambda: _detector(params.convert.detector, params.convert.detector_options, root)),
         ("train", lambda: _model(params)),
         ("", lambda: objective_options(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
         ("convert.blend", lambda: blend_method(params.convert.blend)),
-        ("convert.encoder", lambda: check_encoder(swap_settings(params.convert).encoder)),
+        ("convert.encoder", lambda: check_encoder(params.convert.encoder)),
         ("cluster", lambda: _cluster(params.cluster)),
     ]
     wrong = WrongValues()

@@ -49,15 +49,18 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     return publish(plan)
 
 
-def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path) -> Totals:
+def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path, root: Path = Path()) -> Totals:
     """Converts all videos below a folder into another; run again it converts only what is new, changed or failed.
+
+    Args:
+        root: of the project: where relative paths of its parameters lie.
 
     Raises:
         FacemillError: the folders overlap, another process is at it, no model, a full disk, or more failures than
             `convert.failure_limit`; what was converted stays.
     """
     with alone_in(output):
-        plan = plan_folder(params, archive, output, model_dir)
+        plan = plan_folder(params, archive, output, model_dir, root)
         try:
             work(plan, params.cluster)
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,15 +20,13 @@ from facemill.media_files import VIDEO_SUFFIXES, list_files, valid_name
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
-from facemill.swap.converter import SwapSettings
-from facemill.swap.finder import FinderSettings
 from facemill.swap.job import ConversionJob, describe, finished
-from facemill.video import EncoderSettings
 from facemill.video.writer import CONTAINERS
 from tasks.catalogue import Data
 from tasks.params import ConvertParams, Params
 from tasks.paths import archive_folder
 from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
+from tasks.work.detector_files import deciding_options, placed_detector_options
 from tasks.work.results import content_key
 from tasks.work.scratch import keyed_folder
 
@@ -65,8 +63,7 @@ class ConversionPlan:
 def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
-    settings = swap_settings(params.convert)
-    common = _common(params.convert, root / Data.MODEL, settings, read_deciders(root, "convert", params))
+    common = _common(params.convert, root / Data.MODEL, root, read_deciders(root, "convert", params))
     scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive = archive_folder(params, root)
     names = output_names([row["video"] for row in rows])
@@ -102,8 +99,12 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     )
 
 
-def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) -> ConversionPlan:
-    """The plan for two folders: jobs write straight to their place, receipts to OUT/.facemill/receipts."""
+def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path, root: Path = Path()) -> ConversionPlan:
+    """The plan for two folders: jobs write straight to their place, receipts to OUT/.facemill/receipts.
+
+    Args:
+        root: of the project: where relative paths of its parameters lie.
+    """
     archive, output = archive.resolve(), output.resolve()
     if output == archive or output.is_relative_to(archive) or archive.is_relative_to(output):
         raise FacemillError(f"{output} and {archive} lie in each other: choose an output folder outside the archive")
@@ -114,9 +115,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
         raise FacemillError(
             f"no video in {archive}: files are taken by their suffix ({', '.join(sorted(VIDEO_SUFFIXES))})"
         )
-    common = _common(
-        params.convert, model_dir, swap_settings(params.convert), deciders_of("convert", plugins_of("convert", params))
-    )
+    common = _common(params.convert, model_dir, root, deciders_of("convert", plugins_of("convert", params)))
     videos = [path.relative_to(archive).as_posix() for path in files]
     names = output_names(videos)
     jobs = [
@@ -140,30 +139,6 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path) ->
     )
 
 
-def swap_settings(params: ConvertParams) -> SwapSettings:
-    """The settings of the library's conversion that the group `convert` of params.yaml states."""
-    return SwapSettings(
-        detector=params.detector,
-        finder=FinderSettings(
-            detect_every=params.detect_every,
-            verify_every=params.verify_every,
-            identity_distance=params.identity_distance,
-            min_face_px=params.min_face_px,
-            max_side_px=params.max_side_px,
-            smoothing=params.smoothing,
-        ),
-        colour=params.colour,
-        blend=params.blend,
-        feather=params.feather,
-        sharpen=params.sharpen,
-        batch=params.batch,
-        encoder=EncoderSettings(encoder=params.encoder, crf=params.crf, preset=params.encoder_preset),
-        accept_cut=params.accept_cut,
-        frame_failure_limit=params.frame_failure_limit,
-        device=params.device,
-    )
-
-
 def output_names(videos: Sequence[str]) -> list[str]:
     """Output paths for paths inside an archive. Containers that cannot be written get `.mp4` behind their name, so that
     `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
@@ -181,12 +156,17 @@ def output_names(videos: Sequence[str]) -> list[str]:
     return names
 
 
-def _common(params: ConvertParams, model_dir: Path, settings: SwapSettings, deciders: Deciders) -> dict[str, Any]:
+def _common(params: ConvertParams, model_dir: Path, root: Path, deciders: Deciders) -> dict[str, Any]:
     """What all jobs of a plan share."""
     if not (model_dir / MODEL_FILE).is_file():
         raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
     becomes = dict(sorted(params.becomes.items()))  # in whatever order they are written, the videos are the same
-    key = content_key(deciders.key, folder_sha256(model_dir), describe(settings), becomes)
+    options = deciding_options(params.detector, params.detector_options, root)
+    key = content_key(
+        deciders.key, folder_sha256(model_dir), describe(replace(params, detector_options=options)), becomes
+    )
+    placed = placed_detector_options(params.detector, params.detector_options, root)
+    settings = replace(params, detector_options=placed)
     return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, "becomes": becomes}
 
 

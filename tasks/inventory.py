@@ -76,8 +76,10 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     folder = archive_folder(params, root)
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
     inventory = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
-    detector, options = params.extract.detector, params.extract.detector_options
-    weights = {"train": weight_files(params.train, root), "extract": detector_weights(detector, options, root)}
+    weights = {"train": weight_files(params.train, root)} | {
+        stage: detector_weights(group.detector, group.detector_options, root)
+        for stage, group in (("extract", params.extract), ("convert", params.convert))
+    }
     return Found(inventory, weights)
 
 

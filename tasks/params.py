@@ -10,6 +10,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -17,13 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
+from facemill.settings import DetectorNames, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
+from facemill.swap.settings import SwapSettings
 from tasks.params_file import PARAMS_FILE, check_plain, read_params_file
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-Name = Annotated[str, Field(pattern=_NAME, max_length=64)]
-DetectorName = Annotated[str, Field(pattern=r"^[a-z0-9_]+(, ?[a-z0-9_]+)*$", max_length=64)]
-"""One detector, or several with commas between: the next is asked where those before it found no face."""
 
 
 class _Group(BaseModel):
@@ -85,7 +83,7 @@ class DedupParams(_Group):
 
 
 class ExtractParams(_Group):
-    detector: DetectorName = "hog"
+    detector: DetectorNames = "hog"
     min_face_px: Annotated[int, Field(ge=12)] = 80
     """Smaller faces are not looked for."""
     detector_options: dict[str, Any] = {}
@@ -180,46 +178,15 @@ class TrainParams(_Group):
     """Only operations that give equal bits each time, on a GPU too; slower."""
 
 
-class ConvertParams(_Group):
-    becomes: Annotated[dict[Name, Name], Field(min_length=1)]
-    """Who becomes whom: the identity whose face is looked for and replaced → the identity whose face is put there.
-    `{bert: anna}`: Bert becomes Anna. Several pairs are converted at once."""
-    detector: DetectorName = "hog"
-    detect_every: Annotated[int, Field(ge=1)] = 12
-    """The whole frame is searched at least every so many frames."""
-    verify_every: Annotated[int, Field(ge=1)] = 12
-    """The followed face is compared with the references at least every so many frames."""
-    identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.55
-    min_face_px: Annotated[int, Field(ge=12)] = 60
-    max_side_px: Annotated[int, Field(ge=64)] = 960
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """0 takes each frame's landmarks as they are; larger values follow more calmly."""
-    colour: Name = "reinhard"
-    blend: Name = "feather"
-    feather: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Width of the soft edge over the size of the face."""
-    sharpen: Annotated[float, Field(ge=0, le=3)] = 0.6
-    """How much edge the new face gets at most to have the old one's; a grainier one is softened. 0: as it was drawn."""
-    batch: Annotated[int, Field(ge=1)] = 8
-    encoder: Name = "libx264"
-    crf: Annotated[int, Field(ge=0, le=51)] = 20
-    encoder_preset: str = "veryfast"
-    accept_cut: bool = False
-    """Convert what can be read of a video that is cut short, instead of failing it."""
-    frame_failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """A video fails when a larger share of its frames failed."""
-    failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+@dataclass(frozen=True, kw_only=True)
+class ConvertParams(SwapSettings):
+    """Who becomes whom, and how: the settings are those of facemill/swap/settings.py."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _says_who_becomes_whom(cls, values: Any) -> Any:
-        """Other programs call the face that is put in the source: a word that turns the conversion round in silence."""
-        if isinstance(values, dict) and (old := [key for key in ("source", "target") if key in values]):
-            raise ValueError(
-                f"{' and '.join(old)}: unknown key; write `convert: {{becomes: {{bert: anna}}}}`: Bert becomes Anna"
-            )
-        return values
+    becomes: Annotated[dict[Name, Name], Field(min_length=1)]
+    """The identity whose face is looked for and replaced → the identity whose face is put there. `{bert: anna}`: Bert
+    becomes Anna. Several pairs are converted at once."""
+    failure_limit: Share = 0.5
+    """The stage fails when a larger share of its videos failed."""
 
 
 class ReportParams(_Group):
@@ -438,7 +405,10 @@ def _key_and_message(problem: Any, values: Any) -> tuple[str, str]:
     key = _place_of(problem["loc"], values, named=kind in ("missing", "missing_argument", *_UNKNOWN))
     if kind in _UNKNOWN:
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), _all_keys(), n=1)
-        return key, "unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+        instead = _MOVED.get(key) or (f"did you mean {nearest[0]!r}?" if nearest else "")
+        return key, "unknown key" + (f"; {instead}" if instead else "")
+    if key == "convert.encoder" and isinstance(problem["input"], str):
+        return key, f"write `convert: {{encoder: {{name: {problem['input']}}}}}`"
     if kind in ("missing", "missing_argument"):
         return key, "missing" + _MISSING.get(key.rpartition(".")[2], "")
     if kind == "union_tag_not_found":
@@ -475,6 +445,17 @@ def _shown(value: Any) -> str:
         return ""
     text = json.dumps(value, ensure_ascii=False) if value is None or isinstance(value, bool) else repr(value)
     return f" (got {text if len(text) <= 60 else text[:57] + '…'})"
+
+
+_BECOMES = "write `convert: {becomes: {bert: anna}}`: Bert becomes Anna"
+_MOVED = {
+    # elsewhere the source is the face that is put in: a near key would turn a conversion round in silence
+    "convert.source": _BECOMES,
+    "convert.target": _BECOMES,
+    "convert.crf": "write `convert: {encoder: {crf: …}}`",
+    "convert.encoder_preset": "write `convert: {encoder: {preset: …}}`",
+}
+"""What to write for a key that was one once, or is one elsewhere."""
 
 
 @cache

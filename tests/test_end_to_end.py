@@ -140,11 +140,11 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
     before = path.read_text()
     dataset = folder_sha256(project / "data" / "dataset")
     values = yaml.safe_load(before)
-    values["convert"]["crf"] = 30
+    values["convert"]["encoder"] = {"crf": 30}
     assert describe(why(project))[-2:] == ["convert: up to date", "report: up to date"]
     path.write_text(yaml.safe_dump(values))
     found = why(project)
-    assert (found["curate"], found["convert"]) == ([], ["parameter convert.crf not set → 30"])
+    assert (found["curate"], found["convert"]) == ([], ['parameter convert.encoder not set → {"crf": 30}'])
     assert "follows converted, which convert makes anew" in found["report"]
     assert ran(repro(project)) == {"convert", "report"}
     assert folder_sha256(project / "data" / "dataset") == dataset

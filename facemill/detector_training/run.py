@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,7 +119,7 @@ def train_detector(
         "after": curve.last("ap"),
         "after_on_all": measure(outcome.step, held_out),
     }
-    save_detector(output / "detector", model, {"training": _plain(settings), "metrics": metrics})
+    save_detector(output / "detector", model, {"training": settings.plain(), "metrics": metrics})
     write_json(output / "metrics.json", metrics)
     return Trained(outcome, metrics, output)
 
@@ -159,7 +159,7 @@ def _claim(output: Path, settings: DetectorTraining) -> None:
     output.mkdir(parents=True, exist_ok=True)
     sweep(output)
     path = output / "recipe.json"
-    wanted = _plain(settings)
+    wanted = settings.plain()
     if path.is_file():
         begun = read_json(path)
         other = [key for key in wanted if key not in _FREE and wanted[key] != begun.get(key)]
@@ -167,11 +167,6 @@ def _claim(output: Path, settings: DetectorTraining) -> None:
             told = ", ".join(f"{key} was {begun.get(key)!r} and is {wanted[key]!r}" for key in other)
             raise FacemillError(f"{output} holds a training with other settings ({told}): name another output folder")
     write_json(path, wanted)
-
-
-def _plain(settings: DetectorTraining) -> Any:
-    """As JSON has them, paths as they were written."""
-    return json.loads(json.dumps(asdict(settings), default=str))
 
 
 def _feed(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,57 +22,23 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.align import Affine, compose, crop_affine, invert, transform, warp
-from facemill.device_choice import Device
 from facemill.errors import InputError
 from facemill.files import file_sha256
 from facemill.reasons import Reason
 from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
 from facemill.swap.detail import match_detail
-from facemill.swap.finder import Face, FaceTools, FinderSettings
+from facemill.swap.finder import Face, FaceTools
 from facemill.swap.mask import face_mask
 from facemill.swap.people import PeopleFinder, Sightings
+from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.threads import ahead, behind
-from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
+from facemill.video import Frame, VideoReader, VideoWriter
 
 MASK_PX = 160  # side of the mask over the crop: fine enough for a face of 1,000 px once it is softened
 MIN_WEIGHT = 1 / 255
 QUEUED_BYTES = 96 * 2**20  # of pictures waiting between two threads
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwapSettings:
-    """How one video is converted. All of it decides about the output's bytes.
-
-    Attributes:
-        detector: name of a registered detector.
-        finder: how the faces are looked for.
-        colour: name of a colour method (`facemill.swap.colour`).
-        blend: name of a blend method (`facemill.swap.blend`).
-        feather: width of the soft edge over the height of the face.
-        sharpen: how much more fine detail than the net drew a face gets at most, to have the old one's; a face
-            with more than that is softened (`facemill.swap.detail`). 0 leaves it as it was drawn.
-        batch: frames that go through the net together.
-        encoder: how pictures are encoded.
-        frame_failure_limit: the video fails when a face could not be replaced in a larger share of its frames.
-        accept_cut: convert what can be read of a video that is cut short, instead of failing it.
-        device: auto, cpu or cuda.
-        decoder_threads: 0 takes one for each core; changes no bytes.
-    """
-
-    detector: str = "hog"
-    finder: FinderSettings = field(default_factory=FinderSettings)
-    colour: str = "reinhard"
-    blend: str = "feather"
-    feather: float = 0.1
-    sharpen: float = 0.6
-    batch: int = 8
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    frame_failure_limit: float = 0.1
-    accept_cut: bool = False
-    device: Device = "auto"
-    decoder_threads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +98,8 @@ def convert_video(
 
     settings = settings or SwapSettings()
     swapper = load_swapper(Path(model_dir), becomes, settings.device)
-    return convert(Path(video), Path(output), swapper, DlibTools(settings.detector, swapper.device), settings)
+    tools = DlibTools(settings.detector, swapper.device, settings.detector_options)
+    return convert(Path(video), Path(output), swapper, tools, settings)
 
 
 def convert(
@@ -149,7 +116,7 @@ def convert(
     counts: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     painter = FacePainter(swapper, settings)
-    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings.finder)
+    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings)
     swapped = dict.fromkeys(swapper.becomes, 0)
     with VideoReader(video, threads=settings.decoder_threads) as reader:
         info = reader.info

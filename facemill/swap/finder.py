@@ -24,6 +24,7 @@ import numpy.typing as npt
 from facemill.boxes import shorter_sides
 from facemill.errors import InputError
 from facemill.landmarks import landmark_box
+from facemill.swap.settings import FinderSettings
 from facemill.track.cuts import CutDetector
 from facemill.track.match import JUMP_IOU, best_match, overlap
 from facemill.track.view import View, landmark_view
@@ -36,29 +37,6 @@ ROI_REACH = 1.9  # side of that place over the side of the last box
 EMBED_REACH = 2.2
 COAST_FRAMES = 8  # frames that a face is followed by its landmarks alone, when the detector loses it
 OTHERS_REMEMBERED = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinderSettings:
-    """How the face is looked for.
-
-    Attributes:
-        detect_every: the whole frame is searched at least every so many frames.
-        verify_every: the followed face is compared with the references at least every so many frames.
-        search_every: stride in frames while nobody is in sight; the frames between are searched once somebody is.
-        identity_distance: largest Euclidean distance of an embedding to the nearest reference.
-        min_face_px: smaller faces are not taken, in pixels of the frame.
-        max_side_px: larger frames are searched at this size.
-        smoothing: 0 takes landmarks as they are, towards 1 small movements are damped; large ones always pass.
-    """
-
-    detect_every: int = 12
-    verify_every: int = 12
-    search_every: int = 3
-    identity_distance: float = 0.6
-    min_face_px: int = 60
-    max_side_px: int = 960
-    smoothing: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ that fits the job (same input, model and settings) and an output that is still a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from facemill.device_choice import Device
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, is_as_stamped, read_json, stamp, write_json
 from facemill.reasons import Reason, State
-from facemill.swap.converter import Receipt, SwapSettings, convert
+from facemill.swap.converter import Receipt, convert
+from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def convert_one(job: ConversionJob) -> Outcome:
         outcome["input"] = _stamp(video)
         outcome["input_sha256"] = _checked_sha256(job, video)
         swapper = _swapper(job.model_dir, tuple(job.becomes.items()), job.settings.device)
-        tools = _tools(job.settings.detector, swapper.device)
+        tools = _tools(job.settings.detector, swapper.device, json.dumps(job.settings.detector_options))
         receipt = _converted(video, output, swapper, tools, job.settings, outcome["input_sha256"])
     except InputError as error:
         output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
@@ -157,12 +159,13 @@ def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Devic
 
 
 @lru_cache(maxsize=1)
-def _tools(detector: str, device: str) -> DlibTools:
+def _tools(detector: str, device: str, options: str) -> DlibTools:
     from facemill.swap.tools import DlibTools
 
-    return DlibTools(detector, device)
+    return DlibTools(detector, device, json.loads(options))
 
 
 def describe(settings: SwapSettings) -> dict[str, Any]:
-    """What of the settings decides about the output's bytes, as plain values."""
-    return {name: value for name, value in asdict(settings).items() if name not in ("decoder_threads", "device")}
+    """What of the settings decides about the output's bytes, as plain values; of a subclass what SwapSettings has."""
+    plain = settings.plain()
+    return {one.name: plain[one.name] for one in fields(SwapSettings) if one.name not in ("decoder_threads", "device")}

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.swap.finder import Face, FaceTools, Finder, FinderSettings, FrameSearch
+from facemill.swap.finder import Face, FaceTools, Finder, FrameSearch
+from facemill.swap.settings import FinderSettings
 from facemill.track.match import JUMP_IOU, overlap
 from facemill.video import Frame
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second
 class DlibTools:
     """The models of one process: a detector, dlib's landmarks and embeddings. Not for two threads at a time."""
 
-    def __init__(self, detector: str = "hog", device: str = "cpu") -> None:
-        self._name, self._device = detector, device
-        self._near = build_detector(detector, min_face_px=NEAR_MIN_FACE_PX, device=device)
+    def __init__(self, detector: str = "hog", device: str = "cpu", options: Mapping[str, Any] | None = None) -> None:
+        """options: of the detector, as `build_detector` takes them."""
+        self._name, self._device, self._options = detector, device, dict(options or {})
+        self._near = build_detector(detector, min_face_px=NEAR_MIN_FACE_PX, device=device, **self._options)
         self._by_size: dict[int, Detector] = {}
         self._landmarks = Landmarks68()
         self._embedder = Embedder(device)
@@ -33,7 +35,7 @@ class DlibTools:
         if size not in self._by_size:
             if len(self._by_size) >= SIZES_KEPT:
                 self._by_size.clear()
-            self._by_size[size] = build_detector(self._name, min_face_px=size, device=self._device)
+            self._by_size[size] = build_detector(self._name, min_face_px=size, device=self._device, **self._options)
         return self._by_size[size].detect([picture])[0].boxes_xyxy.astype(float)
 
     def near(self, picture: Array) -> Array:

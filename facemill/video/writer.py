@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import av
 import av.codec
@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
+from facemill.settings import Limits, Name, Settings
 from facemill.video.frame import Frame, planes, to_format, working_format
 from facemill.video.info import VideoInfo
 from facemill.video.sound import SoundTrack
@@ -37,28 +38,25 @@ ODD_420_ENCODERS = {"libvpx-vp9", "libsvtav1", "libaom-av1", "librav1e", "ffv1"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
-    """How pictures are encoded.
+class EncoderSettings(Settings):
+    """How pictures are encoded."""
 
-    Attributes:
-        encoder: FFmpeg's name: libx264, libx265, libsvtav1, h264_nvenc, …
-        crf: constant quality, 0 (lossless) … 51; 18 is visually close to the source.
-        preset: the encoder's own word for speed against size; empty for encoders that know none.
-        threads: of the encoder. The bytes of x264's output depend on it, so it is fixed and not taken from the machine.
-    """
-
-    encoder: str = "libx264"
-    crf: int = 18
-    preset: str = "veryfast"
-    threads: int = 2
+    name: Name = "libx264"
+    """FFmpeg's name of the encoder: libx264, libx265, libsvtav1, h264_nvenc and others."""
+    crf: Annotated[int, Limits(ge=0, le=51)] = 20
+    """Constant quality: 0 is lossless, 18 is visually close to the original, 51 is the worst."""
+    preset: Annotated[str, Limits(max_length=64)] = "veryfast"
+    """The encoder's own word for speed against size; empty for encoders that know none."""
+    threads: Annotated[int, Limits(ge=1, le=64)] = 2
+    """Threads of the encoder. The bytes of x264's output depend on it, so it is not taken from the machine."""
 
     def options(self) -> dict[str, str]:
         """The settings as the encoder's own options, by FFmpeg's names for them."""
-        quality = "cq" if self.encoder.endswith("_nvenc") else "crf"
+        quality = "cq" if self.name.endswith("_nvenc") else "crf"
         options = {quality: str(self.crf)} | ({"preset": self.preset} if self.preset else {})
         # x264's macroblock tree reads memory that it has not set: one run in twenty gave other bytes on a small clip,
         # and none of 300 did without it
-        return options | ({"x264-params": "mbtree=0"} if self.encoder == "libx264" else {})
+        return options | ({"x264-params": "mbtree=0"} if self.name == "libx264" else {})
 
 
 class VideoWriter:
@@ -90,8 +88,8 @@ class VideoWriter:
         self.path = Path(path)
         self.settings = settings or EncoderSettings()
         self.info = info
-        self.pix_fmt = output_format(info, self.settings.encoder)
-        self.warnings = _losses(info, self.pix_fmt, self.settings.encoder)
+        self.pix_fmt = output_format(info, self.settings.name)
+        self.warnings = _losses(info, self.pix_fmt, self.settings.name)
         self.frames_written = 0
         self._sound_from = Path(sound_from) if sound_from is not None else None
         self._pts = array("q")
@@ -163,13 +161,13 @@ class VideoWriter:
         info, settings = self.info, self.settings
         rate = info.fps or Fraction(25)
         try:
-            stream = self._output.add_stream(settings.encoder, rate=rate, options=settings.options())
+            stream = self._output.add_stream(settings.name, rate=rate, options=settings.options())
         except (av.error.FFmpegError, ValueError) as error:
-            raise FacemillError(f"no encoder {settings.encoder!r} for {self.path.suffix} here: use libx264") from error
+            raise FacemillError(f"no encoder {settings.name!r} for {self.path.suffix} here: use libx264") from error
         if not isinstance(stream, VideoStream):
-            raise FacemillError(f"{settings.encoder} encodes no pictures: use libx264")
+            raise FacemillError(f"{settings.name} encodes no pictures: use libx264")
         context = stream.codec_context
-        pad = _must_pad(info, self.pix_fmt, settings.encoder)
+        pad = _must_pad(info, self.pix_fmt, settings.name)
         stream.width, stream.height = info.width + (info.width % 2) * pad, info.height + (info.height % 2) * pad
         stream.pix_fmt = self.pix_fmt
         context.time_base = info.time_base  # the source's clock: pts pass unchanged, however uneven
@@ -223,18 +221,18 @@ def check_encoder(settings: EncoderSettings) -> None:
         FacemillError: FFmpeg has no such encoder, it encodes no pictures, MP4 cannot hold them, or it does not open
             with its preset on this machine.
     """
-    formats = _formats(settings.encoder)
+    formats = _formats(settings.name)
     with av.open(BytesIO(), "w", format="mp4") as output:
         try:
-            stream = output.add_stream(settings.encoder, rate=25, options=settings.options())
+            stream = output.add_stream(settings.name, rate=25, options=settings.options())
         except (av.error.FFmpegError, ValueError) as error:
-            raise FacemillError(f"MP4 cannot hold what {settings.encoder} encodes: use libx264") from error
+            raise FacemillError(f"MP4 cannot hold what {settings.name} encodes: use libx264") from error
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = 256, 256  # some on graphics cards take nothing smaller
         stream.pix_fmt = "yuv420p" if "yuv420p" in formats or not formats else formats[0]
         _open_encoder(stream.codec_context, settings)
         if "preset" in stream.codec_context.options:  # what the encoder has not taken is left in there
-            raise FacemillError(f"{settings.encoder} knows no presets: leave the preset empty")
+            raise FacemillError(f"{settings.name} knows no presets: leave the preset empty")
 
 
 def _formats(encoder: str) -> tuple[str, ...]:
@@ -254,7 +252,7 @@ def _open_encoder(context: Any, settings: EncoderSettings) -> None:
         context.open()
     except (av.error.FFmpegError, ValueError) as error:
         raise FacemillError(
-            f"the encoder {settings.encoder} does not open on this machine with the preset {settings.preset!r} "
+            f"the encoder {settings.name} does not open on this machine with the preset {settings.preset!r} "
             f"({error}): use libx264 with veryfast"
         ) from error
 

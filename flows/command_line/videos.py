@@ -30,7 +30,7 @@ def convert(
     from tasks.stages import print_totals
 
     root = root.resolve()
-    print_totals(convert_folder(load_params(root), archive, output, model or root / Data.MODEL))
+    print_totals(convert_folder(load_params(root), archive, output, model or root / Data.MODEL, root))
 
 
 def detect(

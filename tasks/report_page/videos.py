@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from facemill import tables
 from facemill.boxes import around
-from facemill.detect import build_detector
+from facemill.detect import Detector, build_detector
 from facemill.errors import InputError
 from facemill.files import read_object
 from facemill.identity import SAME_PERSON
@@ -32,6 +32,7 @@ from tasks.paths import archive_folder
 from tasks.report_page.charts import dumbbells
 from tasks.report_page.dataset import sentence
 from tasks.report_page.thumbnails import Album
+from tasks.work.detector_files import placed_detector_options
 from tasks.work.progress import track
 
 MAX_DETAILED = 12
@@ -164,7 +165,7 @@ class _Meters:
 
     def __init__(self, root: Path, params: Params) -> None:
         self._model_path = root / Data.MODEL_META
-        self._params = params.convert
+        self._params, self._root = params.convert, root
         self._made: dict[tuple[tuple[str, str], ...], SwapMeter] = {}
 
     def of(self, becomes: Mapping[str, str]) -> SwapMeter | None:
@@ -176,13 +177,18 @@ class _Meters:
             if not all(references.get(name) for pair in key for name in pair):
                 return None
             self._made[key] = SwapMeter(
-                build_detector(self._params.detector, min_face_px=self._params.min_face_px),
+                self._detector(),
                 becomes,
                 {name: np.asarray(rows, np.float32) for name, rows in references.items()},
                 coverage=float(model["train_coverage"]),
                 identity_distance=self._params.identity_distance,
             )
         return self._made[key]
+
+    def _detector(self) -> Detector:
+        name = self._params.detector
+        options = placed_detector_options(name, self._params.detector_options, self._root)
+        return build_detector(name, min_face_px=self._params.min_face_px, **options)
 
 
 def _detailed(

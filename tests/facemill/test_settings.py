@@ -19,9 +19,20 @@ from facemill.detector_training.settings import DetectorTraining, Sampling
 from facemill.device_choice import DeviceChoice
 from facemill.errors import FacemillError
 from facemill.settings import Count, Limits, Name, Settings, SettingsError, descriptions, hints
+from facemill.swap.settings import FinderSettings, SwapSettings
 from facemill.train.settings import Augmentation, CosinePlan
+from facemill.video import EncoderSettings
 
-EVERY = [Augmentation, CosinePlan, DetectorTraining, DeviceChoice, Sampling]
+EVERY = [
+    Augmentation,
+    CosinePlan,
+    DetectorTraining,
+    DeviceChoice,
+    EncoderSettings,
+    FinderSettings,
+    Sampling,
+    SwapSettings,
+]
 
 
 @dataclass(frozen=True, kw_only=True)

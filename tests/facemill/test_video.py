@@ -106,7 +106,7 @@ def test_an_odd_size_is_kept(tmp_path: Path, size: tuple[int, int]) -> None:
 
 def test_an_encoder_that_cannot_hold_an_odd_size_pads_by_one_and_says_so(tmp_path: Path) -> None:
     source = make_clip(tmp_path / "odd.mp4", size=(97, 63), pix_fmt="yuv444p")
-    writer = transcode(source, tmp_path / "out.mp4", encoder="mpeg4", preset="")
+    writer = transcode(source, tmp_path / "out.mp4", name="mpeg4", preset="")
     info = probe(tmp_path / "out.mp4")
     assert (info.width, info.height) == (98, 64)
     assert any("padded" in note for note in writer.warnings)
@@ -307,7 +307,7 @@ def test_verify_finds_a_missing_frame_a_moved_one_and_another_size(clip: Path) -
 
 def test_an_unknown_encoder_or_container_is_named(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(FacemillError, match="libx999"):
-        VideoWriter(tmp_path / "out.mp4", probe(clip), EncoderSettings(encoder="libx999"))
+        VideoWriter(tmp_path / "out.mp4", probe(clip), EncoderSettings(name="libx999"))
     with pytest.raises(FacemillError, match=r"out\.avi"):
         VideoWriter(tmp_path / "out.avi", probe(clip))
 

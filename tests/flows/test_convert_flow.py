@@ -19,8 +19,8 @@ from stand_ins import PARAMS, full_disk_or_wait, latest_artifact
 
 from facemill import schema, tables
 from facemill.errors import FacemillError
-from facemill.swap.converter import SwapSettings
 from facemill.swap.job import ConversionJob
+from facemill.swap.settings import SwapSettings
 from facemill.swap.tools import DlibTools
 from flows.convert import _bounded, convert_folder
 from tasks.params import ClusterParams

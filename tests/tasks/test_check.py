@@ -35,8 +35,6 @@ def test_the_shipped_names_stand_for_something() -> None:
         ("train", "preset", "train: "),
         ("convert", "colour", "convert.colour: no colour method 'hogg'"),
         ("convert", "blend", "convert.blend: no blend method 'hogg'"),
-        ("convert", "encoder", "convert.encoder: this FFmpeg has no encoder 'hogg'"),
-        ("convert", "encoder_preset", "convert.encoder: the encoder libx264 does not open"),
     ],
 )
 def test_a_misspelt_name_is_said_with_its_path_and_those_that_there_are(group: str, key: str, message: str) -> None:
@@ -59,6 +57,11 @@ def test_options_that_a_detector_does_not_take_are_named(options: dict[str, obje
     assert message in str(error.value)
 
 
+def test_options_of_the_detector_of_conversion_are_checked_too() -> None:
+    with pytest.raises(FacemillError, match=r"convert\.detector: detector options: hog has no option upsampling"):
+        check_names(params("convert", detector_options={"upsampling": 1}), PROJECT)
+
+
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     changed = params("extract", detector="hog,dsfd", detector_options={"dsfd": {"weights": "~/gone"}})
     with pytest.raises(FacemillError, match=r"extract\.detector: there is no file or folder .*gone"):
@@ -73,6 +76,8 @@ def test_the_old_key_of_an_option_names_the_new_one() -> None:
 @pytest.mark.parametrize(
     ("encoder", "preset", "message"),
     [
+        ("hogg", "", "this FFmpeg has no encoder 'hogg'"),
+        ("libx264", "hogg", "the encoder libx264 does not open"),
         ("aac", "veryfast", "aac encodes audio, not pictures"),
         ("mov_text", "", "mov_text encodes subtitle, not pictures"),
         ("mpeg4", "veryfast", "mpeg4 knows no presets"),
@@ -82,13 +87,13 @@ def test_the_old_key_of_an_option_names_the_new_one() -> None:
 )
 def test_an_encoder_must_encode_pictures_and_open_with_its_preset(encoder: str, preset: str, message: str) -> None:
     with pytest.raises(FacemillError) as error:
-        check_names(params("convert", encoder=encoder, encoder_preset=preset), PROJECT)
+        check_names(params("convert", encoder={"name": encoder, "preset": preset}), PROJECT)
     assert f"convert.encoder: {message}" in str(error.value)
 
 
 @pytest.mark.parametrize(("encoder", "preset"), [("mpeg4", ""), ("libx265", "ultrafast"), ("libsvtav1", "12")])
 def test_encoders_that_open_are_taken(encoder: str, preset: str) -> None:
-    check_names(params("convert", encoder=encoder, encoder_preset=preset), PROJECT)
+    check_names(params("convert", encoder={"name": encoder, "preset": preset}), PROJECT)
 
 
 @pytest.mark.parametrize(

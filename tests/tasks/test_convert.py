@@ -77,7 +77,7 @@ def archive(originals: Path, tmp_path: Path) -> Path:
 def parameters(**changes: Any) -> Params:
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group = {"becomes": {"hopper": "collins"}, "encoder_preset": "ultrafast"}
+    group = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
     values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
     return parse_params(values | {"convert": group | changes, "cluster": {"kind": "inline"}})
 
@@ -165,8 +165,17 @@ def test_other_settings_convert_again_and_a_moved_archive_does_not(archive: Path
     moved = Path(shutil.copytree(archive, tmp_path / "elsewhere"))
     convert.convert_folder(parameters(), moved, out, model)
     assert stamps(out) == first
-    convert.convert_folder(parameters(crf=30), moved, out, model)
+    convert.convert_folder(parameters(encoder={"preset": "ultrafast", "crf": 30}), moved, out, model)
     assert all(stamps(out)[name] != first[name] for name in first)
+
+
+def test_options_of_the_detector_reach_every_job_and_decide(archive: Path, model: Path, tmp_path: Path) -> None:
+    plain, finer = (
+        convert_plan.plan_folder(parameters(detector_options=options), archive, tmp_path / "out", model)
+        for options in ({}, {"upsample": 1})
+    )
+    assert {job.settings.detector_options["upsample"] for job in finer.jobs} == {1}
+    assert {job.fingerprint for job in plain.jobs}.isdisjoint(job.fingerprint for job in finer.jobs)
 
 
 def test_folders_that_overlap_are_refused(archive: Path, model: Path) -> None:

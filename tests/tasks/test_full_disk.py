@@ -34,7 +34,7 @@ PERSON: dict[str, Any] = {
 VALUES: dict[str, Any] = {
     "identities": {"hopper": PERSON, "collins": PERSON},
     "archive": {"kind": "sample"},
-    "convert": {"becomes": {"hopper": "collins"}, "encoder_preset": "ultrafast"},
+    "convert": {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}},
     "cluster": {"kind": "local", "workers": 1},
 }
 

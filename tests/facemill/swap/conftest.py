@@ -11,8 +11,7 @@ import pytest
 from clips import make_clip
 from known_nets import PaintEach, PassThrough
 
-from facemill.swap.converter import SwapSettings
-from facemill.swap.finder import FinderSettings
+from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import EncoderSettings
@@ -85,4 +84,4 @@ def both_swapper(swapper: Swapper, both_references: dict[str, np.ndarray]) -> Sw
 @pytest.fixture
 def settings() -> SwapSettings:
     """Lossless, so that whatever differs was changed by the conversion; the net's own colours."""
-    return SwapSettings(colour="none", encoder=EncoderSettings(crf=0, preset="ultrafast"), finder=FinderSettings())
+    return SwapSettings(colour="none", encoder=EncoderSettings(crf=0, preset="ultrafast"))

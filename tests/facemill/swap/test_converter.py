@@ -14,9 +14,10 @@ from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256
 from facemill.reasons import Reason
 from facemill.sources.sample.videos import Scene, write_sample_video
-from facemill.swap.converter import FacePainter, Receipt, SwapSettings, convert, convert_video
+from facemill.swap.converter import FacePainter, Receipt, convert, convert_video
 from facemill.swap.finder import Face
 from facemill.swap.people import Sightings
+from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.tools import DlibTools
 from facemill.video import read_frames

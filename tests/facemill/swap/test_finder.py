@@ -13,7 +13,8 @@ from discs import OTHER, SIZE, WANTED, DiscWorld, embedding, frame
 
 from facemill.align import MEAN_FACE, invert, transform
 from facemill.landmarks import Landmarks68
-from facemill.swap.finder import Finder, FinderSettings, Sighting, smoothed
+from facemill.swap.finder import Finder, Sighting, smoothed
+from facemill.swap.settings import FinderSettings
 from facemill.swap.tools import DlibTools
 from facemill.video import Frame
 

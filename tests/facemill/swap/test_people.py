@@ -8,8 +8,9 @@ from itertools import islice
 import pytest
 from discs import OTHER, WANTED, DiscWorld, embedding, frame
 
-from facemill.swap.finder import Finder, FinderSettings
+from facemill.swap.finder import Finder
 from facemill.swap.people import PeopleFinder, Sightings
+from facemill.swap.settings import FinderSettings
 from facemill.video import Frame
 
 REFERENCES = {"red": embedding(WANTED), "blue": embedding(OTHER)}
