@@ -15,7 +15,7 @@ class DeviceChoice(Settings):
     """What a person may ask of the device and of how it computes; `auto` takes what was measured to be fastest."""
 
     device: Device = "auto"
-    """Where it is computed; auto: on a GPU where there is one."""
+    """Device that computes; auto: a GPU where there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of the forward passes; auto: bf16 on a GPU, fp32 on a CPU."""
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"

@@ -74,10 +74,10 @@ class DetectorTraining(DeviceChoice, StaircasePlan):
     input_px: Annotated[int, Limits(ge=64, le=2048)] = 640
     """Side of the square pictures that the net is trained on, in pixels."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """The paper's is sgd; from scratch adamw gets going sooner."""
+    """Optimizer: sgd is the paper's; from scratch adamw gets going sooner."""
     learning_rate: Rate = 1e-3
     weight_decay: Share = 5e-4
-    """Of the optimizer: 5e-4 suits sgd, about 0.01 adamw."""
+    """Weight decay of the optimizer: 5e-4 suits sgd, about 0.01 adamw."""
     warmup_steps: Natural = 500
     clip_norm: Positive | None = 10.0
     rollbacks: Rollbacks = 5
@@ -95,15 +95,15 @@ class DetectorTraining(DeviceChoice, StaircasePlan):
     start: Path | None = None
     """A detector's folder or file to go on training from; its own width and priors count."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How pictures are cut and changed, as NAME=VALUE,…; the names are those of `Sampling` in
-    facemill/detector_training/augment.py."""
+    """Chances and ranges by which pictures are cut and changed, as NAME=VALUE,…; the names are those of `Sampling`
+    in facemill/detector_training/settings.py."""
     max_pictures: Count | None = None
     """Train on the first so many of the training pictures only."""
     evaluate_every: Count = 2000
     evaluate_pictures: Count | None = 200
     """Held-out pictures of the evaluations on the way; the last evaluation takes them all."""
     min_side_px: NotNegative = 16
-    """Smaller faces are neither right nor wrong in an evaluation, in pixels."""
+    """Shorter side of a face in pixels below which an evaluation counts it neither as found nor as missed."""
     workers: Annotated[int, Limits(ge=0, le=64)] | None = None
     """Processes that make training pictures; by default chosen by the device."""
     save_every: Count = 500

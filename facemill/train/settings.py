@@ -57,20 +57,20 @@ class Pace(Settings):
     """How long a training lasts and what it does on the way: what a person says of any training."""
 
     steps: Count = 2000
-    """How many updates."""
+    """Number of updates in all."""
     deadline_s: Positive | None = None
     """Ends earlier after so many seconds of training, over all runs."""
     plateau: Count | None = None
     """Ends earlier after so many evaluations in a row without a better value."""
     micro_batch: Count | None = None
-    """How many of a batch go through the net together, of each identity where there are some; all where none is
-    given, and fewer where memory is short."""
+    """Number of pictures of a batch that go through the net together, of each identity where there are some; without it
+    all, and fewer where memory is short."""
     save_every: Count = 250
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Limits(ge=1, le=100)] = 2
-    """How many checkpoints are kept."""
+    """Number of checkpoints that are kept."""
     rollbacks: Rollbacks = 3
-    """How often a loss that is not finite sends training back to the last checkpoint, each time with half the rate."""
+    """Number of times that a loss that is not finite sends training back to the last checkpoint, with half the rate."""
     evaluate_every: Count = 250
     """Steps between evaluations on what is held out."""
     log_every: Count = 25
@@ -84,9 +84,9 @@ class TrainingPlan(Pace):
     learning_rate: Rate
     """Learning rate after the warm-up."""
     warmup_steps: Natural = 50
-    """Steps in which the learning rate rises to that."""
+    """Steps in which the learning rate rises from nothing to its full value."""
     ema_decay: Decay | None = None
-    """Of averaged weights, which are then what is evaluated and saved; no average where none is given."""
+    """Decay of the average of weights that is evaluated and saved in their place; without it no average is made."""
     clip_norm: Positive | None = None
     """Longest gradient: longer ones are scaled down to it."""
     seed: Natural = 0

@@ -26,31 +26,32 @@ from tasks.work.terminal import never_fail_to_print, say, say_error, say_traceba
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 app = typer.Typer(
-    help="Curated face datasets, face-swap models and converted archives, as scheduled, resumable, versioned work.",
+    help="Build curated face datasets, train face-swap models and convert archives: scheduled, resumable, versioned.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(stages.check)
-app.command()(stages.stage)
-app.command()(stages.why)
-app.command()(stages.accept)
-app.command()(stages.clean)
-app.add_typer(run.app, name="run")
-app.command()(serve.serve)
-app.command()(serve.server)
-app.command()(serve.login)
-app.command()(serve.pools)
-app.command()(videos.convert)
-app.command()(videos.detect)
-app.command()(models.export)
-app.add_typer(detector_app, name="detector")
-app.add_typer(versions.app, name="version")
+_PIPELINE, _FLOWS, _FOLDERS, _KEPT = "Pipeline", "Prefect flows", "Folders of your own", "Models and versions"
+app.command(rich_help_panel=_PIPELINE)(stages.check)
+app.command(rich_help_panel=_PIPELINE)(stages.stage)
+app.command(rich_help_panel=_PIPELINE)(stages.why)
+app.command(rich_help_panel=_PIPELINE)(stages.accept)
+app.command(rich_help_panel=_PIPELINE)(stages.clean)
+app.add_typer(run.app, name="run", rich_help_panel=_FLOWS)
+app.command(rich_help_panel=_FLOWS)(serve.serve)
+app.command(rich_help_panel=_FLOWS)(serve.server)
+app.command(rich_help_panel=_FLOWS)(serve.login)
+app.command(rich_help_panel=_FLOWS)(serve.pools)
+app.command(rich_help_panel=_FOLDERS)(videos.convert)
+app.command(rich_help_panel=_FOLDERS)(videos.detect)
+app.command(rich_help_panel=_KEPT)(models.export)
+app.add_typer(versions.app, name="version", rich_help_panel=_KEPT)
+app.add_typer(detector_app, name="detector", rich_help_panel=_KEPT)
 
 
 @app.callback(invoke_without_command=True)
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version of facemill and end.")] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")] = False,
 ) -> None:
     if version:
@@ -67,7 +68,7 @@ def main() -> None:
         _end("error", error)
     except SystemExit as end:
         if end.code == EXIT_INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
-            say("interrupted: what was finished is kept; run the same command to go on", error=True)
+            say("Interrupted: what was finished is kept; run the same command to go on.", error=True)
         raise
     except Exception as error:  # a defect: still one line first, and where to look
         _end(

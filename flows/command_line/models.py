@@ -23,4 +23,4 @@ def export(
     from tasks.commands.export import export as write
 
     for path, difference in write(root.resolve(), identity=identity).items():
-        say(f"{path}: differs from torch by at most {difference:.1e}")
+        say(f"{path}: differs from torch by at most {difference:.1e}.")

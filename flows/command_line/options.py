@@ -10,6 +10,6 @@ import typer
 from tasks.paths import PATH
 
 Root = Annotated[
-    Path, typer.Option("--root", help="Folder of the project, with params.yaml.", show_default="here", **PATH)
+    Path, typer.Option("--root", help="Folder of the project, which holds params.yaml.", show_default="here", **PATH)
 ]
 HERE = Path(".")

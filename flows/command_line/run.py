@@ -18,7 +18,7 @@ from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, PATH
 from tasks.work.terminal import say
 
-app = typer.Typer(help="Run a Prefect flow here and now, without a server of your own.", no_args_is_help=True)
+app = typer.Typer(help="Run a Prefect flow here and now; no server is needed.", no_args_is_help=True)
 
 
 @app.command()
@@ -27,7 +27,7 @@ def refresh(
     then_train: Annotated[
         bool,
         typer.Option(
-            "--then-train", help="Start the deployment train/gpu if there is something new to train on; wants a server."
+            "--then-train", help="Start the deployment train/gpu if there is something new; needs a Prefect server."
         ),
     ] = False,
 ) -> None:
@@ -40,14 +40,17 @@ def refresh(
 
         server.wait()
         version = refresh(then_train=then_train).version
-    say(f"dataset {version.name}: {'new' if version.is_new else 'nothing has changed'}")
+    say(
+        f"Dataset {version.name} is new." if version.is_new else f"Nothing has changed: this is dataset {version.name}."
+    )
 
 
 @app.command()
 def train(
     root: Root = HERE,
     then_convert: Annotated[
-        bool, typer.Option("--then-convert", help="Start the deployment convert/cpu afterwards; wants a server.")
+        bool,
+        typer.Option("--then-convert", help="Start the deployment convert/cpu afterwards; needs a Prefect server."),
     ] = False,
 ) -> None:
     """Bring the model up to date; a training that was ended goes on from its last checkpoint.
@@ -59,7 +62,7 @@ def train(
 
         server.wait()
         metrics = train(then_convert=then_convert)
-    say(f"model: {root / Data.MODEL}, {metrics.get('steps', '?')} steps")
+    say(f"The model lies in {root / Data.MODEL}; it was trained for {metrics.get('steps', '?')} steps.")
 
 
 @app.command()
@@ -73,8 +76,12 @@ def convert(
         Path | None,
         typer.Option(help="Folder for the conversions of --archive.", show_default=Data.CONVERTED, **PATH),
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Folder of the model.", show_default=Data.MODEL, **PATH)] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Also take up the videos that failed before.")] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also take up the videos that failed in an earlier run.")
+    ] = False,
 ) -> None:
     """Convert the archive, a task for each video.
 
@@ -90,7 +97,7 @@ def convert(
 
         server.wait()
         metrics = convert(retry) if archive is None or output is None else convert_folder(archive, output, model)
-    say(f"videos: {output or root / Data.CONVERTED}, {_of(metrics)} converted")
+    say(f"{_of(metrics)} videos were converted; they lie in {output or root / Data.CONVERTED}.")
 
 
 @app.command()

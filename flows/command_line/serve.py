@@ -21,7 +21,7 @@ Port = Annotated[
 def serve(
     root: Root = HERE,
     cron: Annotated[
-        str, typer.Option(help="When the dataset is refreshed: minute, hour, day, month, weekday.")
+        str, typer.Option(help="Times of the refresh, as cron writes them: minute, hour, day, month, weekday.")
     ] = "0 3 * * *",
     timezone: Annotated[str, typer.Option(help="Time zone of --cron, such as Europe/Berlin.")] = "UTC",
     port: Port = PORT,

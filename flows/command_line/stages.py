@@ -11,6 +11,23 @@ from tasks.stages import STAGES
 from tasks.work.terminal import say
 
 
+def _known(name: str) -> str:
+    if name not in STAGES:
+        raise typer.BadParameter(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    return name
+
+
+StageName = Annotated[
+    str,
+    typer.Argument(
+        help="Name of the stage: " + ", ".join(STAGES) + ".",
+        metavar="STAGE",
+        callback=_known,
+        autocompletion=lambda: [*STAGES],
+    ),
+]
+
+
 def check(root: Root = HERE) -> None:
     """Check params.yaml, and that everything it names exists; mend what a killed DVC has left.
 
@@ -37,8 +54,10 @@ def why(
 
 
 def accept(
-    name: Annotated[str, typer.Argument(help="Name of the stage.")],
-    reason: Annotated[str, typer.Option(help="Why the change of code or packages is harmless; kept in accepted.yaml.")],
+    name: StageName,
+    reason: Annotated[
+        str, typer.Option(help="Why the change of code or packages is harmless; it is kept in accepted.yaml.")
+    ],
     root: Root = HERE,
 ) -> None:
     """Keep a stage's results though its code or packages have changed, since you know that the change is harmless.
@@ -47,25 +66,15 @@ def accept(
     """
     from tasks.commands.accept import accept as accepted
 
-    say(accepted(root.resolve(), _known(name), reason))
-
-
-def _known(name: str) -> str:
-    if name not in STAGES:
-        raise typer.BadParameter(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
-    return name
-
-
-_NAME = typer.Argument(
-    help="Name of the stage.", metavar="|".join(STAGES), callback=_known, autocompletion=lambda: [*STAGES]
-)
+    say(accepted(root.resolve(), name, reason))
 
 
 def stage(
-    name: Annotated[str, _NAME],
+    name: StageName,
     root: Root = HERE,
     retry: Annotated[
-        bool, typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed before.")
+        bool,
+        typer.Option("--retry", envvar="FACEMILL_RETRY", help="Also take up the rows that failed in an earlier run."),
     ] = False,
 ) -> None:
     """Run one stage, stale or not; `dvc repro` runs those that are stale.
@@ -79,7 +88,7 @@ def stage(
 
 def clean(
     root: Root = HERE,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it without asking.")] = False,
 ) -> None:
     """Remove what the stages have made and their scratch; DVC's cache and the named versions stay.
 

@@ -67,4 +67,4 @@ def restore(
     from tasks.versions.store import restore_version
 
     restore_version(root.resolve(), name, force=force)
-    say(f"data and parameters are those of {name}")
+    say(f"The data and the parameters are those of {name} now.")

@@ -15,14 +15,17 @@ from tasks.work.terminal import say
 
 
 def convert(
-    archive: Annotated[Path, typer.Argument(help="Folder of videos.", **EXISTING_FOLDER)],
+    archive: Annotated[Path, typer.Argument(help="Folder of the videos to convert.", **EXISTING_FOLDER)],
     output: Annotated[Path, typer.Argument(help="Folder for the converted videos.", **PATH)],
     root: Root = HERE,
-    model: Annotated[Path | None, typer.Option(help="Folder of the model.", show_default=Data.MODEL, **PATH)] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
+    ] = None,
 ) -> None:
     """Convert a folder of videos with a trained model; run again it converts only what is new.
 
     Identities, rights and settings come from params.yaml.
+
     Example: facemill convert ~/footage ~/converted
     """
     from tasks.convert import convert_folder
@@ -34,22 +37,32 @@ def convert(
 
 
 def detect(
-    path: Annotated[Path, typer.Argument(help="A picture, a video or a folder of them.", **EXISTING_PATH)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the records, one JSON object a line.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the records to this file instead.", **PATH)] = None,
-    detector: Annotated[str, typer.Option(help='Which detector, or several in turn: "hog,mtcnn".')] = "auto",
+    path: Annotated[Path, typer.Argument(help="Picture, video, or folder of pictures and videos.", **EXISTING_PATH)],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the records on stdout, one JSON object a line.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="File for the records, instead of stdout.", **PATH)] = None,
+    detector: Annotated[
+        str, typer.Option(help='Name of the detector, or several to ask in turn, such as "hog,mtcnn".')
+    ] = "auto",
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames from one detection to the next; 1: all.", show_default="10, at most 0.4 s"),
+        typer.Option(
+            min=1,
+            help="Number of frames from one detection to the next; 1 detects in every frame.",
+            show_default="10, at most 0.4 s",
+        ),
     ] = None,
-    min_face_px: Annotated[int, typer.Option(min=12, help="Smaller faces are not looked for.")] = 40,
-    landmarks: Annotated[bool, typer.Option(help="Also 68 landmarks and the head's pose.")] = True,
+    min_face_px: Annotated[int, typer.Option(min=12, help="Smallest face that is looked for, in pixels.")] = 40,
+    landmarks: Annotated[bool, typer.Option(help="Also find 68 landmarks and the pose of each head.")] = True,
     crops: Annotated[Path | None, typer.Option(help="Folder for a close-up of each face.", **PATH)] = None,
-    crop_format: Annotated[str, typer.Option(help="jpeg or png.")] = "jpeg",
-    crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    weights: Annotated[Path | None, typer.Option(help="Weights for the detector, where it wants some.", **PATH)] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own files.")] = 1,
+    crop_format: Annotated[str, typer.Option(help="Format of the close-ups: jpeg or png.")] = "jpeg",
+    crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups, in pixels.")] = 256,
+    device: Annotated[str, typer.Option(help="Device of the detector: cpu or cuda.")] = "cpu",
+    weights: Annotated[
+        Path | None, typer.Option(help="File or folder of the weights, for a detector that brings none.", **PATH)
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of worker processes; each takes files of its own.")] = 1,
 ) -> None:
     """Find the faces in pictures and videos; say where they are, or write it as records.
 

@@ -38,5 +38,5 @@ def check(root: Path) -> list[str]:
         *lines,
         f"archive: {params.archive.kind}; {becomes}",
         *(f"room: {room.free_bytes / 1e9:.1f} GB on the disk of {room.folder}" for room in rooms),
-        "params.yaml is in order",
+        "params.yaml is in order.",
     ]

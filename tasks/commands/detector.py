@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 detector_app = typer.Typer(help="Train DSFD on annotated pictures, and measure any detector.", no_args_is_help=True)
 
 
-_ANNOTATED = "Annotated pictures: Pascal VOC, WIDER FACE or dlib."
+_ANNOTATED = "Folder or file of annotated pictures: Pascal VOC, WIDER FACE or dlib."
 
 
 def train(folder: Path, output: Path, settings: DetectorTraining) -> Trained:
@@ -40,7 +40,7 @@ def train(folder: Path, output: Path, settings: DetectorTraining) -> Trained:
 
     trained = train_detector(folder, output, settings, tell=say)
     if trained.metrics is None:
-        say(f"told to end; step {trained.outcome.step} of {settings.steps} is saved, the same command goes on")
+        say(f"Told to end: step {trained.outcome.step} of {settings.steps} is saved; the same command goes on.")
         raise KeyboardInterrupt
     return trained
 
@@ -109,7 +109,9 @@ def evaluate(
 @with_options(DetectorTraining)
 def train_command(
     folder: Annotated[Path, typer.Argument(help=_ANNOTATED, **EXISTING_PATH)],
-    output: Annotated[Path, typer.Option(help="Folder of this training; run again to go on.", **PATH)],
+    output: Annotated[
+        Path, typer.Option(help="Folder for the training and the detector; one that is there goes on.", **PATH)
+    ],
     settings: DetectorTraining,
 ) -> None:
     """Train DSFD; a fifth of the pictures is held out and measured. Killed and run again, it goes on.
@@ -117,23 +119,34 @@ def train_command(
     Example: facemill detector train ~/WIDER --output ~/dsfd --vgg16 download
     """
     trained = train(folder, output, settings)
-    say(f"detector in {trained.folder / 'detector'}")
+    say(f"The detector lies in {trained.folder / 'detector'}.")
 
 
 @detector_app.command("evaluate")
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help=_ANNOTATED, **EXISTING_PATH)],
-    detector: Annotated[str, typer.Option(help="hog, mmod, mtcnn, dsfd, …")] = "dsfd",
-    weights: Annotated[Path | None, typer.Option(help="Folder or file of dsfd's weights.", **PATH)] = None,
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 of a .pth file.")] = None,
-    looks: Annotated[str, typer.Option(help="dsfd: one look, or many (scales and mirror).")] = "one",
-    every: Annotated[bool, typer.Option("--all", help="All pictures, not the held-out fifth.")] = False,
-    max_pictures: Annotated[int | None, typer.Option(help="So many of them only.")] = None,
-    min_side_px: Annotated[float, typer.Option(help="Smaller faces count neither way.")] = 16,
-    min_face_px: Annotated[int, typer.Option(help="Smallest face that the detector looks for.")] = 16,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    lists: Annotated[Path | None, typer.Option(help="Folder of WIDER FACE's .mat lists.", **PATH)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    detector: Annotated[str, typer.Option(help="Name of the detector, such as hog, mmod, mtcnn or dsfd.")] = "dsfd",
+    weights: Annotated[Path | None, typer.Option(help="Folder or file of the weights of dsfd.", **PATH)] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 of --weights, which a .pth file needs.")] = None,
+    looks: Annotated[
+        str, typer.Option(help="Whether dsfd takes one look at each picture, or many (scales and mirror).")
+    ] = "one",
+    every: Annotated[
+        bool, typer.Option("--all", help="Measure on all pictures, not only on the fifth that training holds out.")
+    ] = False,
+    max_pictures: Annotated[
+        int | None, typer.Option(help="Measure on so many pictures at most, spread over the set.", show_default="all")
+    ] = None,
+    min_side_px: Annotated[
+        float,
+        typer.Option(help="Shorter side of a face in pixels below which it counts neither as found nor as missed."),
+    ] = 16,
+    min_face_px: Annotated[int, typer.Option(help="Smallest face that the detector looks for, in pixels.")] = 16,
+    device: Annotated[str, typer.Option(help="Device of the detector: cpu or cuda.")] = "cpu",
+    lists: Annotated[
+        Path | None, typer.Option(help="Folder of the easy, medium and hard lists (.mat) of WIDER FACE.", **PATH)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as one JSON object.")] = False,
 ) -> None:
     """Measure a detector: AP at IoU 0.5, recall, easy, medium and hard, milliseconds a picture.
 

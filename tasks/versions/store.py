@@ -86,8 +86,8 @@ def save_version(root: Path, name: str | None = None) -> Version:
 def describe_saved(version: Version, asked: str | None) -> str:
     """What to tell a person who had a version saved: its name, or that the name asked for was not made."""
     if version.is_new or asked in (None, version.name):
-        return version.name
-    return f"this data is already {version.name}"
+        return f"The dataset is version {version.name}."
+    return f"This data has a name already: it is version {version.name}."
 
 
 def list_versions(root: Path) -> list[Version]:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.command_line.main import app
+from flows.serve import serve_all
 
 PROJECT = Path(__file__).resolve().parents[3]
-COMMANDS = [
-    ["check"],
-    ["stage"],
-    ["run", "refresh"],
-    ["run", "train"],
-    ["run", "convert"],
-    ["run", "pipeline"],
-    ["serve"],
-    ["pools"],
-    ["server"],
-    ["login"],
-    ["convert"],
-    ["detect"],
-    ["export"],
-    ["detector", "train"],
-    ["detector", "evaluate"],
-    ["version", "list"],
-    ["version", "save"],
-    ["version", "compare"],
-    ["version", "restore"],
-]
 
 
 def facemill(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
@@ -41,11 +28,80 @@ def facemill(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help_with_an_example(command: list[str]) -> None:
-    result = CliRunner().invoke(app, [*command, "--help"])
+def commands(command: Any, path: tuple[str, ...] = ("facemill",)) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(words, command) for the command and all below it."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+ALL = dict(commands(get_command(app)))
+OPTIONS = {(*path, option.name): option for path, command in ALL.items() for option in command.params}
+SENTENCE = re.compile(r"[A-Z]\S*( \S+){2,}\.")  # alone it must mean something: "Of the first steps." does not
+FRAGMENT = re.compile(r"(Of|In|For|By|To|As|At|Which|How) ", re.IGNORECASE)
+BOUNDS = re.compile(
+    r"( \([^()]*\))+$"
+)  # what an option of a settings class gets behind its sentence: (≥ 1) (default: 16)
+
+
+def reads_alone(text: str | None) -> bool:
+    """Whether a help text says something to a person who reads no other line."""
+    return text is not None and bool(SENTENCE.fullmatch(BOUNDS.sub("", text))) and not FRAGMENT.match(text)
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
+    first, *rest = ALL[path].help.split("\n\n")
+    assert reads_alone(" ".join(first.split()))
+    is_group = hasattr(ALL[path], "commands")
+    assert is_group or any(part.startswith(f"Example: {' '.join(path)}") for part in rest)
+    result = CliRunner().invoke(app, [*path[1:], "--help"])
     assert result.exit_code == 0
-    assert "Example" in result.output
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=" ".join)
+def test_the_help_of_every_option_is_a_sentence_that_reads_alone(option: tuple[str, ...]) -> None:
+    assert reads_alone(OPTIONS[option].help)
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("Port of the Prefect server that is started if PREFECT_API_URL is not set.", True),
+        ("Of the server, where PREFECT_API_URL names none.", False),
+        ("In which that is meant.", False),
+        ("jpeg or png.", False),
+        ("How many updates.", False),
+        ("Pictures in each update. (≥ 1) (default: 16)", True),
+        ("Seed for weights", False),
+        ("Seed for weights (≥ 0)", False),
+        (None, False),
+    ],
+)
+def test_a_help_text_is_told_from_a_fragment(text: str | None, alone: bool) -> None:
+    assert reads_alone(text) is alone
+
+
+def parameters_of_flows() -> dict[str, set[str]]:
+    """Command below `facemill run` → parameters of the flows in the module of that name."""
+    found = {}
+    for path in (PROJECT / "flows").glob("*.py"):
+        module = import_module(f"flows.{path.stem}")
+        flows = [each for each in vars(module).values() if isinstance(each, Flow)]
+        own = [each.fn for each in flows if each.fn.__module__ == module.__name__]
+        if own:
+            found[path.stem] = {name for function in own for name in inspect.signature(function).parameters}
+    return found
+
+
+def test_the_command_of_a_flow_has_all_parameters_of_the_flow() -> None:
+    run = {path[-1]: {option.name for option in command.params} for path, command in ALL.items() if "run" in path[1:-1]}
+    assert run == {name: parameters | {"root"} for name, parameters in parameters_of_flows().items()}
+
+
+def test_serve_has_all_parameters_of_serving() -> None:
+    parameters = inspect.signature(serve_all).parameters
+    assert {option.name for option in ALL["facemill", "serve"].params} == {*parameters, "root", "port"}
 
 
 def modules_after(*arguments: str, cwd: Path = PROJECT) -> set[str]:

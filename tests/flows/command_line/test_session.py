@@ -137,5 +137,5 @@ def test_an_interrupted_flow_ends_its_stage_and_its_server(project: Path) -> Non
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: what was finished is kept" in errors
+    assert "Interrupted: what was finished is kept" in errors
     assert not lives((project / "inventory.pid").read_text())

@@ -131,8 +131,8 @@ def test_the_same_data_is_never_two_versions(project: Path) -> None:
     (project / "params.yaml").write_text(SECOND.replace("limit: 2", "limit: 3"))
     again = save_version(project, "another name")
     assert (again.name, again.is_new) == ("v2", False)
-    assert describe_saved(again, "another name") == "this data is already v2"
-    assert describe_saved(again, None) == describe_saved(again, "v2") == "v2"
+    assert describe_saved(again, "another name") == "This data has a name already: it is version v2."
+    assert describe_saved(again, None) == describe_saved(again, "v2") == "The dataset is version v2."
     assert len(list_versions(project)) == 2
 
 
