@@ -29,6 +29,7 @@ from facemill.detect import Detector
 from facemill.identity import SAME_PERSON, Embedder
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
+from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.pictures import RGB
 from facemill.swap.mask import face_mask
 from facemill.video import Frame, VideoReader
@@ -49,7 +50,7 @@ class PairMeasures:
     """
 
     replaced_before: float
-    """To the identity that is replaced, in the original; the same person is under 0.6."""
+    """To the identity that is replaced, in the original; the same person is under `SAME_PERSON`."""
     new_before: float
     """To the identity whose face is put there, in the original."""
     replaced_after: float
@@ -301,6 +302,6 @@ def _pairs(original: Path, converted: Path, limit: int) -> Iterator[tuple[int, F
 
 def _checked(name: str, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     array = np.asarray(embeddings, np.float64)
-    if array.ndim != 2 or array.shape[1] != 128 or not len(array):
-        raise ValueError(f"references of {name}: expected N×128 with N ≥ 1, got {array.shape}")
+    if array.ndim != 2 or array.shape[1] != DIMENSIONS or not len(array):
+        raise ValueError(f"references of {name}: expected N×{DIMENSIONS} with N ≥ 1, got {array.shape}")
     return array

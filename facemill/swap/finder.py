@@ -24,6 +24,7 @@ import numpy.typing as npt
 from facemill.boxes import shorter_sides
 from facemill.errors import InputError
 from facemill.landmarks import landmark_box
+from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.swap.settings import FinderSettings
 from facemill.track.cuts import CutDetector
 from facemill.track.match import JUMP_IOU, best_match, overlap
@@ -125,9 +126,9 @@ class Finder:
             others: (M, 128) embeddings of people it is not: a face nearer to one of them is not the wanted one.
             search: shared with other finders of the same video, so that whole frames are searched once for all.
         """
-        self._strangers = np.asarray([] if others is None else others, np.float32).reshape(-1, 128)
+        self._strangers = np.asarray([] if others is None else others, np.float32).reshape(-1, DIMENSIONS)
         self._tools = tools
-        self._references = np.asarray(references, np.float32).reshape(-1, 128)
+        self._references = np.asarray(references, np.float32).reshape(-1, DIMENSIONS)
         if len(self._references) == 0:
             raise ValueError("no reference embeddings: there is nobody to look for")
         self._settings = settings or FinderSettings()

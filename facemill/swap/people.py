@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.swap.finder import Face, FaceTools, Finder, FrameSearch
 from facemill.swap.settings import FinderSettings
 from facemill.track.match import JUMP_IOU, overlap
@@ -84,5 +85,7 @@ class PeopleFinder:
 
 
 def _others(references: Mapping[str, Array], identity: str) -> npt.NDArray[np.float32]:
-    known = [np.asarray(rows, np.float32).reshape(-1, 128) for name, rows in references.items() if name != identity]
-    return np.concatenate([np.zeros((0, 128), np.float32), *known])
+    known = [
+        np.asarray(rows, np.float32).reshape(-1, DIMENSIONS) for name, rows in references.items() if name != identity
+    ]
+    return np.concatenate([np.zeros((0, DIMENSIONS), np.float32), *known])

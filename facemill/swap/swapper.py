@@ -17,6 +17,7 @@ from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.model_folder import load_model
 from facemill.nets import SwapModel
+from facemill.nets.dlib_resnet import DIMENSIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,9 @@ def load_swapper(model_dir: Path, becomes: Mapping[str, str], device: Device = "
             raise FacemillError(f"the model in {model_dir} does not know {identity!r}: it was trained on {known}")
     stored = meta.get("references", {})
     references = {
-        name: np.asarray(stored[name], np.float32).reshape(-1, 128) for name in model.identities if stored.get(name)
+        name: np.asarray(stored[name], np.float32).reshape(-1, DIMENSIONS)
+        for name in model.identities
+        if stored.get(name)
     }
     for identity in becomes:
         if identity not in references:

@@ -8,7 +8,6 @@ cannot be used.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from facemill.detection_records import EndRecord, FileRecord, Record, to_line
 from facemill.errors import FacemillError
@@ -240,9 +239,5 @@ def _sink(output: Path | None, to_stdout: bool) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
-        yield _Nowhere()
-
-
-class _Nowhere(io.BytesIO):
-    def write(self, data: Any, /) -> int:
-        return len(data)
+        with open(os.devnull, "wb") as nowhere:
+            yield nowhere
