@@ -21,6 +21,7 @@ from facemill.errors import FacemillError
 from facemill.settings import DetectorNames, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from facemill.swap.settings import SwapSettings
+from facemill.train.settings import Augmentation
 from tasks.params_file import PARAMS_FILE, check_plain, read_params_file
 
 
@@ -117,26 +118,6 @@ class CurateParams(_Group):
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
-class AugmentParams(_Group):
-    """How strongly training changes faces, see `facemill.train.augment`; what is not given is as that has it."""
-
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] | None = None
-    zoom: Annotated[float, Field(ge=0, lt=1)] | None = None
-    shift: Annotated[float, Field(ge=0, lt=1)] | None = None
-    flip: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Probability of a mirrored face."""
-    warp: Annotated[float, Field(ge=0, lt=0.2)] | None = None
-    colour_match: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Probability of taking on the colours of another face."""
-    brightness: Annotated[float, Field(ge=0, lt=1)] | None = None
-    light: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Standard deviation of a smooth shading."""
-    motion_blur: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Probability of a blur along a line."""
-    lab: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Probability of other colours in CIE Lab."""
-
-
 class TrainParams(_Group):
     model: Name = "autoencoder"
     preset: Name = "small"
@@ -159,7 +140,8 @@ class TrainParams(_Group):
     """auto: as the model's objective says."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = "auto"
     """Of averaged weights, which are then what is shown, measured and saved; null for none."""
-    augment: AugmentParams = AugmentParams()
+    augment: Augmentation = Augmentation()
+    """How strongly faces are changed, see facemill/train/settings.py."""
     save_every: Annotated[int, Field(ge=1)] = 250
     keep_checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
     rollbacks: Annotated[int, Field(ge=0, le=20)] = 3

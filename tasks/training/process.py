@@ -32,7 +32,7 @@ from facemill.train.engine import Outcome, StopReason, fit
 from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
-from facemill.train.settings import Augmentation, CosinePlan
+from facemill.train.settings import CosinePlan
 from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
 from tasks.training.card import Person, model_card
@@ -96,7 +96,7 @@ def train_model(
         objective.prepare(sets)
     shown = {identity: held_out.get(identity, trained[identity]) for identity in trained}
     feed = Feed(
-        sets, model.input_px, train.batch, _augmentation(train), params.seed,
+        sets, model.input_px, train.batch, train.augment, params.seed,
         device=device, share=(ranks.number, ranks.processes),
     )  # fmt: skip
     plan = plan_of(params, objective.published)
@@ -227,10 +227,6 @@ class _Watcher:
                 path.unlink()
         self._opened.close()
         self._curves = self._opened.enter_context(open_curves(self._curves_folder, step))
-
-
-def _augmentation(train: TrainParams) -> Augmentation:
-    return Augmentation(**train.augment.model_dump(exclude_none=True))
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def test_no_key_that_dvc_run_cache_ignores(path: Path) -> None:
         (("train", "coverage"), 3.0, "train.coverage is larger than extract.coverage"),
         (("convert", "crf"), 18, "convert.crf: unknown key; write `convert: {encoder: {crf: …}}`"),
         (("convert", "encoder"), {"crff": 18}, "convert.encoder.crff: unknown key; did you mean 'crf'?"),
+        (("train", "augment"), {"rotation": 9}, "train.augment.rotation: unknown key; did you mean 'rotation_deg'?"),
+        (("train", "augment"), {"flip": 2}, "train.augment.flip: Input should be less than or equal to 1 (got 2)"),
         (("convert", "encoder"), {"crf": 52}, "convert.encoder.crf: Input should be less than or equal to 51 (got 52)"),
         (("convert", "encoder"), "libx265", "convert.encoder: write `convert: {encoder: {name: libx265}}`"),
         (
