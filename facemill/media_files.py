@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import stat
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from facemill.errors import FacemillError, InputError
+from facemill.files import kind_of, open_regular
 from facemill.reasons import Reason
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
@@ -15,11 +17,27 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+SKIPPED_NAMED = 5
+
+Tell = Callable[[str], object]
+"""What is to be done with a message for the person who watches."""
+
+
+def tell_nobody(message: str) -> None:
+    """The `Tell` of whoever has nobody watching."""
+
+
+def list_files(folder: Path, suffixes: Collection[str], tell: Tell = tell_nobody) -> list[Path]:
     """Files with one of the suffixes (any case) below a folder, or the folder itself if it is such a file.
 
-    Links are followed, each folder once; hidden files and folders are skipped. The order is that of the names with
-    forward slashes, the same on every machine.
+    Links are followed, each folder once; hidden files and folders are skipped. Pipes, sockets and devices with such a
+    name are skipped too, and told. A link that leads nowhere is listed: whoever opens it says so, in a row of its own.
+    The order is that of the names with forward slashes, the same on every machine.
+
+    Args:
+        folder: where to look, or a file.
+        suffixes: in lower case, with the dot.
+        tell: gets one message, if something was skipped that is no file.
 
     Raises:
         FacemillError: no such folder, or it may not be read.
@@ -27,8 +45,11 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     if folder.is_file():
         return [folder] if folder.suffix.lower() in suffixes else []
     if not folder.is_dir():
+        if folder.exists():
+            raise FacemillError(f"{folder} is {kind_of(folder.stat().st_mode)}: name a file or a folder")
         raise FacemillError(f"{folder} does not exist: correct the path in params.yaml, or put the files there")
     found: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
     visited: set[str] = set()
 
     def refuse(error: OSError) -> None:
@@ -41,10 +62,34 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(current, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in suffixes
-        ]
+        for name in files:
+            if name.startswith(".") or Path(name).suffix.lower() not in suffixes:
+                continue
+            path = Path(current, name)
+            if kind := _other_than_file(path):
+                skipped.append((path, kind))
+            else:
+                found.append(path)
+    if skipped:
+        tell(_told(skipped, folder))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _other_than_file(path: Path) -> str | None:
+    """What a path or the end of its link is, where that is there and no file; nothing is opened."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else kind_of(mode)
+
+
+def _told(skipped: Collection[tuple[Path, str]], folder: Path) -> str:
+    named = sorted(f"{path.relative_to(folder).as_posix()} is {kind}" for path, kind in skipped)
+    more = len(named) - SKIPPED_NAMED
+    return f"{folder}: skipped {len(named)} that are no files ({'; '.join(named[:SKIPPED_NAMED])}" + (
+        f"; and {more} more)" if more > 0 else ")"
+    )
 
 
 def stable_name(path: Path, folder: Path, called: str | None = None) -> str:
@@ -67,10 +112,11 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
         InputError: TOO_LARGE above `max_bytes`, without reading it; UNREADABLE when the system refuses.
     """
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise InputError(Reason.TOO_LARGE, f"{size} bytes, limit {max_bytes}")
-        return path.read_bytes()
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > max_bytes:
+                raise InputError(Reason.TOO_LARGE, f"{size} bytes, limit {max_bytes}")
+            return stream.read()
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
 

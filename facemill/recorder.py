@@ -21,7 +21,7 @@ from facemill.batches import batched
 from facemill.detect import Faces, build_detector
 from facemill.detection_records import EndRecord, FaceRecord, FileRecord, FrameRecord, Point, Record
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, write_bytes
+from facemill.files import file_sha256, fitting_name, open_regular, write_bytes
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.media_files import PICTURE_SUFFIXES, read_limited
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex, sniff
@@ -220,7 +220,8 @@ class Recorder:
         side, coverage = self.settings.crop_px, self.settings.coverage
         crop = warp(view.rgb, crop_affine(view.to_view(landmarks), side, coverage), side)
         suffix, encode = _ENCODERS[self.settings.crop_format]
-        below = PurePosixPath(f"{name}{suffix}")
+        # A name that is no UTF-8 has been written out, and may be longer than that of the file.
+        below = PurePosixPath(*map(fitting_name, PurePosixPath(f"{name}{suffix}").parts))
         try:
             write_bytes(folder / below, encode(crop))
         except OSError as error:
@@ -240,7 +241,7 @@ def is_picture(path: Path) -> bool:
     if path.suffix.lower() in PICTURE_SUFFIXES or not path.is_file():
         return path.suffix.lower() in PICTURE_SUFFIXES
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return sniff(stream.read(64)) is not None
     except OSError:
         return False

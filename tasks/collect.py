@@ -21,6 +21,7 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_object
+from facemill.media_files import Tell, tell_nobody
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
@@ -72,11 +73,14 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     return finish(root, totals, params.collect.failure_limit)
 
 
-def plan_units(params: Params, root: Path, collected: Mapping[str, Sequence[str]] | None = None) -> list[Unit]:
+def plan_units(
+    params: Params, root: Path, collected: Mapping[str, Sequence[str]] | None = None, tell: Tell = tell_nobody
+) -> list[Unit]:
     """Everything that all sources and references will give, in the order of params.yaml.
 
     Args:
         collected: for each identity, addresses that need not be asked again.
+        tell: gets what a person should know, such as what is skipped.
 
     Raises:
         FacemillError: a folder that is missing or empty, and whatever else a source finds wrong beforehand; a line for
@@ -90,6 +94,7 @@ def plan_units(params: Params, root: Path, collected: Mapping[str, Sequence[str]
             seed=params.seed,
             max_file_bytes=params.collect.max_file_bytes,
             collected=tuple((collected or {}).get(identity, ())),
+            tell=tell,
         )
         for n, reference in enumerate(person.references):
             with wrong.under(f"identities.{identity}.references.{n}"):

@@ -12,7 +12,7 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import publish_folder
-from facemill.media_files import VIDEO_SUFFIXES, list_files, valid_name
+from facemill.media_files import VIDEO_SUFFIXES, Tell, list_files, tell_nobody, valid_name
 from facemill.reasons import Reason, State
 from facemill.schema import VIDEOS, VideoRow
 from tasks.catalogue import Data
@@ -29,8 +29,9 @@ from tasks.work.totals import publish_parts
 VIDEOS_TOGETHER = 16  # probing takes some 20 ms a video
 
 
-def archive_videos(params: Params, root: Path) -> list[Path]:
+def archive_videos(params: Params, root: Path, tell: Tell = tell_nobody) -> list[Path]:
     """The files of an archive that is a folder of one's own, in their order; none of the sample people's archive.
+    `tell` gets what was skipped.
 
     Raises:
         FacemillError: the folder is missing or holds no video.
@@ -38,7 +39,7 @@ def archive_videos(params: Params, root: Path) -> list[Path]:
     if isinstance(params.archive, SampleArchive):
         return []
     folder = archive_folder(params, root)
-    files = list_files(folder, VIDEO_SUFFIXES)
+    files = list_files(folder, VIDEO_SUFFIXES, tell)
     if not files or folder.is_file():
         raise FacemillError(f"{folder} is not a folder with videos: put some there, or correct the path")
     return files

@@ -15,7 +15,7 @@ from typing import Any
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256, sweep
+from facemill.files import fitting_name, folder_sha256, sweep
 from facemill.media_files import VIDEO_SUFFIXES, list_files, valid_name
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
@@ -29,6 +29,7 @@ from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
 from tasks.work.detector_files import deciding_options, placed_detector_options
 from tasks.work.results import content_key
 from tasks.work.scratch import keyed_folder
+from tasks.work.terminal import say
 
 STATE_FOLDER = ".facemill"
 
@@ -110,7 +111,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path, ro
         raise FacemillError(f"{output} and {archive} lie in each other: choose an output folder outside the archive")
     output.mkdir(parents=True, exist_ok=True)
     sweep(output)
-    files = list_files(archive, VIDEO_SUFFIXES)
+    files = list_files(archive, VIDEO_SUFFIXES, say)
     if not files:
         raise FacemillError(
             f"no video in {archive}: files are taken by their suffix ({', '.join(sorted(VIDEO_SUFFIXES))})"
@@ -123,7 +124,7 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path, ro
             video=valid_name(video),
             input=str(path),
             output=str(output / name),
-            outcome=str(output / STATE_FOLDER / "receipts" / f"{name}.json"),
+            outcome=str(output / STATE_FOLDER / "receipts" / fitting_name(name, ".json")),
             **common,
         )
         for path, video, name in zip(files, videos, names, strict=True)
@@ -147,10 +148,10 @@ def output_names(videos: Sequence[str]) -> list[str]:
     for video in videos:
         name = video
         if video not in taken:
-            name, number = f"{video}.mp4", 1
+            name, number = fitting_name(video, ".mp4"), 1
             while name in taken:
                 number += 1
-                name = f"{video}.{number}.mp4"
+                name = fitting_name(video, f".{number}.mp4")
             taken.add(name)
         names.append(name)
     return names

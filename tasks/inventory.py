@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.files import file_sha256, write_json
+from facemill.media_files import tell_nobody
 from facemill.reasons import State
 from tasks.catalogue import Data, weights_file
 from tasks.check import check_project
@@ -27,6 +28,7 @@ from tasks.training.weight_files import weight_files
 from tasks.work.deciders import current_deciders, write_deciders
 from tasks.work.detector_files import detector_weights
 from tasks.work.file_hashes import hash_files
+from tasks.work.terminal import say
 from tasks.work.totals import Totals
 
 FORMAT = 1
@@ -58,15 +60,16 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     """What lies there now; nothing is written but the memory of hashes.
 
     Args:
-        show: whether a person sees how many files are read.
+        show: whether a person sees how many files are read, and what is skipped.
 
     Raises:
         FacemillError: a source or the archive is missing or empty, or params.yaml names what is not there.
     """
     check_project(params, root)
-    units = plan_units(params, root)
+    tell = say if show else tell_nobody
+    units = plan_units(params, root, tell=tell)
     files = {unit.path for unit in units if unit.path is not None}
-    videos = archive_videos(params, root)
+    videos = archive_videos(params, root, tell)
     hashes = hash_files(root, "inventory", sorted({*files, *videos}), show=show)
     entries = [
         {"identity": unit.identity, "role": unit.role, "source": unit.source, "name": unit.key}

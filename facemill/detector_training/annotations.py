@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import FacemillError, InputError
+from facemill.files import open_regular
 from facemill.media_files import PICTURE_SUFFIXES
 from facemill.pictures import decode, picture_size
 
@@ -185,7 +186,12 @@ class _Raw:
 def _files(folder: Path) -> list[Path]:
     """WIDER FACE's lists where there are some, else all xml files; hidden folders are left out."""
     for pattern in ("*_bbx_gt.txt", "*.xml"):
-        found = [p for p in folder.rglob(pattern) if not any(x.startswith(".") for x in p.relative_to(folder).parts)]
+        found = [
+            path
+            for path in folder.rglob(pattern)
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and (path.is_file() or pattern.endswith(".xml"))  # a broken xml file is told apart from the others
+        ]
         if found:
             return sorted(found)
     return []
@@ -195,7 +201,8 @@ def _xml(file: Path, root: Path, survey: Survey) -> Iterator[_Raw]:
     """The pictures of a VOC or dlib file."""
     where = str(file.relative_to(root))
     try:
-        data = file.read_bytes()
+        with open_regular(file) as stream:
+            data = stream.read()
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:  # entities that grow without bound have no place here
             raise ValueError("declares entities")
         top = ElementTree.fromstring(data)
@@ -313,7 +320,7 @@ def _usable(box: Sequence[float], width: int, height: int, where: str, survey: S
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height from the header; the whole picture is decoded only where the header does not tell."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         size = picture_size(stream.read(_HEADER_BYTES))
     if size is None:
         height, width = decode(path.read_bytes()).shape[:2]

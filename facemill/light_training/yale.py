@@ -66,7 +66,9 @@ def read_yale(folder: Path) -> LightSet:
     Raises:
         FacemillError: there are none, or one cannot be read or has another size.
     """
-    found = sorted((path.name, path) for path in folder.rglob("yaleB*.pgm") if _NAME.match(path.name))
+    found = sorted(
+        (path.name, path) for path in folder.rglob("yaleB*.pgm") if _NAME.match(path.name) and path.is_file()
+    )
     if not found:
         raise FacemillError(f"{folder} has no picture named like yaleB01_P00A+035E+40.pgm: name CroppedYale's folder")
     pictures, parts = [], []

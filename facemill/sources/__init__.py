@@ -25,6 +25,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
+from facemill.media_files import Tell, tell_nobody
 from facemill.reasons import Reason
 from facemill.registry import Registry
 
@@ -41,12 +42,14 @@ class Surroundings:
         seed: of everything that is drawn by chance.
         max_file_bytes: larger files are not read and not downloaded.
         collected: addresses whose pictures an earlier run has got for the same identity.
+        tell: gets what a person should know, such as what is skipped.
     """
 
     place: Callable[[str], Path] = Path
     seed: int = 0
     max_file_bytes: int = 40_000_000
     collected: tuple[str, ...] = ()
+    tell: Tell = tell_nobody
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ class FolderSource(Source):
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each picture file below the folder, by name."""
         folder = around.place(self.path)
-        files = list_files(folder, PICTURE_SUFFIXES)[: self.max_files]
+        files = list_files(folder, PICTURE_SUFFIXES, around.tell)[: self.max_files]
         if not files:
             raise FacemillError(f"no picture in {folder} (identity {identity}): put some there, or correct the path")
         options = {"licence": self.licence, "author": self.author, "max_file_bytes": around.max_file_bytes}

@@ -40,7 +40,7 @@ class VideoSource(Source):
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each video: it is decoded in one go."""
         folder = around.place(self.path)
-        files = list_files(folder, VIDEO_SUFFIXES)
+        files = list_files(folder, VIDEO_SUFFIXES, around.tell)
         if not files:
             raise FacemillError(f"no video in {folder} (identity {identity}): put some there, or correct the path")
         options = {

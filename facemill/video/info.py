@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ import av.video.stream
 from av.stream import Disposition, Stream
 
 from facemill.errors import InputError
+from facemill.files import open_regular
 from facemill.reasons import Reason
 
 PQ_TRC, HLG_TRC = 16, 18  # transfer characteristics of HDR10/Dolby Vision and of HLG (ITU-T H.273, table 3)
@@ -121,8 +123,9 @@ def probe(path: Path | str) -> VideoInfo:
 def open_input(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a file for demuxing, with the errors of `probe`."""
     try:
-        if path.stat().st_size == 0:
-            raise InputError(Reason.EMPTY_FILE)
+        with open_regular(path) as stream:  # FFmpeg would wait for a pipe's other end
+            if os.fstat(stream.fileno()).st_size == 0:
+                raise InputError(Reason.EMPTY_FILE)
         # Metadata in whatever encoding an old camera used must not cost us the video.
         container = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError as error:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +23,7 @@ from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, stable_name
 from tasks.work.failures import Cut, Lost
+from tasks.work.terminal import say
 
 if TYPE_CHECKING:  # they load torch and dlib, and --help must be quick
     from facemill.recorder import Recorder, RecordSettings
@@ -162,7 +163,7 @@ def _files_of(path: Path) -> list[tuple[Path, str]]:
         raise FacemillError(f"{path} does not exist: name a picture, a video or a folder")
     if not path.is_dir():
         return [(path, stable_name(path, path))]
-    files = list_files(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES)
+    files = list_files(path, PICTURE_SUFFIXES | VIDEO_SUFFIXES, partial(say, error=True))
     if not files:
         known = ", ".join(sorted(PICTURE_SUFFIXES | VIDEO_SUFFIXES))
         raise FacemillError(f"no picture or video in {path}: files are taken by their suffix ({known})")

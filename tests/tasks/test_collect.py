@@ -3,11 +3,13 @@
 import http.server
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_files import make_broken_links, make_no_files, make_odd_files, odd_names
 
 from facemill import sources, tables
 from facemill.errors import FacemillError
@@ -242,6 +244,22 @@ def test_a_refresh_adds_to_what_the_network_gave_before(root: Path, result_page:
     assert found("0 2") == sorted(result_page)
     assert found("1") == sorted(result_page)
     assert read_json(root / "data" / "metrics" / "collect.json")["in"] == len(_rows(root))
+
+
+def test_odd_names_are_rows_like_others_and_what_is_no_file_is_told(root: Path, capsys) -> None:
+    photos, archive = root / "odd", root / "archive"
+    make_odd_files(photos, odd_names(".jpg"), _picture(1))
+    make_odd_files(archive, odd_names(".mp4"), b"text")
+    for folder, suffix in ((photos, ".jpg"), (archive, ".mp4")):
+        make_no_files(folder, suffix)
+        make_broken_links(folder, suffix)
+    _run(_params([{"kind": "folder", "path": "odd"}]), root)
+    rows = [row for row in _rows(root) if row["url"].startswith("odd/")]
+    assert Counter(row["error"] for row in rows) == {None: len(odd_names(".jpg")), "unreadable": 4}
+    videos = tables.read_table(root / "data" / "videos", VIDEOS).to_pylist()
+    assert Counter(row["error"] for row in videos) == {"not_a_video": len(odd_names(".mp4")) + 1, "unreadable": 4}
+    said = capsys.readouterr().out
+    assert [said.count(f"{folder}: skipped 4 that are no files") for folder in (photos, archive)] == [1, 1]
 
 
 def test_the_inventory_is_the_same_while_the_files_are_the_same(root: Path) -> None:

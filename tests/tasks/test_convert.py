@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from clips import make_clip, times
 from known_nets import model_folder
+from odd_files import make_broken_links, make_no_files, make_odd_files, odd_names
 
 from facemill import schema, tables
 from facemill.errors import FacemillError, InputError
@@ -118,6 +119,22 @@ def test_a_name_that_is_no_valid_text_is_converted_all_the_same(archive: Path, m
     assert os.listdir(os.fsencode(out)).count(b"caf\xe9.mp4") == 1
     [row] = rows_of(out / ".facemill" / "conversions").values()
     assert (row["video"], row["output"]) == ("caf\\xe9.mp4", "caf\\xe9.mp4")
+
+
+def test_odd_names_are_converted_and_what_is_no_file_is_told(
+    archive: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, out = tmp_path / "odd", tmp_path / "out"
+    clips = [*odd_names(".mp4"), *odd_names(".avi")[-5:]]
+    make_odd_files(odd, clips, (archive / "nobody.mp4").read_bytes())
+    skipped, broken = make_no_files(odd, ".mp4"), make_broken_links(odd, ".mkv")
+    totals = convert.convert_folder(parameters(), odd, out, model)
+    assert totals.counts == {"ok": {"": len(clips)}, "failed": {"unreadable": len(broken)}}
+    said = capsys.readouterr().out
+    assert f"skipped {len(skipped)} that are no files" in said
+    assert len(rows_of(out / ".facemill" / "conversions")) == len(clips) + len(broken)
+    assert len(stamps(out)) == len(clips)
+    assert [job.video for job in convert_plan.plan_folder(parameters(), odd, out, model).todo] == sorted(broken)
 
 
 def test_the_command_fails_when_every_video_failed(model: Path, tmp_path: Path) -> None:
@@ -361,12 +378,12 @@ def test_a_job_that_kills_its_worker_costs_that_video_alone(
 ) -> None:
     """The stand-in for FFmpeg crashing on one file: a module that workers load and that ends the process there."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, pathlib\n"
-        "real = pathlib.Path.open\n"
-        "def open(self, *args, **options):\n"
-        "    if self.name == 'talk.avi': os._exit(9)\n"
-        "    return real(self, *args, **options)\n"
-        "pathlib.Path.open = open\n"
+        "import os\n"
+        "real = os.open\n"
+        "def open(path, *args, **options):\n"
+        "    if str(path).endswith('talk.avi'): os._exit(9)\n"
+        "    return real(path, *args, **options)\n"
+        "os.open = open\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=2)})

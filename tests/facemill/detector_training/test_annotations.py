@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_files import make_no_files
 
 from facemill.detector_training.annotations import AnnotatedPicture, Fault, read_annotations, split, survey_annotations
 from facemill.errors import FacemillError
@@ -114,6 +115,17 @@ def test_a_name_in_an_annotation_cannot_lead_out_of_the_folder(tmp_path: Path) -
     survey = survey_annotations(tmp_path / "set")
     assert [each.path.name for each in survey.pictures] == ["a.jpg"]
     assert survey.faults[Fault.PICTURE_MISSING] == 1
+
+
+def test_annotations_and_pictures_that_are_no_files_are_faults_like_others(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    voc(tmp_path / "a.xml", (1, 2, 30, 40))
+    voc(tmp_path / "pipe of a picture.xml", (1, 2, 30, 40), filename="pipe.jpg")
+    for suffix in (".xml", ".jpg", "_bbx_gt.txt"):
+        make_no_files(tmp_path, suffix)
+    survey = survey_annotations(tmp_path)
+    assert [found.path.name for found in survey.pictures] == ["a.jpg"]
+    assert survey.faults[Fault.CORRUPT] == 5  # two pipes, a socket, a device, and a folder
 
 
 def test_a_folder_without_anything_usable_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import make_clip
+from odd_files import make_broken_links, make_no_files, make_odd_files, odd_names
 from typer.testing import CliRunner
 
 from facemill.detection_records import EndRecord, FileRecord, FrameRecord, read_records
@@ -58,12 +60,12 @@ def test_two_workers_write_what_one_does_and_a_file_that_kills_its_worker_costs_
 ) -> None:
     """The stand-in for libjpeg crashing on one file: a module that workers load and that ends the process there."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, pathlib\n"
-        "real = pathlib.Path.read_bytes\n"
-        "def read_bytes(self):\n"
-        "    if self.name == 'b.JPG': os._exit(9)\n"
-        "    return real(self)\n"
-        "pathlib.Path.read_bytes = read_bytes\n"
+        "import os\n"
+        "real = os.open\n"
+        "def open(path, *args, **options):\n"
+        "    if str(path).endswith('b.JPG'): os._exit(9)\n"
+        "    return real(path, *args, **options)\n"
+        "os.open = open\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     data, totals = written(folder, 2)
@@ -72,6 +74,32 @@ def test_two_workers_write_what_one_does_and_a_file_that_kills_its_worker_costs_
     assert totals.files == 5
     alone = written(folder, 1)[0]
     assert data.splitlines()[:-2] == alone.splitlines()[:-3]  # b.JPG comes last
+
+
+def test_odd_names_get_records_and_close_ups_and_what_is_no_file_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd"
+    pictures = odd_names(".jpg")
+    make_odd_files(odd, pictures, (folder / "a.jpg").read_bytes())
+    make_odd_files(odd, odd_names(".mp4")[:1], (folder / "c.mp4").read_bytes())
+    skipped, broken = make_no_files(odd, ".jpg"), [*make_broken_links(odd, ".png"), *make_broken_links(odd, ".mp4")]
+    sink = io.BytesIO()
+    settings = dataclasses.replace(SETTINGS, crops=str(tmp_path / "crops"), landmarks=True, crop_px=32)
+    totals = detect(odd, sink, settings)
+    assert (totals.files, totals.faces, len(totals.failures)) == (len(pictures) + 1 + len(broken), len(pictures), 8)
+    ends = [one for one in read_records(sink.getvalue().splitlines()) if isinstance(one, EndRecord)]
+    assert {end.reason for end in ends} == {None, "unreadable"}
+    assert len(list((tmp_path / "crops").rglob("0.jpg"))) == len(pictures)
+    assert f"skipped {len(skipped)} that are no files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".mp4", ""])
+def test_a_pipe_that_is_named_itself_is_a_record_with_a_reason(tmp_path: Path, suffix: str) -> None:
+    make_no_files(tmp_path, suffix)
+    sink = io.BytesIO()
+    assert len(detect(tmp_path / f"pipe{suffix}", sink, SETTINGS).failures) == 1
+    assert b'"unreadable"' in sink.getvalue()
 
 
 def test_json_goes_to_stdout_and_the_totals_to_stderr(folder: Path) -> None:

@@ -1,0 +1,50 @@
+"""Names and things that a folder may hold and nobody expects: what must stop nothing and hang nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+STEMS = (b"caf\xe9", b"x[/b]", b"two\nlines", b"-dash", b"50% {x} &", "\u202etxt.день".encode())
+
+
+def odd_names(suffix: str) -> list[str]:
+    """Names with a suffix: no UTF-8, markup, a line break, a dash in front, and the longest that a file can have."""
+    ends = os.fsencode(suffix)
+    room = 255 - len(ends)
+    lengths = (room - 14, room - 4, room)  # 241, 251 and 255 bytes with a suffix of four
+    long = [letter * length for letter, length in zip((b"l", b"m", b"n"), lengths, strict=True)]
+    wide = ["ы".encode() * (room // 2), b"\xe9" * room]
+    return [os.fsdecode(stem + ends) for stem in (*STEMS, *long, *wide)]
+
+
+def make_odd_files(folder: Path, names: Iterable[str], content: bytes) -> None:
+    """Puts files of these names into a folder, which it makes; one with markup has a folder in its name, too."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def make_no_files(folder: Path, suffix: str) -> list[str]:
+    """Puts things with a file's name into a folder that are none, and gives their names: to open one may wait for ever.
+
+    A folder named like a file is there too, which is a folder like any other.
+    """
+    os.mkfifo(folder / f"pipe{suffix}")
+    os.mknod(folder / f"socket{suffix}", stat.S_IFSOCK | 0o600)
+    (folder / f"to pipe{suffix}").symlink_to(f"pipe{suffix}")
+    (folder / f"to device{suffix}").symlink_to("/dev/zero")
+    (folder / f"folder{suffix}").mkdir()
+    (folder / f"folder{suffix}" / "up").symlink_to("..")  # a loop of folders
+    return [f"{name}{suffix}" for name in ("pipe", "socket", "to device", "to pipe")]
+
+
+def make_broken_links(folder: Path, suffix: str) -> list[str]:
+    """Puts links that lead to no file into a folder and gives their names: they are rows with a reason."""
+    (folder / f"loop{suffix}").symlink_to(f"loop{suffix}")
+    (folder / f"there{suffix}").symlink_to(f"and back{suffix}")
+    (folder / f"and back{suffix}").symlink_to(f"there{suffix}")
+    (folder / f"gone{suffix}").symlink_to("nowhere")
+    return [f"{name}{suffix}" for name in ("and back", "gone", "loop", "there")]
