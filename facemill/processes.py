@@ -1,4 +1,4 @@
-"""Who a process is, so that what it left can be told from what it still writes.
+"""Who a process is, so that what it left can be told from what it still writes; and how one is ended.
 
 A number alone does not say that: it is given again, after a restart of the machine at the latest. So a process is its
 number, the moment at which the system started it, and the place in which the number counts (a machine, a container).
@@ -11,13 +11,16 @@ import os
 import platform
 import re
 import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 _ENDED = ("Z", "X", "x")  # a zombie holds its number until its parent asks for it, and does nothing any more
 _TOKEN = re.compile(r"([0-9a-f]{8})-(\d+)-([0-9a-f]{12})")
@@ -100,6 +103,72 @@ def ends_with(masters: Sequence[ProcessId], grace_s: float = 180.0) -> Iterator[
         over.set()
 
 
+def end_group(
+    process: subprocess.Popen[Any], grace_s: float, *, leader_passes_on: bool = False, whole_session: bool = False
+) -> None:
+    """Ends a process that leads a group, and all of the group: SIGTERM, so that they clean up, and after `grace_s`
+    SIGKILL to those that are left. Returns as soon as all have ended, and some seconds after SIGKILL whatever happens.
+
+    Args:
+        process: the leader, started with `start_new_session` or `process_group=0`; it may have ended already.
+        grace_s: seconds between the two signals; 0: nothing is worth saving, SIGKILL at once.
+        leader_passes_on: SIGTERM goes to the leader alone, since it tells the others, for whom a second one means more.
+        whole_session: also those of its session that have put themselves into groups of their own.
+    """
+
+    def left() -> list[int]:
+        process.poll()  # else the leader stays a zombie
+        return _members(process.pid, whole_session=whole_session)
+
+    if grace_s > 0:
+        if leader_passes_on:
+            process.terminate()
+        else:
+            _signal(left(), signal.SIGTERM)
+        end = time.monotonic() + grace_s
+        while left() and time.monotonic() < end:
+            time.sleep(_LOOK_AGAIN_S)
+    end = time.monotonic() + _KILLED_WITHIN_S
+    while (members := left()) and time.monotonic() < end:
+        _signal(members, signal.SIGKILL)  # again in the next round, for those that were just being started
+        time.sleep(_LOOK_AGAIN_S)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_KILLED_WITHIN_S)
+
+
+def _members(leader: int, *, whole_session: bool) -> list[int]:
+    """Processes of a group that do something still, and those of the session that its leader began."""
+    if not Path("/proc/self/stat").exists():
+        return [-leader] if _lives(-leader) else []  # as `kill` has it, the group
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            pid = int(entry.name)
+            with suppress(ProcessLookupError, PermissionError):
+                if leader in (os.getpgid(pid), os.getsid(pid) if whole_session else None) and _birth(pid) is not None:
+                    found.append(pid)
+    return found
+
+
+def _signal(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _lives(pid: int) -> bool:
+    """Without /proc: a zombie counts as alive."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's: it lives
+        pass
+    return True
+
+
+_KILLED_WITHIN_S = 10.0  # after SIGKILL only the kernel can hold a process, on a disk that does not answer
+_LOOK_AGAIN_S = 0.05
 _NO_BIRTH = "0" * 12
 _LOOK_EVERY_S = 0.5
 
@@ -130,13 +199,7 @@ def _birth(pid: int) -> str | None:
 
 
 def _birth_without_proc(pid: int) -> str | None:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:  # somebody else's: it lives
-        pass
-    return _NO_BIRTH
+    return _NO_BIRTH if _lives(pid) else None
 
 
 def _digest(*parts: str) -> str:

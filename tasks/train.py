@@ -10,8 +10,6 @@ Every identity of the dataset must be named in params.yaml, and an identity ther
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,7 +23,7 @@ from facemill import tables
 from facemill.device import choose_device
 from facemill.errors import FacemillError
 from facemill.files import publish_folder, read_json, write_json
-from facemill.processes import this_process
+from facemill.processes import end_group, this_process
 from facemill.reasons import State
 from facemill.schema import DATASET
 from facemill.train.dataset import dataset_sha256
@@ -151,11 +149,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
     try:
         code = running.wait()
     except KeyboardInterrupt:
-        running.terminate()
-        try:
-            running.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
+        end_group(running, GRACE_S, leader_passes_on=True)
         say("train: told to end; the same command goes on from the last checkpoint")
         raise
     if (scratch / ERROR_FILE).exists():

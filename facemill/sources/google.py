@@ -10,13 +10,11 @@ see docs. The row says `licence: unknown`.
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +27,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
+from facemill.processes import end_group
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
 from facemill.sources._download import Downloader, Policy
 
@@ -154,7 +153,7 @@ def _find_chromedriver(stated: str | None) -> str:
 
 
 def _run_worker(folder: Path, deadline_s: float) -> tuple[int | None, str]:
-    """Exit code (None: deadline) and the last lines that were printed. Ends the whole process group in any case."""
+    """Exit code (None: deadline) and the last lines that were printed. Ends the whole session in any case."""
     output = folder / "output.txt"
     environment = {
         **os.environ,
@@ -176,23 +175,10 @@ def _run_worker(folder: Path, deadline_s: float) -> tuple[int | None, str]:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _end_group(worker)
+            # chromedriver puts Chrome into another group, but not into another session
+            end_group(worker, 0, whole_session=True)
     lines = [line for line in output.read_text("utf-8", "replace").splitlines() if line.strip()]
     return code, "\n".join(lines[-_TOLD_LINES:])
-
-
-def _end_group(worker: subprocess.Popen[bytes]) -> None:
-    """Kills what is left of the worker's session.
-
-    chromedriver puts Chrome into another process group, but not into another session, so the session is what counts.
-    """
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(worker.pid, signal.SIGKILL)
-    for entry in Path("/proc").glob("[0-9]*") if Path("/proc").is_dir() else ():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(int(entry.name)) == worker.pid:
-                os.kill(int(entry.name), signal.SIGKILL)
-    worker.wait()
 
 
 def _failure(query: str, code: int | None, told: str) -> str:

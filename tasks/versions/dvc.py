@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
+from facemill.processes import end_group
 from tasks.versions.leftovers import mend, running
 from tasks.work.callers import calling
 from tasks.work.progress import PROGRESS_FILE_VARIABLE
@@ -244,7 +244,7 @@ def _own_group(command: Sequence[str], root: Path, extra: Mapping[str, str]) -> 
     try:
         yield process
     finally:
-        _end_group(process)
+        end_group(process, _GRACE_S)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -287,28 +287,6 @@ def _ends(process: subprocess.Popen[str], seconds: float) -> bool:
     try:
         process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _end_group(process: subprocess.Popen[str]) -> None:
-    """Ends what is left of the group: politely, so that a stage cleans up, then for good."""
-    for number, seconds in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:  # nobody is left
-            break
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and _group_lives(process):
-            time.sleep(0.05)
-    process.wait()
-
-
-def _group_lives(process: subprocess.Popen[str]) -> bool:
-    process.poll()  # else the leader stays a zombie and the group never ends
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
         return False
     return True
 

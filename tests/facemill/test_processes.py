@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from facemill import processes
-from facemill.processes import ProcessId, running_process, this_process
+from facemill.processes import ProcessId, end_group, running_process, this_process
 
 
 def test_a_number_that_is_given_again_is_another_process() -> None:
@@ -53,3 +54,41 @@ def test_a_process_ends_with_its_master(manner: str, number: int) -> None:
             assert process.wait(30) == number
             assert process.stderr is not None
             assert "has ended: ends, too" in process.stderr.read()
+
+
+LEADER = """
+import os, signal, subprocess, sys
+def told(number, frame):
+    print("told", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == "deaf" else told)
+child = "import signal, sys, time; {}print('child', flush=True); time.sleep(600)"
+deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if "deaf" in sys.argv[1] else ""
+subprocess.Popen([sys.executable, "-c", child.format(deaf)], process_group=0 if sys.argv[1] == "own group" else None)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("manner", "grace_s", "options", "said"),
+    [
+        ("polite", 20, {}, ["told"]),
+        ("polite", 0, {}, []),
+        ("polite", 0.3, {"leader_passes_on": True}, ["told"]),
+        ("deaf", 0.3, {}, []),
+        ("deaf child", 0.3, {}, ["told"]),
+        ("own group", 0, {"whole_session": True}, []),
+    ],
+)
+def test_a_group_has_ended_after_it_was_ended(
+    manner: str, grace_s: float, options: dict[str, bool], said: list[str]
+) -> None:
+    command = [sys.executable, "-c", LEADER, manner]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == "child\n"
+        began = time.monotonic()
+        end_group(leader, grace_s, **options)
+        assert leader.stdout.read().split() == said  # the pipe's end: nobody of them holds it any more
+        assert time.monotonic() - began < 15
+    end_group(leader, grace_s, **options)  # nobody is left to be ended
