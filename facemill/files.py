@@ -119,11 +119,21 @@ def publish_folder(target: Path, files: Mapping[str, Path | bytes], *, copy: boo
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(source, bytes):
                 path.write_bytes(source)
-            elif not copy and _link(source, path):
+            elif not copy:
+                link_or_copy(source, path)
                 continue
             else:
                 shutil.copyfile(source, path)
             flush(path)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a finished file a second name (hard link); a flushed copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:  # no links there, another disk, too many links: a copy will do, or say why not
+        shutil.copyfile(source, target)
+        flush(target)
 
 
 def put_back(folder: Path) -> None:
@@ -428,14 +438,6 @@ def _renameat2() -> Any:
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
     function.restype = ctypes.c_int
     return function
-
-
-def _link(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except OSError:  # no links there, another disk, too many links: a copy will do, or say why not
-        return False
-    return True
 
 
 def _remove(path: Path) -> None:

@@ -94,10 +94,19 @@ def _build_detector(name: str, options: str) -> None:
 
 def _model(params: Params) -> None:
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from facemill.nets import build_model
 
-    with torch.device("meta"):  # shapes without memory
+    class Unfilled(TorchFunctionMode):
+        """Lets random numbers be: what has no memory needs none, and asking for them loads half of torch (2 s)."""
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(function, "__name__", "") in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **(kwargs or {}))
+
+    with torch.device("meta"), Unfilled():  # shapes without memory
         build_model(params.train.model, params.train.preset, [*params.identities])
 
 

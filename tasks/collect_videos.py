@@ -61,7 +61,7 @@ def collect_videos(
     samples: dict[str, Path] = {}
     if isinstance(params.archive, SampleArchive):
         key = content_key(code, params.seed, params.archive.model_dump(), inventory["portraits"])
-        folder = keyed_folder(root, "archive", key)
+        folder = keyed_folder(root, "collect-archive", key)
         samples = _written_samples(folder, params.archive.seconds, params.seed, pool)
         hashes = hash_files(root, "archive", samples.values())
         listed = [(name, hashes[path]) for name, path in samples.items()]
@@ -70,7 +70,7 @@ def collect_videos(
         folder = archive_folder(params, root)
         listed = [(entry["name"], entry["sha256"]) for entry in inventory["archive"]]
     items = {content_key(name, sha256): (name, sha256) for name, sha256 in listed}
-    store = open_store(root, "videos", VIDEOS, code=code)
+    store = open_store(root, "collect-videos", VIDEOS, code=code)
     planned = spread(list(items), _present(output, items), params.collect.rows_per_shard)
     plan = [Part(part.name, tuple(WorkItem(key, items[key]) for key in part.units)) for part in planned]
     made = make_parts(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facemill.files import file_sha256, write_json
+from facemill.errors import FacemillError
+from facemill.files import file_sha256, read_json, write_json
 from facemill.media_files import tell_nobody
 from facemill.reasons import State
 from tasks.catalogue import Data, weights_file
@@ -25,9 +26,11 @@ from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.stages import STAGES
 from tasks.training.weight_files import weight_files
-from tasks.work.deciders import current_deciders, write_deciders
+from tasks.work.deciders import current_deciders, environment, write_deciders
 from tasks.work.detector_files import detector_weights
 from tasks.work.file_hashes import hash_files
+from tasks.work.results import content_key
+from tasks.work.scratch import WORK_FOLDER
 from tasks.work.terminal import say
 from tasks.work.totals import Totals
 
@@ -35,8 +38,13 @@ FORMAT = 1
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
-    """Lists and hashes every file. Raises FacemillError where a source or the archive is missing or empty."""
+    """Lists and hashes every file.
+
+    Raises:
+        FacemillError: a source or the archive is missing or empty, or params.yaml names what is not there.
+    """
     start = time.monotonic()
+    _check(params, root)
     found = look(params, root, show=True)
     write_json(root / Data.INVENTORY, found.inventory)
     for name, files in found.weights.items():
@@ -46,6 +54,21 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             write_deciders(root, stage.name, current_deciders(root, stage.name, params))
     rows = len(found.inventory["sources"]) + len(found.inventory["archive"])
     return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
+
+
+def _check(params: Params, root: Path) -> None:
+    """`check_project`, unless these parameters were good for this code: it loads torch and builds the detectors.
+
+    That the files are there which they name, `look` finds out each time.
+    """
+    path, key = root / WORK_FOLDER / "hashes" / "checked.json", content_key(environment(), params.model_dump())
+    try:
+        checked = read_json(path)
+    except FacemillError:  # nothing was checked yet
+        checked = None
+    if checked != key:
+        check_project(params, root)
+        write_json(path, key)
 
 
 @dataclass(frozen=True)
@@ -63,9 +86,8 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
         show: whether a person sees how many files are read, and what is skipped.
 
     Raises:
-        FacemillError: a source or the archive is missing or empty, or params.yaml names what is not there.
+        FacemillError: a source or the archive is missing or empty.
     """
-    check_project(params, root)
     tell = say if show else tell_nobody
     units = plan_units(params, root, tell=tell)
     files = {unit.path for unit in units if unit.path is not None}

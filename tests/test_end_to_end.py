@@ -22,6 +22,7 @@ import yaml
 from facemill import schema, tables
 from facemill.files import folder_sha256
 from tasks.commands.why import describe, why
+from tasks.stages import STAGES
 
 PROJECT = Path(__file__).resolve().parent.parent
 COPIED = ("facemill", "tasks", "flows", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "prefect.toml")
@@ -49,11 +50,11 @@ def repro(project: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def facemill(project: Path, *arguments: str) -> str:
-    """A command as a person types it, with the code of the copy."""
+def facemill(project: Path, *arguments: str, code: int = 0) -> str:
+    """A command as a person types it, with the code of the copy; what it printed."""
     command = [sys.executable, "-m", "flows.command_line", *arguments]
     done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
@@ -145,7 +146,7 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
     path.write_text(yaml.safe_dump(values))
     found = why(project)
     assert (found["curate"], found["convert"]) == ([], ['parameter convert.encoder not set → {"crf": 30}'])
-    assert "follows converted, which convert makes anew" in found["report"]
+    assert "follows converted, conversions, which convert makes anew" in found["report"]
     assert ran(repro(project)) == {"convert", "report"}
     assert folder_sha256(project / "data" / "dataset") == dataset
     path.write_text(before)
@@ -167,6 +168,24 @@ def test_changed_code_redoes_what_it_decides_unless_somebody_says_that_it_is_har
     assert ran(repro(project)) == {"convert"}  # to the same bytes: the report has nothing new to read
     code.write_text(before)
     assert ran(repro(project)) <= {"convert", "report"}
+
+
+def test_a_piece_made_again_has_the_same_bytes_and_a_part_that_is_another_is_named(project: Path) -> None:
+    assert ": equal" in facemill(project, "verify-repro", "curate", "--seed", "3")
+    part = next((project / "data" / "dataset").glob("*.parquet"))
+    before = part.read_bytes()
+    part.unlink()  # it shares its bytes with DVC's cache and the stage's results
+    part.write_bytes(before + b"another")
+    told = facemill(project, "verify-repro", "curate", "--seed", "3", code=1)
+    assert f"not equal: data/dataset/{part.name}" in told
+    part.unlink()
+    part.write_bytes(before)
+
+
+@pytest.mark.slow
+def test_each_stage_gives_the_same_bytes_again(project: Path) -> None:
+    told = facemill(project, "verify-repro", "--seed", "4")
+    assert told.count(": equal") == len(STAGES)
 
 
 def test_lost_scratch_and_outputs_come_back_byte_identical(project: Path) -> None:

@@ -31,13 +31,12 @@ from facemill.nets.autoencoder import Autoencoder
 from facemill.nets.dlib_resnet import CHIP_PX, load_dlib_resnet
 from facemill.nets.light import resized
 from facemill.nets.vgg import DOWNLOADS, VggFeatures
+from facemill.train import ENCODER
 
 CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
 RANDOM_WIDTH, RANDOM_SEED = 0.25, 19
 DLIB, DLIB_WHAT = "dlib", "dlib's face recognition network"
 DLIB_CONTENT, DLIB_STYLE = "group2", ("stem", "group1", "group2", "group3", "group4")
-ENCODER = "autoencoder:"
-"""Before the folder of a trained model, where that is to give the features."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Annotated
 
 import typer
 
+from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
 from tasks.stages import STAGES
 from tasks.work.terminal import say
@@ -67,6 +69,33 @@ def accept(
     from tasks.commands.accept import accept as accepted
 
     say(accepted(root.resolve(), name, reason))
+
+
+def verify_repro(
+    name: Annotated[str | None, typer.Argument(help="Name of one stage, if not all are to be verified.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The number that chooses the pieces; by default another one each time, which is printed."),
+    ] = None,
+    root: Root = HERE,
+) -> None:
+    """Make a random piece of each stage again and compare its bytes with those in data; ends with 1 if they differ.
+
+    Example: facemill verify-repro extract
+    """
+    from tasks.commands.verify_repro import verify_repro as verdicts
+
+    chosen = random.randrange(1_000_000) if seed is None else seed
+    say(f"The pieces are chosen by --seed {chosen}.")
+    found = []
+    for verdict in verdicts(root.resolve(), [*STAGES] if name is None else [_known(name)], chosen):
+        say(verdict)
+        found.append(verdict)
+    if different := [verdict.stage for verdict in found if not verdict.holds]:
+        raise FacemillError(
+            f"{', '.join(different)}: other bytes than in data. Either something decides them that is not in the key "
+            "(report it), or the files in data are no longer what the stage wrote (`dvc status`, `dvc checkout`)"
+        )
 
 
 def stage(

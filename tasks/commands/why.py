@@ -151,15 +151,22 @@ def _of_tables(
 ) -> Iterator[str]:
     """Inputs that an earlier stage makes: those that it will make anew, and those that are others by now."""
     recorded = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
-    for path in stage.reads:
-        maker = makers.get(path)
-        if maker is None or maker not in reasons:
-            continue
-        made = {out["path"]: out.get("md5") for out in lock.get(maker, {}).get("outs", [])}
-        if reasons[maker]:
-            yield f"follows {Path(path).name}, which {maker} makes anew"
-        elif recorded.get(path) != made.get(path):
-            yield f"{path} is another than it was made from"
+    for maker, paths in _by_maker(stage.reads, makers).items():
+        if reasons.get(maker):
+            yield f"follows {', '.join(Path(path).name for path in paths)}, which {maker} makes anew"
+        elif maker in reasons:
+            made = {out["path"]: out.get("md5") for out in lock.get(maker, {}).get("outs", [])}
+            yield from (
+                f"{path} is another than it was made from" for path in paths if recorded.get(path) != made.get(path)
+            )
+
+
+def _by_maker(paths: Sequence[str], makers: Mapping[str, str]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for path in paths:
+        if path in makers:
+            grouped.setdefault(makers[path], []).append(path)
+    return grouped
 
 
 def _of_outputs(root: Path, entry: Mapping[str, Any]) -> Iterator[str]:

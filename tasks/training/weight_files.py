@@ -12,7 +12,7 @@ from typing import Any
 
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, folder_sha256
-from facemill.train.features import ENCODER
+from facemill.train import ENCODER
 from tasks.catalogue import Data
 from tasks.params import TrainParams
 from tasks.paths import place

@@ -27,9 +27,10 @@ import yaml
 
 from facemill.detect import detector_modules
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, read_json, write_bytes, write_json
+from facemill.files import file_sha256, read_json, stamp, write_bytes, write_json
 from tasks.catalogue import code_file
 from tasks.params import Params
+from tasks.work.scratch import WORK_FOLDER
 
 ROOTS = ("facemill", "tasks")
 ACCEPTED_FILE = "accepted.yaml"
@@ -44,7 +45,7 @@ class Deciders:
 
     Attributes:
         code: SHA-256 of each file, by its path from the folder that holds the packages.
-        packages: version of each distribution that the code uses, Python's own first.
+        packages: version of each distribution that the code uses, and of Python.
         accepted: why other code or packages than those that made the results count as the same; empty if none do.
         stands_for: the digest that those results have; empty where `accepted` is.
     """
@@ -101,11 +102,43 @@ def current_deciders(root: Path, stage: str, params: Params) -> Deciders:
     Raises:
         FacemillError: accepted.yaml cannot be used.
     """
-    found = deciders_of(stage, plugins_of(stage, params))
+    found = _remembered(root, stage, plugins_of(stage, params))
     for entry in reversed(read_accepted(root)):
         if (entry["stage"], entry["digest"]) == (stage, found.digest):
             return replace(found, accepted=entry["reason"], stands_for=entry["stands_for"])
     return found
+
+
+def _remembered(root: Path, stage: str, plugins: list[str]) -> Deciders:
+    """`deciders_of`, which takes seconds, from the project's memory if no source file and no package is another since.
+
+    As with `tasks.work.file_hashes`, the memory may be deleted at any time.
+    """
+    path, here, key = root / WORK_FOLDER / "hashes" / "code.json", environment(), " ".join([stage, *plugins])
+    try:
+        memory = read_json(path)
+        known = dict(memory["deciders"]) if memory["environment"] == here else {}
+    except (FacemillError, KeyError, TypeError, ValueError):  # there was none, or it was cut
+        known = {}
+    try:
+        return Deciders.from_dict(known[key])
+    except (KeyError, TypeError, AttributeError):
+        found = deciders_of(stage, plugins)
+    write_json(path, {"environment": here, "deciders": {**known, key: found.as_dict()}})
+    return found
+
+
+@cache
+def environment() -> str:
+    """Hash of size and time of all files of this project's packages, and of the names of what is installed.
+
+    As long as it is the same, what was found out about code and packages need not be found out again.
+    """
+    folders = [_folder_of(package) for package in ROOTS]
+    sources = [[str(file), stamp(file)] for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    own = [item for item in sources if "__pycache__" not in item[0]]
+    installed = sorted({file.name for place in sys.path for file in Path(place or ".").glob("*-info")})
+    return hashlib.sha256(json.dumps([sys.version, own, installed]).encode()).hexdigest()
 
 
 def read_accepted(root: Path) -> list[dict[str, str]]:

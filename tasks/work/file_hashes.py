@@ -32,7 +32,10 @@ def hash_files(root: Path, name: str, files: Iterable[Path], *, show: bool = Fal
     cache_file = root / WORK_FOLDER / "hashes" / f"{name}.json"
     old = _read_cache(cache_file)
     stamps = {path: _stamp(path) for path in files}
-    hashes = {path: old[str(path)][1] for path, now in stamps.items() if now and old.get(str(path), [None])[0] == now}
+    names = {path: _name(path, root) for path in stamps}
+    hashes = {
+        path: old[names[path]][1] for path, now in stamps.items() if now and old.get(names[path], [None])[0] == now
+    }
     unread = [path for path in stamps if path not in hashes]
     shown = track(name, len(unread), "files") if show and unread else nullcontext()
     with shown as progress:
@@ -40,10 +43,15 @@ def hash_files(root: Path, name: str, files: Iterable[Path], *, show: bool = Fal
             hashes[path] = _hash(path)
             if progress is not None:
                 progress.advance(note=path.name)
-    cache = {str(path): [stamps[path], hashes[path]] for path in stamps if hashes[path] != UNREADABLE}
+    cache = {names[path]: [stamps[path], hashes[path]] for path in stamps if hashes[path] != UNREADABLE}
     if cache != old:
         write_json(cache_file, cache)
     return hashes
+
+
+def _name(path: Path, root: Path) -> str:
+    """Inside the project without the project's own place, so that a project that is moved or copied knows its files."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _hash(path: Path) -> str:

@@ -154,7 +154,7 @@ def test_sample_videos_whose_scratch_has_gone_are_written_again(root: Path) -> N
     first = archive(0.12)
     assert archive(0.08) != first
     assert archive(0.12) == first
-    shutil.rmtree(root / ".work" / "archive")
+    shutil.rmtree(root / ".work" / "collect-archive")
     assert archive(0.12) == first
 
 
