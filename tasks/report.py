@@ -65,6 +65,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             videos=videos,
             stages=stages,
             tiles=_tiles(dataset, training, videos),
+            same_person=SAME_PERSON,
             psnr_cap=PSNR_CAP_DB,
             refused=album.refused,
             facemill_version=VERSION,

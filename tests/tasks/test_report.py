@@ -13,7 +13,7 @@ import pytest
 from facemill import schema, tables
 from facemill.detect import build_detector
 from facemill.files import write_json
-from facemill.identity import Embedder
+from facemill.identity import SAME_PERSON, Embedder
 from facemill.landmarks import Landmarks68
 from facemill.pictures import encode_jpeg
 from tasks import report
@@ -159,6 +159,7 @@ def test_the_funnel_counts_pictures_and_faces_of_an_identity(tmp_path: Path) -> 
     assert metrics["dataset"]["identities"] == {"hopper": {**counts, "train": 1, "val": 0}}
     for shown in ("other identity", "near duplicate", "the picture ends before its last row", "no end marker"):
         assert shown in page
+    assert f"under {SAME_PERSON} is the same person" in page
 
 
 def test_videos_are_measured_and_what_could_not_be_is_counted(tmp_path: Path, hopper: np.ndarray) -> None:
@@ -177,6 +178,7 @@ def test_videos_are_measured_and_what_could_not_be_is_counted(tmp_path: Path, ho
     assert (measures["frames"], measures["no_output_face"], measures["no_replaced_face"]) == (2, 0, 0)
     assert measures["replaced_before"] + 0.05 < measures["replaced_after"] < 0.6  # a bar makes her nobody else
     assert measures["psnr_outside_db"] > 40
+    assert f"to the nearest reference; under {SAME_PERSON} is the same person" in page
     assert "the original is no longer in the archive" in page
     assert "no video stream that FFmpeg reads: text" in page
 
