@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
-from tasks.params import ClusterParams, Params, WrongValues
+from tasks.params import ClusterParams, Params
+from tasks.work.wrong_values import WrongValues
 
 LEAST_FACE_PX = 80
 """What the detectors are built for that are only looked at: their options are good or bad for any size."""

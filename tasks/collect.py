@@ -28,7 +28,7 @@ from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
 from facemill.sources import Item, Surroundings, Unit, fetch, network_kinds, reference_source
 from tasks.catalogue import Data
 from tasks.collect_videos import collect_videos
-from tasks.params import Params, WrongValues
+from tasks.params import Params
 from tasks.paths import place
 from tasks.work.cluster import Pool, open_pool
 from tasks.work.deciders import read_deciders
@@ -47,6 +47,7 @@ from tasks.work.results import (
 )
 from tasks.work.spread import spread
 from tasks.work.totals import Totals, count_rows, finish, publish_parts
+from tasks.work.wrong_values import WrongValues
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:

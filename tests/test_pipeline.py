@@ -17,6 +17,7 @@ from tasks.stages import STAGES, Stage
 
 PROJECT = Path(__file__).resolve().parent.parent
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+MOST_FLAT_MODULES = 16
 
 
 def test_dvc_runs_the_stages_of_the_table_in_their_order() -> None:
@@ -56,6 +57,12 @@ def test_a_stage_reads_no_parameter_group_that_it_does_not_name(stage: str) -> N
     # The cluster changes no row; who the identities are reaches later stages through `raw`.
     # The crops' geometry reaches `train` through the crops themselves: other geometry, other bytes.
     assert read - named - {"cluster", "identities"} - ({"extract"} if stage == "train" else set()) == set()
+
+
+def test_the_folder_of_the_stages_stays_small() -> None:
+    """What is no stage's own belongs in a folder of tasks/."""
+    flat = [path.name for path in (PROJECT / "tasks").glob("*.py") if path.name != "__init__.py"]
+    assert len(flat) <= MOST_FLAT_MODULES, sorted(flat)
 
 
 def test_layers_hold() -> None:
