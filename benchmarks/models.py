@@ -83,7 +83,7 @@ def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFram
     replaced, new = clips
     kind, _, preset = name.partition("/")
     model = work / "models" / name.replace("/", "-")
-    settings = {"model": kind, "preset": preset, "save_every": 500, "preview_every": 500, **RUNS.get(name, {})}
+    settings = {"model": kind, "preset": preset, "save_every": 500, "evaluate_every": 500, **RUNS.get(name, {})}
     params = _write_params(work, clips, settings)
     if not model.is_dir():
         run_stage("inventory", work)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
-from facemill.settings import DetectorNames, Name, Share
+from facemill.settings import DetectorNames, Limits, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from facemill.swap.settings import SwapSettings
-from facemill.train.settings import Augmentation
+from facemill.train.settings import FaceTraining
 from tasks.params_file import PARAMS_FILE, check_plain, read_params_file
 from tasks.work.wrong_values import WrongParams, lines_of
 
@@ -118,46 +118,14 @@ class CurateParams(_Group):
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
-class TrainParams(_Group):
-    model: Name = "autoencoder"
-    preset: Name = "small"
-    start: Path | None = None
-    """Folder of a trained model of the same name to go on from: it may know other people, or be a smaller transform."""
-    options: dict[Name, Any] = {}
-    """Of the model's objective, see `build` in facemill/train/objectives/MODEL.py."""
-    coverage: Annotated[float, Field(ge=0.5, le=4.0)] = 1.2
-    """Side of the square that the net sees, over the height of the mean face's landmark box."""
-    steps: Annotated[int, Field(ge=1)] = 2000
-    deadline_s: Annotated[float, Field(gt=0)] | None = None
-    """Ends earlier after so much training, over all runs."""
-    plateau: Annotated[int, Field(ge=1)] | None = None
-    """Ends earlier after so many evaluations without a better validation loss."""
-    batch: Annotated[int, Field(ge=2)] = 16
-    """Faces of each identity in a step, over all processes."""
-    micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """Of these, how many go through the net together; null takes all, and fewer where memory is short."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
-    """auto: as the model's objective says."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] | None = "auto"
-    """Of averaged weights, which are then what is shown, measured and saved; null for none."""
-    augment: Augmentation = Augmentation()
-    """How strongly faces are changed, see facemill/train/settings.py."""
-    save_every: Annotated[int, Field(ge=1)] = 250
-    keep_checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
-    rollbacks: Annotated[int, Field(ge=0, le=20)] = 3
-    """How often a loss that is not finite sends training back to the last checkpoint, each time with half the rate."""
-    preview_every: Annotated[int, Field(ge=1)] = 250
-    measured_faces: Annotated[int, Field(ge=0, le=1000)] = 12
+@dataclass(frozen=True, kw_only=True)
+class TrainParams(FaceTraining):
+    """How a model is trained: the settings are those of facemill/train/settings.py. Each evaluation draws a preview."""
+
+    measured_faces: Annotated[int, Limits(ge=0, le=1000)] = 12
     """Held-out faces of each identity whose swaps are measured with each preview; 0.02 s each for each other one."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    processes: Annotated[int, Limits(ge=1, le=64)] | Literal["auto"] = "auto"
     """auto: one for each GPU, one on a CPU."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
-    compile: bool | Literal["auto"] = "auto"
-    """torch.compile; auto: on a GPU that can."""
-    deterministic: bool = False
-    """Only operations that give equal bits each time, on a GPU too; slower."""
 
 
 @dataclass(frozen=True, kw_only=True)

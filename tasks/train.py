@@ -86,7 +86,7 @@ def _scratch(root: Path, params: Params, dataset: str) -> Path:
     """The scratch folder of this training, known by all that decides its weights and by nothing else."""
     key = content_key(
         read_deciders(root, "train", params).key,
-        params.train.model_dump(mode="json"),
+        params.train.plain(),
         weight_files(params.train, root),
         params.seed,
         params.extract.coverage,

@@ -46,7 +46,7 @@ def tiny(values: dict[str, Any]) -> dict[str, Any]:
         identity["sources"][0]["pictures"] = 16
     values["archive"]["seconds"] = 0.6
     values["collect"]["rows_per_shard"] = values["extract"]["rows_per_shard"] = 8
-    values["train"] |= {"steps": 8, "save_every": 2, "preview_every": 4, "batch": 4}
+    values["train"] |= {"steps": 8, "save_every": 2, "evaluate_every": 4, "batch": 4}
     values["report"] |= {"measured_frames": 1, "frames_per_video": 1}
     values["cluster"] = {"kind": "local", "workers": 2}
     return values

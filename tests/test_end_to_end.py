@@ -32,7 +32,7 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     for identity in values["identities"].values():
         identity["sources"][0]["pictures"] = 40
     values["archive"]["seconds"] = 1.0
-    values["train"] |= {"steps": 12, "save_every": 6, "preview_every": 6, "batch": 8}
+    values["train"] |= {"steps": 12, "save_every": 6, "evaluate_every": 6, "batch": 8}
     values["report"] |= {"measured_frames": 2, "frames_per_video": 2}
     return values
 

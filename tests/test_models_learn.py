@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_params(root: Path, model: str) -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
     steps = RUNS[model]["steps"]
-    common = {"model": model, "preset": "small", "batch": 8, "save_every": steps, "preview_every": steps // 8}
+    common = {"model": model, "preset": "small", "batch": 8, "save_every": steps, "evaluate_every": steps // 8}
     params["train"] = common | RUNS[model]
     params["archive"]["seconds"] = 1.0
     (root / "params.yaml").write_text(yaml.safe_dump(params))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from facemill.settings import Count, Limits, Natural, Positive, Settings, Share
+from facemill.device_choice import DeviceChoice
+from facemill.settings import Count, Limits, Name, Natural, Positive, Settings, Share
 
 Rate = Annotated[float, Limits(gt=0, le=1)]
 Decay = Annotated[float, Limits(ge=0, lt=1)]
@@ -111,3 +113,28 @@ class CosinePlan(TrainingPlan):
     def fall(self, share: float) -> float:
         """From 1 to `final_rate`."""
         return self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceTraining(DeviceChoice, Pace):
+    """What a person says of the training of a model that swaps faces (`facemill.train.session`)."""
+
+    model: Name = "autoencoder"
+    """Name of the model (facemill/nets), and of what it is trained for (facemill/train/objectives)."""
+    preset: Name = "small"
+    """Name of the model's size, see its module in facemill/nets."""
+    start: Path | None = None
+    """Folder of a trained model of the same name to go on from: it may know other people, or be a smaller transform."""
+    options: dict[Name, Any] = field(default_factory=dict)
+    """Of the model's objective, see `build` in facemill/train/objectives/MODEL.py."""
+    coverage: Annotated[float, Limits(ge=0.5, le=4)] = 1.2
+    """Side of the square that the net sees, over the height of the mean face's landmark box."""
+    batch: Annotated[int, Limits(ge=2)] = 16
+    """Faces of each identity in a step, over all processes."""
+    learning_rate: Rate | Literal["auto"] = "auto"
+    """Learning rate after the warm-up; auto: as the model's objective says."""
+    ema_decay: Decay | Literal["auto"] | None = "auto"
+    """Of averaged weights, which are then what is shown, measured and saved; null for none, auto: as the model's
+    objective says."""
+    augment: Augmentation = field(default_factory=Augmentation)
+    """How strongly faces are changed."""

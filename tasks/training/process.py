@@ -11,14 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from facemill.device import DeviceSettings, choose_device, compile_problem, settings_for
-from facemill.device_choice import DeviceChoice
 from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.model_folder import load_model, save_model
@@ -32,7 +31,7 @@ from facemill.train.engine import Outcome, StopReason, fit
 from facemill.train.evaluate import validation_losses, validation_value
 from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
-from facemill.train.settings import CosinePlan
+from facemill.train.settings import CosinePlan, Pace
 from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
 from tasks.training.card import Person, model_card
@@ -80,16 +79,7 @@ def train_model(
     check_faces(trained, model.identities)
     remarks = _start(model, start_folder(train, root))
     objective = build_objective(train.model, model, **placed_options(train, root))
-    settings = settings_for(
-        device,
-        sum(p.numel() for p in objective.module.parameters()),
-        DeviceChoice(
-            precision=train.precision,
-            layout=train.layout,
-            compile=train.compile,
-            deterministic=train.deterministic,
-        ),
-    )
+    settings = settings_for(device, sum(p.numel() for p in objective.module.parameters()), train)
     settings.place(objective.module)
     sets = place_sets(trained, device)
     with settings.applied():
@@ -134,19 +124,12 @@ def plan_of(params: Params, published: Published) -> CosinePlan:
     """How long and how fast: params.yaml, and where that says `auto`, the objective."""
     train = params.train
     return CosinePlan(
-        steps=train.steps,
-        deadline_s=train.deadline_s,
-        plateau=train.plateau,
+        **{one.name: getattr(train, one.name) for one in fields(Pace)},
         learning_rate=published.learning_rate if train.learning_rate == "auto" else train.learning_rate,
         warmup_steps=published.warmup_steps,
         final_rate=published.final_rate,
         ema_decay=published.ema_decay if train.ema_decay == "auto" else train.ema_decay,
-        micro_batch=train.micro_batch,
-        rollbacks=train.rollbacks,
-        keep_checkpoints=train.keep_checkpoints,
         seed=params.seed,
-        save_every=train.save_every,
-        evaluate_every=train.preview_every,
     )
 
 
@@ -254,7 +237,7 @@ def _card(
         "layout": "channels_last" if used.memory_format == torch.channels_last else "contiguous",
         "compile": used.compile,
     }
-    settings = params.train.model_dump(mode="json") | chosen | {"seed": params.seed}
+    settings = params.train.plain() | chosen | {"seed": params.seed}
     return model_card(meta, sum(p.numel() for p in model.parameters()), people, settings, metrics)
 
 

@@ -115,6 +115,7 @@ def _shown(value: Any) -> str:
 
 _BECOMES = "write `convert: {becomes: {bert: anna}}`: Bert becomes Anna"
 _MOVED = {
+    "train.preview_every": "write `train: {evaluate_every: …}`: each evaluation draws a preview",
     # elsewhere the source is the face that is put in: a near key would turn a conversion round in silence
     "convert.source": _BECOMES,
     "convert.target": _BECOMES,

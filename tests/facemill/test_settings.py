@@ -20,7 +20,7 @@ from facemill.device_choice import DeviceChoice
 from facemill.errors import FacemillError
 from facemill.settings import Count, Limits, Name, Settings, SettingsError, descriptions, hints
 from facemill.swap.settings import FinderSettings, SwapSettings
-from facemill.train.settings import Augmentation, CosinePlan
+from facemill.train.settings import Augmentation, CosinePlan, FaceTraining
 from facemill.video import EncoderSettings
 
 EVERY = [
@@ -29,6 +29,7 @@ EVERY = [
     DetectorTraining,
     DeviceChoice,
     EncoderSettings,
+    FaceTraining,
     FinderSettings,
     Sampling,
     SwapSettings,

@@ -35,7 +35,7 @@ IDENTITY = {"rights": RIGHTS, "references": ["r"], "sources": [{"kind": "folder"
 PARAMS: dict[str, Any] = {
     "identities": {"anna": IDENTITY, "bert": IDENTITY},
     "archive": {"kind": "sample"},
-    "train": {"steps": STEPS, "batch": 2, "save_every": 20, "preview_every": 30, "device": "cpu"},
+    "train": {"steps": STEPS, "batch": 2, "save_every": 20, "evaluate_every": 30, "device": "cpu"},
     "convert": {"becomes": {"anna": "bert"}},
 }
 
@@ -144,7 +144,7 @@ def test_terminated_and_run_again_it_ends_with_the_same_bytes(trained: Path, tmp
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     root = project(tmp_path, {"anna": 4, "bert": 3})
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["train"] |= {"processes": 2, "steps": 6, "preview_every": 3, "save_every": 3}
+    params["train"] |= {"processes": 2, "steps": 6, "evaluate_every": 3, "save_every": 3}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     output, _ = stage(root).communicate(timeout=300)
     assert load_model(root / "data" / "model")[1]["steps"] == 6, output
@@ -156,7 +156,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 def test_two_processes_that_are_told_to_end_save_and_go_on(tmp_path: Path) -> None:
     root = project(tmp_path, {"anna": 4, "bert": 3})
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["train"] |= {"processes": 2, "measured_faces": 0, "save_every": 1000, "preview_every": 1000}
+    params["train"] |= {"processes": 2, "measured_faces": 0, "save_every": 1000, "evaluate_every": 1000}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     first = stage(root)
     assert first.stdout is not None
@@ -176,7 +176,7 @@ def test_two_processes_that_are_told_to_end_save_and_go_on(tmp_path: Path) -> No
 def test_processes_whose_stage_was_killed_save_and_end(tmp_path: Path) -> None:
     root = project(tmp_path, {"anna": 4, "bert": 3})
     params = yaml.safe_load((root / "params.yaml").read_text())
-    endless = {"processes": 2, "measured_faces": 0, "steps": 10**6, "save_every": 10**6, "preview_every": 10**6}
+    endless = {"processes": 2, "measured_faces": 0, "steps": 10**6, "save_every": 10**6, "evaluate_every": 10**6}
     params["train"] |= endless
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     first = stage(root)
