@@ -1,4 +1,4 @@
-"""One process of the stage `train`: faces, model, feed and plan brought together, and the loop run.
+"""One process of the stage `train`: a session prepared, its loop run and looked on at, and the model published.
 
 Where there are several processes, `tasks.train` starts this module under torchrun; each of them does all of this, and
 the first one alone evaluates, writes and speaks.
@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from dataclasses import asdict, fields
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from facemill.device import DeviceSettings, choose_device, compile_problem, settings_for
+from facemill.device import choose_device
 from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
-from facemill.model_folder import load_model, save_model
-from facemill.nets import SwapModel, build_model
+from facemill.model_folder import save_model
 from facemill.processes import ProcessId, ends_with
 from facemill.train.checkpoint import saved_step
-from facemill.train.data import FaceSet, Feed, place_sets
-from facemill.train.dataset import CropGeometry, load_faces
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
-from facemill.train.engine import Outcome, StopReason, fit
+from facemill.train.engine import Outcome, StopReason
 from facemill.train.evaluate import validation_losses, validation_value
-from facemill.train.objectives import Published, build_objective
 from facemill.train.previews import preview_grid, write_preview
-from facemill.train.settings import CosinePlan, Pace
+from facemill.train.session import Session, prepare_training
 from tasks.catalogue import Data
 from tasks.params import Params, TrainParams, load_params
 from tasks.training.card import Person, model_card
@@ -42,8 +38,6 @@ from tasks.work.progress import track
 from tasks.work.terminal import say
 
 OUTCOME_FILE, ERROR_FILE = "outcome.json", "error.txt"
-MIN_FACES = 2
-"""Of each identity: with a single one there is nothing to learn but that picture."""
 
 
 def train_model(
@@ -70,67 +64,27 @@ def train_model(
     Raises:
         FacemillError: too few faces, a loss that is not finite again and again, a full disk.
     """
-    train = params.train
-    device = device or choose_device(train.device, "train.device")
-    torch.manual_seed(params.seed)
-    model = build_model(train.model, train.preset, meta["identities"])
-    view = CropGeometry(input_px=model.input_px, crop_coverage=params.extract.coverage, train_coverage=train.coverage)
-    trained, held_out = (load_faces(root / Data.DATASET, split, view) for split in ("train", "val"))
-    check_faces(trained, model.identities)
-    remarks = _start(model, start_folder(train, root))
-    objective = build_objective(train.model, model, **placed_options(train, root))
-    settings = settings_for(device, sum(p.numel() for p in objective.module.parameters()), train)
-    settings.place(objective.module)
-    sets = place_sets(trained, device)
-    with settings.applied():
-        objective.prepare(sets)
-    shown = {identity: held_out.get(identity, trained[identity]) for identity in trained}
-    feed = Feed(
-        sets, model.input_px, train.batch, train.augment, params.seed,
-        device=device, share=(ranks.number, ranks.processes),
+    train = replace(params.train, start=start_folder(params.train, root), options=placed_options(params.train, root))
+    session = prepare_training(
+        train, root / Data.DATASET, meta["identities"],
+        crop_coverage=params.extract.coverage, seed=params.seed, ranks=ranks,
+        device=device or choose_device(train.device, "train.device"),
     )  # fmt: skip
-    plan = plan_of(params, objective.published)
-    watcher = _Watcher(model, shown, scratch, train, meta["references"], objective.published.judged_by)
-    if train.compile == "auto" and device.type == "cuda" and (problem := compile_problem(device)):
-        remarks.append(f"torch.compile does not work here, so it is left out ({problem})")
-    with closing(feed), watcher if ranks.first else ExitStack():
-        for remark in (*remarks, *objective.remarks) if ranks.first else ():
+    watcher = _Watcher(session, scratch, train, meta["references"])
+    with watcher if ranks.first else ExitStack():
+        for remark in session.remarks if ranks.first else ():
             watcher.say(remark)
-        outcome = fit(
-            objective, feed, plan, scratch / "checkpoints", settings,
-            evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say, ranks=ranks,
+        outcome = session.fit(
+            scratch / "checkpoints",
+            evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say,
         )  # fmt: skip
-    faces = {identity: (len(trained[identity]), len(held_out.get(identity, ()))) for identity in trained}
-    ended = _ended(outcome) | {"faces": sum(map(sum, faces.values()))}
+    ended = _ended(outcome) | {"faces": sum(map(sum, session.faces.values()))}
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
-        metrics = watcher.measure()
-        whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": objective.describe()}
-        save_model(root / Data.MODEL, model, whole, _card(params, model, whole, faces, metrics, plan, settings))
+        metrics, model = watcher.measure(), session.model
+        whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": session.objective.describe()}
+        save_model(root / Data.MODEL, model, whole, _card(params, session, whole, metrics))
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
     return ended
-
-
-def _start(model: SwapModel, folder: Path | None) -> list[str]:
-    """Puts in what a trained model knows; what a person should know of that."""
-    if folder is None:
-        return []
-    trained, meta = load_model(folder)
-    fresh = model.start_from(trained)
-    new = f"; {', '.join(fresh)} new to it" if fresh else ""
-    return [f"starts from {meta['name']} {meta['preset']} of {', '.join(trained.identities)}{new}"]
-
-
-def plan_of(params: Params, published: Published) -> CosinePlan:
-    """How long and how fast: params.yaml, and where that says `auto`, the objective."""
-    train = params.train
-    return CosinePlan(
-        **{one.name: getattr(train, one.name) for one in fields(Pace)},
-        learning_rate=published.learning_rate if train.learning_rate == "auto" else train.learning_rate,
-        warmup_steps=published.warmup_steps,
-        final_rate=published.final_rate,
-        ema_decay=published.ema_decay if train.ema_decay == "auto" else train.ema_decay,
-        seed=params.seed,
-    )
 
 
 def curve(metric: str) -> str:
@@ -138,31 +92,14 @@ def curve(metric: str) -> str:
     return f"val_loss/{metric}" if metric.startswith(("mae/", "dssim/")) else f"val_{metric}"
 
 
-def check_faces(sets: Mapping[str, FaceSet], identities: tuple[str, ...]) -> None:
-    """Raises FacemillError for an identity with too few faces to train on."""
-    for identity in identities:
-        count = len(sets[identity]) if identity in sets else 0
-        if count < MIN_FACES:
-            raise FacemillError(
-                f"identity {identity!r} has {count} accepted training face(s), at least {MIN_FACES} are needed: give "
-                "it more sources, or loosen the limits of `curate` (data/dataset has a reason in each rejected row)"
-            )
-
-
 class _Watcher:
     """What looks on while a model learns: curves, previews, measures, progress. Used by the first process."""
 
     def __init__(
-        self,
-        model: SwapModel,
-        shown: Mapping[str, FaceSet],
-        scratch: Path,
-        train: TrainParams,
-        references: Mapping[str, list[list[float]]],
-        judged_by: str,
+        self, session: Session, scratch: Path, train: TrainParams, references: Mapping[str, list[list[float]]]
     ) -> None:
-        self._judged_by = judged_by
-        self._model, self._shown, self._train = model, shown, train
+        self._judged_by = session.objective.published.judged_by
+        self._model, self._shown, self._train = session.model, session.shown, train
         self._curves_folder, self._previews = scratch / "curves", scratch / "previews"
         self._begun = saved_step(scratch / "checkpoints")
         self._measures = SwapMeasures(references, train.measured_faces)
@@ -216,17 +153,12 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     return {**asdict(outcome), "reason": str(outcome.reason)}
 
 
-def _card(
-    params: Params,
-    model: SwapModel,
-    meta: Mapping[str, Any],
-    faces: Mapping[str, tuple[int, int]],
-    metrics: Mapping[str, float],
-    plan: CosinePlan,
-    used: DeviceSettings,
-) -> str:
+def _card(params: Params, session: Session, meta: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    model, plan, used = session.model, session.plan, session.used
     people = [
-        Person(name, params.identities[name].rights.basis, params.identities[name].rights.evidence, *faces[name])
+        Person(
+            name, params.identities[name].rights.basis, params.identities[name].rights.evidence, *session.faces[name]
+        )
         for name in model.identities
     ]
     chosen = {
