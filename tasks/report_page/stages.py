@@ -1,4 +1,7 @@
-"""The report's tables on the stages: rows by state and reason from `data/metrics`, times of their last run here."""
+"""The report's tables on the stages: rows by state and reason, from `data/metrics`.
+
+How long a stage took is not here: the same data give the same page. Prefect's page and `.work/times` have it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,8 @@ from facemill.files import read_object
 from facemill.reasons import State
 from tasks.report_page.dataset import sentence
 from tasks.stages import STAGES
-from tasks.work.totals import read_times
 
 _KNOWN = {"in", "ok", "rejected", "failed", "reasons"}
-_KNOWN_TIMES = {"seconds", "worker_seconds", "per_worker_second", "worked", "kept_bytes"}
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,6 @@ class StageLine:
     states: dict[str, int] = field(default_factory=dict)
     reasons: list[tuple[str, str, int]] = field(default_factory=list)
     """(code in words, what it means, rows), most frequent first."""
-    seconds: float = 0.0
-    worker_seconds: float = 0.0
-    per_worker_second: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -38,13 +36,13 @@ class StageLine:
         return [(state, 100 * count / self.rows_in) for state, count in self.states.items() if count and self.rows_in]
 
     @property
-    def rates(self) -> list[tuple[str, float]]:
-        """(`frames_per_second` in words, value): what the stage says beside its rows.
+    def counts(self) -> list[tuple[str, float]]:
+        """(`frames_swapped` in words, value): what the stage says beside its rows.
 
         Measures of one identity ("val_ssim/NAME") are left out: the page on training shows them.
         """
         return [
-            (name.replace("_per_second", "/s").replace("_", " "), value)
+            (name.replace("_", " "), value)
             for name, value in self.extra.items()
             if isinstance(value, int | float) and not isinstance(value, bool) and "/" not in name
         ]
@@ -57,21 +55,21 @@ def gather_stages(root: Path) -> list[StageLine]:
         FacemillError: a file of metrics is broken.
     """
     return [
-        _line(root / stage.metrics, stage.name, stage.rows, read_times(root, stage.name))
+        _line(root / stage.metrics, stage.name, stage.rows)
         for stage in STAGES.values()
         if stage.metrics is not None and stage.rows is not None
     ]
 
 
 def stages_metrics(lines: list[StageLine]) -> dict[str, Any]:
-    """Rows by stage and state, as plain values; times are left out, since DVC compares these."""
+    """Rows by stage and state, as plain values."""
     return {line.name: {"in": line.rows_in, **line.states} for line in lines if line.ran}
 
 
-def _line(path: Path, name: str, unit: str, times: dict[str, Any]) -> StageLine:
+def _line(path: Path, name: str, unit: str) -> StageLine:
     if not path.is_file():
         return StageLine(name, unit, ran=False)
-    values = {**read_object(path), **times}
+    values = read_object(path)
     reasons = sorted(values.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
     return StageLine(
         name,
@@ -80,8 +78,5 @@ def _line(path: Path, name: str, unit: str, times: dict[str, Any]) -> StageLine:
         rows_in=int(values.get("in", 0)),
         states={str(state): int(values.get(str(state), 0)) for state in State},
         reasons=[(code.replace("_", " "), sentence(code), count) for code, count in reasons],
-        seconds=float(values.get("seconds", 0.0)),
-        worker_seconds=float(values.get("worker_seconds", 0.0)),
-        per_worker_second=values.get("per_worker_second"),
-        extra={key: value for key, value in values.items() if key not in _KNOWN | _KNOWN_TIMES},
+        extra={key: value for key, value in values.items() if key not in _KNOWN},
     )

@@ -1,0 +1,192 @@
+"""What a night costs: a dataset of many small pictures, then 1 % more at random places of the folders, then 1 % fewer.
+
+    python benchmarks/refresh.py                     # 10,000 pictures, some 20 minutes on two cores
+    python benchmarks/refresh.py --pictures 1000
+
+Each step is `dvc repro curate` in a copy of the project in an empty folder, as in a fresh clone. Against the first run,
+in the same run of this script, as ratios: worker seconds (targets: at most 2 % for 1 % more), bytes that DVC's cache
+grows by (3 %), wall time (15 %). In the end a second copy at another path makes the same pictures from nothing: its
+tables, sorted by id, must be those of the one that grew and shrank. Last, `dvc repro` and `facemill why` with nothing
+to do, medians of five.
+
+The pictures are views of the two sample people, 128 px, each turned, moved, scaled and lit by chance, so that none is
+another's duplicate by its bytes; `dedup.hash_distance` is 0, or most of them would be near duplicates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from facemill import tables
+from facemill.pictures import decode, encode_jpeg
+from facemill.schema import DATASET, FACES, RAW, UNIQUE
+from facemill.sources.sample.portraits import portrait_file
+
+PROJECT = Path(__file__).resolve().parents[1]
+COPIED = ("facemill", "tasks", "flows", "dvc.yaml", ".dvcignore", ".gitignore", "prefect.toml")
+PEOPLE = ("hopper", "collins")
+SIDE_PX, FOLDERS, SHARE, RUNS = 128, 20, 0.01, 5
+STAGES = ("collect", "dedup", "extract", "curate")
+TABLES = {"raw": RAW, "unique": UNIQUE, "faces": FACES, "dataset": DATASET}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        grown, fresh = Path(folder) / "grown", Path(folder) / "another path" / "fresh"
+        pictures = Pictures(Path(folder) / "pictures")
+        pictures.add(arguments.pictures, rng)
+        clone(grown, pictures.folder)
+        first = measured(grown)
+        steps = {"first run": first}
+        few = max(1, round(arguments.pictures * SHARE))
+        pictures.add(few, rng)
+        steps[f"{few} more"] = measured(grown)
+        pictures.remove(few, rng)
+        steps[f"{few} fewer"] = measured(grown)
+        print(f"{arguments.pictures} pictures, {SIDE_PX} px, {os.cpu_count()} cores, workers as params.yaml has them")
+        print(f"{'':<12}{'wall s':>9}{'ratio':>8}{'worker s':>10}{'ratio':>8}{'items':>8}{'cache MB':>10}{'ratio':>8}")
+        for name, step in steps.items():
+            ratios = [step[key] / first[key] if first[key] else 0.0 for key in ("wall", "workers", "bytes")]
+            print(
+                f"{name:<12}{step['wall']:>9.1f}{ratios[0]:>8.3f}{step['workers']:>10.1f}{ratios[1]:>8.3f}"
+                f"{step['items']:>8}{step['bytes'] / 1e6:>10.2f}{ratios[2]:>8.3f}"
+            )
+        clone(fresh, pictures.folder)
+        repro(fresh, "curate")
+        for name in TABLES:
+            print(f"{name}: {'equal to' if rows(grown, name) == rows(fresh, name) else 'NOT'} a rebuild, sorted by id")
+        nothing = [seconds(lambda: repro(grown, "curate")) for _ in range(RUNS)]
+        why = [seconds(lambda: run(grown, "-m", "flows.command_line", "why")) for _ in range(RUNS)]
+        print(f"nothing to do: dvc repro curate {statistics.median(nothing):.1f} s, facemill why", end=" ")
+        print(f"{statistics.median(why):.1f} s")
+
+
+class Pictures:
+    """Folders of each person's pictures, with names in random order, so that new ones come between the old."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._portraits = {person: _portrait(person) for person in PEOPLE}
+
+    def add(self, count: int, rng: random.Random) -> None:
+        """Writes so many pictures at random places."""
+        for _ in range(count):
+            person = rng.choice(PEOPLE)
+            path = self.folder / person / f"{rng.randrange(FOLDERS):02d}" / f"{rng.getrandbits(64):016x}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_jpeg(_view(self._portraits[person], rng)))
+
+    def remove(self, count: int, rng: random.Random) -> None:
+        """Removes so many pictures, chosen by chance."""
+        for path in rng.sample(sorted(self.folder.rglob("*.jpg")), count):
+            path.unlink()
+
+
+def _portrait(person: str) -> np.ndarray:
+    """The face and what is around it, 2 × SIDE_PX."""
+    picture = decode(portrait_file(person).read_bytes())
+    side = min(picture.shape[:2])
+    return cv2.resize(picture[:side, :side], (2 * SIDE_PX, 2 * SIDE_PX), interpolation=cv2.INTER_AREA)
+
+
+def _view(portrait: np.ndarray, rng: random.Random) -> np.ndarray:
+    turn = cv2.getRotationMatrix2D((SIDE_PX, SIDE_PX), rng.uniform(-12, 12), rng.uniform(0.45, 0.55))
+    turn[:, 2] += [rng.uniform(-6, 6) - SIDE_PX / 2, rng.uniform(-6, 6) - SIDE_PX / 2]
+    view = cv2.warpAffine(portrait, turn, (SIDE_PX, SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    return np.clip(view * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15), 0, 255).astype(np.uint8)
+
+
+def clone(root: Path, pictures: Path) -> None:
+    """A copy of the project with the pictures as its sources, in which nothing has run."""
+    root.mkdir(parents=True)
+    for name in COPIED:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, root / name)
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    for person in PEOPLE:
+        values["identities"][person]["sources"] = [{"kind": "folder", "path": str(pictures / person)}]
+    values["archive"]["seconds"] = 1.0
+    values["dedup"] |= {"hash_distance": 0}
+    values["extract"] |= {"min_face_px": 40, "crop_px": 128}
+    values["curate"] |= {"min_face_px": 40}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    author = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    run(root, "-m", "dvc", "init", "-q")
+
+
+def measured(root: Path) -> dict[str, float]:
+    """`dvc repro curate`: wall and worker seconds, items worked, bytes that the cache grew by."""
+    before = _cache_bytes(root)
+    wall = seconds(lambda: repro(root, "curate"))
+    times = [json.loads((root / ".work" / "times" / f"{stage}.json").read_text()) for stage in STAGES]
+    return {
+        "wall": wall,
+        "workers": sum(each["worker_seconds"] for each in times),
+        "items": sum(each["worked"] for each in times),
+        "bytes": _cache_bytes(root) - before,
+    }
+
+
+def repro(root: Path, stage: str) -> None:
+    run(root, "-m", "dvc", "repro", stage)
+
+
+def run(root: Path, *arguments: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(root), "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def seconds(work: Any) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def _cache_bytes(root: Path) -> int:
+    return sum(path.stat().st_size for path in (root / ".dvc" / "cache").rglob("*") if path.is_file())
+
+
+def rows(root: Path, name: str) -> list[str]:
+    """All rows of a table as text, sorted; pictures by their hash, so that a million fits into memory."""
+    return sorted(_plain(row) for row in _all_rows(root, name))
+
+
+def _all_rows(root: Path, name: str) -> Iterator[Mapping[str, Any]]:
+    yield from tables.iterate_rows(root / "data" / name, TABLES[name])
+
+
+def _plain(row: Mapping[str, Any]) -> str:
+    return repr({key: hash(repr(value)) for key, value in row.items()})
+
+
+if __name__ == "__main__":
+    main()
