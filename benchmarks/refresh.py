@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,14 @@ def _view(portrait: np.ndarray, rng: random.Random) -> np.ndarray:
     return np.clip(view * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15), 0, 255).astype(np.uint8)
 
 
-def clone(root: Path, pictures: Path) -> None:
-    """A copy of the project with the pictures as its sources, in which nothing has run."""
+def clone(root: Path, pictures: Path, adapt: Callable[[dict[str, Any]], None] = lambda values: None) -> None:
+    """A copy of the project with the pictures as its sources, in which nothing has run.
+
+    Args:
+        root: the new project's folder.
+        pictures: a folder of each person.
+        adapt: changes the parameters once more.
+    """
     root.mkdir(parents=True)
     for name in COPIED:
         source = PROJECT / name
@@ -133,6 +139,7 @@ def clone(root: Path, pictures: Path) -> None:
     values["dedup"] |= {"hash_distance": 0}
     values["extract"] |= {"min_face_px": 40, "crop_px": 128}
     values["curate"] |= {"min_face_px": 40}
+    adapt(values)
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     author = ["-c", "user.name=bench", "-c", "user.email=bench@localhost"]
     for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "start"]):
@@ -158,11 +165,15 @@ def repro(root: Path, stage: str) -> None:
 
 
 def run(root: Path, *arguments: str) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(root), "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], cwd=root, env=environment(root), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def environment(root: Path) -> dict[str, str]:
+    """The code that runs is the copy's, as in a clone with an environment of its own."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(root), "DVC_NO_ANALYTICS": "1"}
 
 
 def seconds(work: Any) -> float:
