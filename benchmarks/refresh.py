@@ -114,7 +114,24 @@ def _view(portrait: np.ndarray, rng: random.Random) -> np.ndarray:
     turn = cv2.getRotationMatrix2D((SIDE_PX, SIDE_PX), rng.uniform(-12, 12), rng.uniform(0.45, 0.55))
     turn[:, 2] += [rng.uniform(-6, 6) - SIDE_PX / 2, rng.uniform(-6, 6) - SIDE_PX / 2]
     view = cv2.warpAffine(portrait, turn, (SIDE_PX, SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
-    return np.clip(view * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15), 0, 255).astype(np.uint8)
+    lit = view * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15)
+    return np.clip(_FACE * lit + (1 - _FACE) * _surroundings(rng), 0, 255).astype(np.uint8)
+
+
+def _surroundings(rng: random.Random) -> np.ndarray:
+    """Soft patches of chance colours: with the same surroundings, thousands of views would have the same hash."""
+    coarse = np.array([rng.uniform(0, 255) for _ in range(6 * 6 * 3)], np.float32).reshape(6, 6, 3)
+    return cv2.resize(coarse, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
+
+
+def _ellipse() -> np.ndarray:
+    """(SIDE_PX, SIDE_PX, 1), 1 where the face is, 0 around it, soft between."""
+    mask = np.zeros((SIDE_PX, SIDE_PX), np.float32)
+    cv2.ellipse(mask, (SIDE_PX // 2, int(0.42 * SIDE_PX)), (int(0.34 * SIDE_PX), int(0.4 * SIDE_PX)), 0, 0, 360, 1, -1)
+    return cv2.GaussianBlur(mask, (0, 0), 4)[..., None]
+
+
+_FACE = _ellipse()
 
 
 def clone(root: Path, pictures: Path, adapt: Callable[[dict[str, Any]], None] = lambda values: None) -> None:

@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from facemill.nets.dlib_resnet import CHIP_PX, DIMENSIONS, DlibResNet, load_dlib_resnet
+from facemill.embeddings import DIMENSIONS
+from facemill.nets.dlib_resnet import CHIP_PX, DlibResNet, load_dlib_resnet
 
-SAME_PERSON = 0.6
-"""Euclidean distance under which two embeddings are of one person, as dlib's author gives it."""
 CHIP_PADDING = 0.25
 """Around the net's own crop, aligned by eyes and nose: what it was trained with."""
 CHIPS_AT_ONCE = 32
@@ -63,14 +62,6 @@ def face_chips(picture: npt.NDArray[np.uint8], landmarks: npt.NDArray[Any]) -> l
         shapes.append(dlib.full_object_detection(dlib.rectangle(left, top, right, bottom), parts))
     picture = np.ascontiguousarray(picture)
     return list(dlib.get_face_chips(picture, shapes, size=CHIP_PX, padding=CHIP_PADDING))
-
-
-def distance(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Euclidean distance along the last axis, broadcast over the others: (…, 128), (…, 128) -> (…)."""
-    apart: npt.NDArray[np.float64] = np.linalg.norm(
-        np.asarray(first, np.float64) - np.asarray(second, np.float64), axis=-1
-    )
-    return apart
 
 
 @lru_cache(maxsize=2)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from facemill import similarity
-from facemill.identity import distance
+from facemill.embeddings import distance
 from facemill.pictures import RGB
 
 Item = TypeVar("Item")

@@ -21,6 +21,8 @@ from typing import Annotated, Any, Generic, TypedDict, TypeVar, get_args, get_or
 
 import pyarrow as pa
 
+from facemill.embeddings import DIMENSIONS
+
 Row = TypeVar("Row", bound=Mapping[str, object])
 
 # An encoded picture and a file name for it. As a class its key `bytes` would hide the type of that name.
@@ -38,7 +40,7 @@ Image = Annotated[EncodedPicture, pa.struct([("bytes", pa.binary()), ("path", pa
 Box = Annotated[list[float], pa.list_(pa.float32(), 4)]  # x0, y0, x1, y1 in pixels of the upright picture
 Landmarks = Annotated[list[float], pa.list_(pa.float32(), 136)]  # 68 points x0, y0, x1, y1, … in pixels, upright
 Affine = Annotated[list[float], pa.list_(pa.float64(), 6)]  # 2×3, row by row: picture to crop coordinates
-Embedding = Annotated[list[float], pa.list_(pa.float32(), 128)]
+Embedding = Annotated[list[float], pa.list_(pa.float32(), DIMENSIONS)]
 
 
 class PairOfIdentities(TypedDict):

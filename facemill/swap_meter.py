@@ -26,10 +26,10 @@ import numpy.typing as npt
 from facemill.align import crop_affine, invert, transform
 from facemill.boxes import around
 from facemill.detect import Detector
-from facemill.identity import SAME_PERSON, Embedder
+from facemill.embeddings import DIMENSIONS, SAME_PERSON
+from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
-from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.pictures import RGB
 from facemill.swap.mask import face_mask
 from facemill.video import Frame, VideoReader

@@ -24,9 +24,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from facemill import tables
+from facemill.embeddings import DIMENSIONS, distance
 from facemill.errors import FacemillError
-from facemill.identity import distance
-from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.reasons import Reason, State
 from facemill.schema import (
     DATASET,

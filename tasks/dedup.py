@@ -53,6 +53,7 @@ from tasks.work.results import (
     WorkItem,
     content_key,
     drop_unreached,
+    known_items,
     make_parts,
     open_store,
 )
@@ -89,8 +90,9 @@ HASHES = TableSchema("hashes", 1, HashRow)
 VERDICTS = TableSchema("verdicts", 1, VerdictRow)
 """Scratch on the way to the workers: a row for each row of a part of `raw`."""
 
-ROWS_WORTH_A_CLUSTER = 2000
-"""Hashing takes 1–6 ms a picture, starting workers some seconds; `collect` has decoded every picture in a worker."""
+PICTURES_WORTH_A_CLUSTER = 2000
+"""So many that no result holds. Hashing takes 1–6 ms a picture, starting workers some seconds; `collect` has decoded
+every picture in a worker."""
 HASHED_TOGETHER = 64
 """Pictures that a worker hashes at a time."""
 
@@ -106,9 +108,11 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     parts = tables.checked_parts(source, RAW)
     rows = sum(tables.count_part(part) for part in parts)
 
-    cluster = params.cluster if rows > ROWS_WORTH_A_CLUSTER else ClusterParams(kind="inline")
+    hashing = open_store(root, "dedup-hash", HASHES, code=code)
+    known = known_items(hashing)
+    fresh = sum(item.key not in known for part in parts for item in _picture_items(part))
+    cluster = params.cluster if fresh > PICTURES_WORTH_A_CLUSTER else ClusterParams(kind="inline")
     with open_pool(cluster) as pool:
-        hashing = open_store(root, "dedup-hash", HASHES, code=code)
         hashed = hash_parts(hashing, parts, pool, retry=retry)
         verdicts = Verdicts.judged(parts, hashed.paths, params.dedup)
         judging = open_store(root, "dedup", UNIQUE, code=code)  # what the parameters decide is in the verdicts

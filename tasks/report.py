@@ -15,9 +15,9 @@ from pathlib import Path
 import jinja2
 import yaml
 
+from facemill.embeddings import SAME_PERSON
 from facemill.errors import FacemillError
 from facemill.files import write_bytes, write_json
-from facemill.identity import SAME_PERSON
 from facemill.reasons import Reason, State
 from facemill.similarity import PSNR_CAP_DB
 from facemill.version import VERSION

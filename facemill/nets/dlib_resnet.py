@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facemill.dlib_models import dlib_model_path
+from facemill.embeddings import DIMENSIONS
 from facemill.errors import FacemillError
 
 FILE = "dlib_face_recognition_resnet_model_v1.dat"
-CHIP_PX, DIMENSIONS = 150, 128
+CHIP_PX = 150
 MEAN_RGB = (122.782, 117.001, 104.298)
 """Of 0…255; the difference is divided by 256."""
 GROUPS = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))

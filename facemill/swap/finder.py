@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.boxes import shorter_sides
+from facemill.embeddings import DIMENSIONS
 from facemill.errors import InputError
 from facemill.landmarks import landmark_box
-from facemill.nets.dlib_resnet import DIMENSIONS
 from facemill.swap.settings import FinderSettings
 from facemill.track.cuts import CutDetector
 from facemill.track.match import JUMP_IOU, best_match, overlap

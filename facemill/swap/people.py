@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.nets.dlib_resnet import DIMENSIONS
+from facemill.embeddings import DIMENSIONS
 from facemill.swap.finder import Face, FaceTools, Finder, FrameSearch
 from facemill.swap.settings import FinderSettings
 from facemill.track.match import JUMP_IOU, overlap

@@ -13,11 +13,11 @@ import torch
 
 from facemill.device import choose_device, settings_for
 from facemill.device_choice import Device, DeviceChoice
+from facemill.embeddings import DIMENSIONS
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.model_folder import load_model
 from facemill.nets import SwapModel
-from facemill.nets.dlib_resnet import DIMENSIONS
 
 
 @dataclass(frozen=True, kw_only=True)

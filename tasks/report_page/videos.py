@@ -17,9 +17,9 @@ from markupsafe import Markup
 from facemill import tables
 from facemill.boxes import around
 from facemill.detect import Detector, build_detector
+from facemill.embeddings import SAME_PERSON
 from facemill.errors import InputError
 from facemill.files import read_object
-from facemill.identity import SAME_PERSON
 from facemill.measures import spread
 from facemill.pictures import RGB
 from facemill.reasons import State

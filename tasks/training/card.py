@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from facemill.identity import SAME_PERSON
+from facemill.embeddings import SAME_PERSON
 
 _TEMPLATE = "model_card.md.j2"
 _MEANINGS = {

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from facemill.detect import build_detector
-from facemill.identity import SAME_PERSON, Embedder, distance, face_chips
+from facemill.embeddings import SAME_PERSON, distance
+from facemill.identity import Embedder, face_chips
 from facemill.landmarks import Landmarks68
 
 

@@ -9,8 +9,8 @@ import pytest
 from facemill import tables
 from facemill.align import crop_affine, transform
 from facemill.detect._mtcnn_weights import wheel_folder
+from facemill.embeddings import SAME_PERSON, distance
 from facemill.errors import FacemillError, InputError
-from facemill.identity import SAME_PERSON, distance
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
 from facemill.schema import FACES, UNIQUE
 from tasks import extract

@@ -12,8 +12,9 @@ import pytest
 
 from facemill import schema, tables
 from facemill.detect import build_detector
+from facemill.embeddings import SAME_PERSON
 from facemill.files import write_json
-from facemill.identity import SAME_PERSON, Embedder
+from facemill.identity import Embedder
 from facemill.landmarks import Landmarks68
 from facemill.pictures import encode_jpeg
 from tasks import report

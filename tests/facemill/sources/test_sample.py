@@ -62,7 +62,8 @@ def test_true_landmarks_agree_with_dlibs(person: str) -> None:
 
 
 def test_whatever_a_person_does_she_is_still_herself() -> None:
-    from facemill.identity import SAME_PERSON, Embedder, distance
+    from facemill.embeddings import SAME_PERSON, distance
+    from facemill.identity import Embedder
 
     shown = [render(person, pose) for person in people() for pose in (Pose(), BUSY)]
     a, busy_a, b, busy_b = (Embedder().embed(picture, points[None])[0] for picture, points in shown)
