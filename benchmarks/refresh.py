@@ -34,6 +34,7 @@ import numpy as np
 import yaml
 
 from facemill import tables
+from facemill.detect import build_detector
 from facemill.pictures import decode, encode_jpeg
 from facemill.schema import DATASET, FACES, RAW, UNIQUE
 from facemill.sources.sample.portraits import portrait_file
@@ -104,14 +105,20 @@ class Pictures:
 
 
 def _portrait(person: str) -> np.ndarray:
-    """The face and what is around it, 2 × SIDE_PX."""
+    """The face, half as wide as what is around it, in the middle of 2 × SIDE_PX."""
     picture = decode(portrait_file(person).read_bytes())
-    side = min(picture.shape[:2])
-    return cv2.resize(picture[:side, :side], (2 * SIDE_PX, 2 * SIDE_PX), interpolation=cv2.INTER_AREA)
+    left, top, right, bottom = next(iter(build_detector("hog", min_face_px=80).detect([picture]))).boxes_xyxy[0]
+    scale = SIDE_PX / (right - left)
+    crop = np.array(
+        [[scale, 0, SIDE_PX - scale * (left + right) / 2], [0, scale, SIDE_PX - scale * (top + bottom) / 2]]
+    )
+    return cv2.warpAffine(
+        picture, crop, (2 * SIDE_PX, 2 * SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+    )
 
 
 def _view(portrait: np.ndarray, rng: random.Random) -> np.ndarray:
-    turn = cv2.getRotationMatrix2D((SIDE_PX, SIDE_PX), rng.uniform(-12, 12), rng.uniform(0.45, 0.55))
+    turn = cv2.getRotationMatrix2D((SIDE_PX, SIDE_PX), rng.uniform(-12, 12), rng.uniform(0.5, 0.62))
     turn[:, 2] += [rng.uniform(-6, 6) - SIDE_PX / 2, rng.uniform(-6, 6) - SIDE_PX / 2]
     view = cv2.warpAffine(portrait, turn, (SIDE_PX, SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
     lit = view * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15)
