@@ -2,7 +2,7 @@
 
 What stands here about a stage is said nowhere else, or held against it by a test: dvc.yaml (the same stages in the same
 order, with their parameter groups and data), the command line, the flows, the report. A new stage is a module of its
-name in this folder, a row of this table and an entry in dvc.yaml.
+name in this folder, a row of this table, the names of its tables in `tasks/catalogue.py` and an entry in dvc.yaml.
 
 What is stale is DVC's business; running a stage here runs it whatever its state.
 """
