@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.command_line.options import HERE, Root
+from tasks.paths import PATH
 from tasks.work.terminal import say
 
 app = typer.Typer(help="Name, list, compare and bring back versions of the dataset.", no_args_is_help=True)
@@ -42,14 +44,21 @@ def compare(
     first: Annotated[str, typer.Argument(help="Name of the older version.")],
     second: Annotated[str, typer.Argument(help="Name of the newer version.")],
     root: Root = HERE,
+    limit: Annotated[int, typer.Option(min=0, help="Number of rows that are listed one by one.")] = 20,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for all rows and parameters that differ, as JSON.", **PATH)
+    ] = None,
 ) -> None:
-    """Show what differs between two versions: faces by identity and reason, and parameters.
+    """Show what differs between two versions: faces one by one and by identity and reason, and parameters.
 
-    Example: facemill version compare v1 v2
+    Example: facemill version compare v1 v2 --json changes.json
     """
-    from tasks.versions.comparison import compare_versions, print_comparison
+    from tasks.versions.comparison import compare_versions, print_comparison, write_comparison
 
-    print_comparison(compare_versions(root.resolve(), first, second))
+    found = compare_versions(root.resolve(), first, second)
+    print_comparison(found, limit=limit)
+    if json is not None:
+        write_comparison(json, found)
 
 
 @app.command()

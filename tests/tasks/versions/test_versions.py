@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from facemill.errors import FacemillError
 from tasks.stages import only_one
-from tasks.versions.comparison import compare_versions, print_comparison
+from tasks.versions.comparison import Comparison, Difference, compare_versions, print_comparison, write_comparison
 from tasks.versions.store import (
     Version,
     describe_saved,
@@ -146,6 +147,41 @@ def test_comparison_counts_added_removed_and_changed_faces(
     assert found.parameters["limit"] == (1, 2)
     print_comparison(found)
     assert "rejected, blurred" in capsys.readouterr().out
+
+
+def test_comparison_lists_each_row_with_both_states(two_versions: Path, tmp_path: Path) -> None:
+    found = compare_versions(two_versions, "v1", "v2")
+    assert [(one.kind, one.id, one.identity, one.before, one.after) for one in found.differences] == [
+        ("A", "d", "bob", "", "ok, val"),
+        ("D", "b", "ada", "ok, val", ""),
+        ("M", "c", "bob", "rejected, blurred", "ok, train"),
+    ]
+    write_comparison(tmp_path / "all.json", found)
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert written["rows"][2] == {
+        "kind": "M",
+        "id": "c",
+        "identity": "bob",
+        "source": "",
+        "url": "",
+        "before": "rejected, blurred",
+        "after": "ok, train",
+    }
+    assert written["parameters"]["limit"] == [1, 2]
+    assert (written["first"], written["second"]) == ("v1", "v2")
+
+
+@pytest.mark.parametrize(("limit", "listed", "more"), [(0, 0, "and 3 more"), (2, 2, "and 1 more"), (3, 3, "")])
+def test_rows_beyond_the_limit_are_counted(
+    two_versions: Path, capsys: pytest.CaptureFixture[str], limit: int, listed: int, more: str
+) -> None:
+    first, second = list_versions(two_versions)
+    rows = [Difference("A", f"face-{n}", "bob", "folder", "", "", "ok") for n in range(3)]
+    print_comparison(Comparison(first, second, rows, {}), limit=limit)
+    printed = capsys.readouterr().out
+    assert printed.count("face-") == listed
+    assert ("more" in printed) == bool(more)
+    assert more in printed
 
 
 def test_a_version_is_equal_to_itself(two_versions: Path) -> None:
