@@ -38,7 +38,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As it is typed."""
+        """The option as a person types it, such as `--batch-size` for the field `batch_size`."""
         return "--" + self.name.replace("_", "-")
 
     @property

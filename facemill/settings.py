@@ -107,6 +107,7 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """The values by field as JSON has them, paths as they were written."""
+        # `Settings` itself is no dataclass, each class of it is one, which mypy cannot know here
         values: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))  # type: ignore[call-overload]
         return values
 

@@ -37,17 +37,17 @@ class Sampling(Settings):
     expand_most: Annotated[float, Limits(ge=1)] = 4.0
     """Largest side with room over the side without."""
     flip: Share = 0.5
-    """Probability of mirroring."""
+    """Probability that a picture is mirrored left to right."""
     light: Share = 0.5
     """Probability of each change of light."""
     brightness: Annotated[float, Limits(ge=0, le=255)] = 32.0
-    """Uniform in ± levels of 255."""
+    """Largest change of brightness, in levels of 0…255; what is added is drawn evenly from minus this to plus this."""
     contrast: Share = 0.5
-    """Uniform in 1 ±."""
+    """Largest change of contrast; the factor is drawn evenly from 1 minus this to 1 plus this."""
     saturation: Share = 0.5
-    """Uniform in 1 ±."""
+    """Largest change of saturation; the factor is drawn evenly from 1 minus this to 1 plus this."""
     hue_deg: Annotated[float, Limits(ge=0, le=180)] = 18.0
-    """Uniform in ±, of 360."""
+    """Largest turn of the hue, in degrees of 360; it is drawn evenly from minus this to plus this."""
     least_side_px: NotNegative = 6.0
     """Faces that end smaller are painted over: too small to learn from, and no background either."""
 
@@ -70,7 +70,7 @@ class DetectorTraining(DeviceChoice, StaircasePlan):
 
     steps: Count = 60_000
     batch: Annotated[int, Limits(ge=1, le=1024)] = 16
-    """Pictures in an update."""
+    """Number of pictures whose mean gradient makes one update of the weights."""
     input_px: Annotated[int, Limits(ge=64, le=2048)] = 640
     """Side of the square pictures that the net is trained on, in pixels."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

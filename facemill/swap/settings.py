@@ -50,7 +50,7 @@ class SwapSettings(FinderSettings):
     batch: Count = 8
     """Frames that go through the net together."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    """How pictures are encoded."""
+    """Which encoder writes the converted videos, at which quality and speed."""
     frame_failure_limit: Share = 0.1
     """The video fails when a face could not be replaced in a larger share of its frames."""
     accept_cut: bool = False

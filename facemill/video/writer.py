@@ -39,7 +39,7 @@ ODD_420_ENCODERS = {"libvpx-vp9", "libsvtav1", "libaom-av1", "librav1e", "ffv1"}
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSettings(Settings):
-    """How pictures are encoded."""
+    """Which encoder writes the pictures of a video, at which quality and speed."""
 
     name: Name = "libx264"
     """FFmpeg's name of the encoder: libx264, libx265, libsvtav1, h264_nvenc and others."""

@@ -44,6 +44,7 @@ def with_options(settings: type[Settings]) -> Callable[[Callable[..., None]], An
             typed = {one.name: given.pop(one.name) for one in added}
             command(**given, settings=from_options(settings, typed))
 
+        # what typer reads; the type of a function declares no such attribute
         with_settings.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
         with_settings.__annotations__ = {one.name: one.annotation for one in (*kept, *added)}
         return with_settings
