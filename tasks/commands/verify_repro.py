@@ -196,24 +196,29 @@ def _files(root: Path, outputs: Iterable[str]) -> set[str]:
 
 def _train_again(root: Path, copy: Path) -> tuple[str, int, list[str]]:
     """Begins the training again in a process of its own, and ends it after the first points of its curves."""
+    from tasks.train import GRACE_S  # loads torch
+
     _share(root, copy, STAGES["train"], random.Random())
     shutil.rmtree(copy / Data.TRAIN, ignore_errors=True)
     shutil.rmtree(copy / Data.MODEL, ignore_errors=True)
     shutil.rmtree(copy / WORK_FOLDER / "train", ignore_errors=True)  # its checkpoints: it is to begin at step 0
     process = multiprocessing.get_context("spawn").Process(target=_run, args=("train", copy))
+    deadline = time.monotonic() + STAGES["train"].rule.deadline_s
     process.start()
     try:
-        while process.is_alive() and _last_step(copy / WORK_FOLDER) is None:
+        while process.is_alive() and _last_step(copy / WORK_FOLDER) is None and time.monotonic() < deadline:
             process.join(_POLL_S)
         step = _last_step(copy / WORK_FOLDER)
     finally:
         process.terminate()  # it saves and ends, as a stage does
+        process.join(GRACE_S)
+        process.kill()
         process.join()
     if (copy / Data.TRAIN).exists():  # it was shorter than that, and is done
         compared, different = _compare(root, copy, STAGES["train"])
         return "all steps", compared, different
     if step is None:
-        raise FacemillError("the training ended before its first points: its last lines say why")
+        raise FacemillError("the training gave no points of its curves in time: its last lines say why")
     [scratch] = (copy / WORK_FOLDER / "train").iterdir()
     compared, different = _compare_beginning(root / Data.TRAIN, scratch, step)
     return f"the first {step} steps", compared, [f"{Data.TRAIN}/{name}" for name in different]
