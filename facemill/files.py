@@ -18,16 +18,15 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemill.errors import FacemillError
+from facemill.foreign_files import open_regular
 from facemill.processes import ProcessId, this_process
 
 TEMPORARY_PREFIX = ".facemill-"
@@ -39,16 +38,6 @@ _TEMPORARY = re.compile(
 _SUFFIX = re.compile(r"\.[0-9A-Za-z]{1,16}")
 _FOREIGN_S = 24 * 3600.0  # after so long without a change, what another machine was writing is taken for abandoned
 _WAIT_S = 1.0
-_NAME_BYTES = 255  # as ext4, XFS, Btrfs, ZFS, APFS and NTFS (or fewer) have it
-_KINDS = (
-    (stat.S_ISREG, "a file"),
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-    (stat.S_ISLNK, "a link"),
-)
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV)
@@ -214,33 +203,6 @@ def stamp(path: Path) -> dict[str, int]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def open_regular(path: Path) -> BufferedReader:
-    """A file to be read, never a pipe, a socket or a device: opening one may wait for ever, or do something to it.
-
-    Raises:
-        OSError: as `open`, and where the path is no regular file, or a link to none.
-    """
-    _must_be_regular(os.stat(path), path)
-    # not to wait for the other end, where a pipe has just taken its place
-    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    try:
-        _must_be_regular(os.fstat(stream.fileno()), path)
-    except OSError:
-        stream.close()
-        raise
-    return stream
-
-
-def _must_be_regular(status: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, f"it is {kind_of(status.st_mode)}, not a file", str(path))
-
-
-def kind_of(mode: int) -> str:
-    """What a mode of `stat` belongs to, in words: "a pipe"."""
-    return next((text for is_one, text in _KINDS if is_one(mode)), "something unknown")
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits, read in blocks."""
     with open_regular(path) as stream:
@@ -263,24 +225,6 @@ def folder_sha256(folder: Path) -> str:
         if path.is_file() and not any(part.startswith(".") for part in relative.parts):
             digest.update(os.fsencode(f"{relative.as_posix()}\0{file_sha256(path)}\n"))
     return digest.hexdigest()
-
-
-def fitting_name(name: str, suffix: str = "") -> str:
-    """The name with a suffix, shortened where a file system would not take it: `beginning~12 hex digits` + suffix.
-
-    Equal names give equal ones; what differs stays different.
-
-    Args:
-        name: a name, or a path with `/`, of which the last part is shortened.
-        suffix: what must stand at its end, as it is.
-    """
-    folder, slash, last = name.rpartition("/")
-    if len(os.fsencode(last + suffix)) <= _NAME_BYTES:
-        return name + suffix
-    mark = f"~{hashlib.sha256(os.fsencode(last)).hexdigest()[:12]}"
-    room = _NAME_BYTES - len(os.fsencode(mark + suffix))
-    kept = os.fsencode(last)[:room].decode("utf-8", "ignore")  # a character that is cut in two goes
-    return f"{folder}{slash}{kept}{mark}{suffix}"
 
 
 def sweep(folder: Path, *, deep: bool = True) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from facemill.errors import FacemillError, InputError
-from facemill.files import kind_of, open_regular
+from facemill.foreign_files import kind_of, open_regular
 from facemill.reasons import Reason
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})

@@ -21,7 +21,8 @@ from facemill.batches import batched
 from facemill.detect import Faces, build_detector
 from facemill.detection_records import EndRecord, FaceRecord, FileRecord, FrameRecord, Point, Record
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, fitting_name, open_regular, write_bytes
+from facemill.files import file_sha256, write_bytes
+from facemill.foreign_files import fitting_name, open_regular
 from facemill.landmarks import Landmarks68, landmark_box
 from facemill.media_files import PICTURE_SUFFIXES, read_limited
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex, sniff

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import FacemillError, InputError
-from facemill.files import open_regular
+from facemill.foreign_files import open_regular
 from facemill.media_files import PICTURE_SUFFIXES
 from facemill.pictures import decode, picture_size
 

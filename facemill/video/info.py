@@ -16,7 +16,7 @@ import av.video.stream
 from av.stream import Disposition, Stream
 
 from facemill.errors import InputError
-from facemill.files import open_regular
+from facemill.foreign_files import open_regular
 from facemill.reasons import Reason
 
 PQ_TRC, HLG_TRC = 16, 18  # transfer characteristics of HDR10/Dolby Vision and of HLG (ITU-T H.273, table 3)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from odd_files import make_broken_links, make_no_files, odd_names
 
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, fitting_name, folder_sha256, open_regular
+from facemill.files import file_sha256, folder_sha256
+from facemill.foreign_files import fitting_name, open_regular
 from facemill.media_files import list_files, read_limited, stable_name
 from facemill.reasons import Reason
 from facemill.video import probe

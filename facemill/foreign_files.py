@@ -1,0 +1,66 @@
+"""Files that somebody else has made: of which kind they are, how one is opened, and names that a file system takes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+_NAME_BYTES = 255  # as ext4, XFS, Btrfs, ZFS, APFS and NTFS (or fewer) have it
+_KINDS = (
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISLNK, "a link"),
+)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """A file to be read, never a pipe, a socket or a device: opening one may wait for ever, or do something to it.
+
+    Raises:
+        OSError: as `open`, and where the path is no regular file, or a link to none.
+    """
+    _must_be_regular(os.stat(path), path)
+    # not to wait for the other end, where a pipe has just taken its place
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    try:
+        _must_be_regular(os.fstat(stream.fileno()), path)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+def _must_be_regular(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, f"it is {kind_of(status.st_mode)}, not a file", str(path))
+
+
+def kind_of(mode: int) -> str:
+    """What a mode of `stat` belongs to, in words: "a pipe"."""
+    return next((text for is_one, text in _KINDS if is_one(mode)), "something unknown")
+
+
+def fitting_name(name: str, suffix: str = "") -> str:
+    """The name with a suffix, shortened where a file system would not take it: `beginning~12 hex digits` + suffix.
+
+    Equal names give equal ones; what differs stays different.
+
+    Args:
+        name: a name, or a path with `/`, of which the last part is shortened.
+        suffix: what must stand at its end, as it is.
+    """
+    folder, slash, last = name.rpartition("/")
+    if len(os.fsencode(last + suffix)) <= _NAME_BYTES:
+        return name + suffix
+    mark = f"~{hashlib.sha256(os.fsencode(last)).hexdigest()[:12]}"
+    room = _NAME_BYTES - len(os.fsencode(mark + suffix))
+    kept = os.fsencode(last)[:room].decode("utf-8", "ignore")  # a character that is cut in two goes
+    return f"{folder}{slash}{kept}{mark}{suffix}"
