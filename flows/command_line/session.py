@@ -19,6 +19,7 @@ from facemill.processes import ends_with, this_process
 from flows.project import enter
 from flows.server import Server, project_server
 
+_DELIVERY_S = 10.0
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -42,7 +43,22 @@ def flow_process(root: Path) -> Iterator[Path]:
 def flow_server(root: Path, port: int | None = None) -> Iterator[Server]:
     """Such a process, with a Prefect server; see `flows.server.project_server`."""
     with flow_process(root) as project, project_server(project, port=port) as server:
-        yield server
+        try:
+            yield server
+        finally:
+            _deliver()
+
+
+def _deliver() -> None:
+    """Sends the last log lines and events, which Prefect holds back for seconds, while the server is still there.
+
+    Prefect would do so when the process ends: then it tries for over a minute to reach a server that has ended.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=_DELIVERY_S)
 
 
 def _own_session() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,9 +31,9 @@ except KeyboardInterrupt:
 PROJECT = Path(__file__).resolve().parents[3]
 
 
-def facemill(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def facemill(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "flows.command_line", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=WITHOUT_SERVER, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=folder, env=WITHOUT_SERVER | variables, stderr=subprocess.PIPE, text=True)
 
 
 def entered(folder: Path, block: str, before: str = "") -> subprocess.Popen[str]:
@@ -124,6 +125,18 @@ def test_an_archive_without_an_output_is_refused(tmp_path: Path) -> None:
 
 def test_wrong_usage_of_a_flow_is_code_two(tmp_path: Path) -> None:
     assert facemill(tmp_path, "run", "refresh", "--twice").wait(60) == 2
+
+
+def test_the_last_lines_of_a_flow_reach_its_server_before_that_ends(project: Path) -> None:
+    as_for_people = {"PREFECT_LOGGING_TO_API_ENABLED": "true", "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "2"}
+    process = facemill(project, "run", "refresh", **as_for_people)  # in tests nothing is sent, and at once
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert "Error logging" not in errors
+    with sqlite3.connect(next((project / ".prefect").glob("*.db"))) as history:
+        lines = [line for (line,) in history.execute("SELECT message FROM log ORDER BY timestamp")]
+    assert lines[-1].startswith("Finished in state Completed")
+    assert sum(line.startswith("Finished in state Completed") for line in lines) > 3  # of the flow, and of its tasks
 
 
 @pytest.mark.slow
