@@ -33,6 +33,17 @@ def counts_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*rows, {"state": "all", "reason": "", "rows": metrics.get("in", 0), "meaning": _pace(metrics)}]
 
 
+def reasons_table(reasons: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """What makes each stage run again, as rows of an artifact: one for each reason, one for a stage without any.
+
+    Args:
+        reasons: of each stage, in words (tasks.commands.why).
+    """
+    return [
+        {"stage": stage, "reason": reason} for stage, found in reasons.items() for reason in found or ["up to date"]
+    ]
+
+
 def progress_words(values: Mapping[str, Any]) -> tuple[float, str]:
     """Percent (0…100) and the words beside the bar, from a stage's progress file (tasks.work.progress)."""
     done, total = int(values.get("done", 0)), int(values.get("total", 0))

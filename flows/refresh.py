@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import pages, pictures
-from flows.stages import Metrics, push, run_stage, show_pictures
+from flows.stages import Metrics, push, run_stage, show_pictures, show_reasons
 from flows.start import start_once
 from tasks.params import load_params
 from tasks.stages import REFRESH_STAGES
@@ -41,6 +41,7 @@ def refresh(then_train: bool = False) -> Refreshed:
     """
     project = Path.cwd()
     params = load_params(project)
+    show_reasons(project, asks_network=params.network_sources)
     metrics = {
         # DVC cannot see that the network has something new.
         stage: run_stage(project, stage, force=stage == "collect" and params.network_sources)

@@ -25,6 +25,7 @@ from facemill.files import read_object
 from flows import pages
 from flows.rules import PUSH
 from tasks.catalogue import metrics_file
+from tasks.commands.why import why
 from tasks.stages import STAGES
 from tasks.versions import dvc
 from tasks.work.totals import read_times
@@ -52,6 +53,22 @@ def push(root: Path, stages: Iterable[str]) -> None:
         get_run_logger().info("no default DVC remote: the data stays on this machine")
         return
     _push.with_options(retries=PUSH.tries - 1, retry_delay_seconds=PUSH.wait_s)(root, tuple(stages))
+
+
+def show_reasons(root: Path, *, asks_network: bool = False) -> None:
+    """Puts on the page why each stage is about to run again, or that it is up to date.
+
+    It changes no work: whatever `facemill why` stumbles over is the log's, and the stages say it themselves.
+
+    Args:
+        root: the project's folder.
+        asks_network: `collect` runs whether anything has changed or not.
+    """
+    with _forgiving():
+        reasons = why(root)
+        if asks_network:
+            reasons["collect"] = ["a source in the network is asked each time", *reasons["collect"]]
+        create_table_artifact(pages.reasons_table(reasons), key="why", description="Why each stage runs again")
 
 
 def show_pictures(key: str, title: str, pictures: Iterable[tuple[str, bytes]]) -> None:

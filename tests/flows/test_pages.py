@@ -23,6 +23,15 @@ def test_counts_stand_by_falling_number_with_their_meaning() -> None:
     assert table[-1]["meaning"] == "1 min 15 s, 0.12/s a worker"
 
 
+def test_each_reason_has_a_row_and_so_has_a_stage_without_any() -> None:
+    table = pages.reasons_table({"collect": ["1 picture added (a.jpg)", "opencv 5.0.1 → 5.1.0"], "dedup": []})
+    assert [(row["stage"], row["reason"]) for row in table] == [
+        ("collect", "1 picture added (a.jpg)"),
+        ("collect", "opencv 5.0.1 → 5.1.0"),
+        ("dedup", "up to date"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [

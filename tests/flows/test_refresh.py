@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from stand_ins import latest_artifact, set_knobs, stages_run
 
 from facemill.errors import FacemillError
 from flows.refresh import Refreshed, refresh
-from tasks.stages import REFRESH_STAGES
+from tasks.stages import REFRESH_STAGES, STAGES
 from tasks.versions.store import list_versions
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -32,6 +33,21 @@ def test_the_page_shows_rows_progress_version_and_faces() -> None:
     assert "![hopper: accepted](data:image/jpeg;base64," in latest_artifact("dataset")
 
 
+@pytest.mark.usefixtures("refreshed")
+def test_the_page_says_why_each_stage_ran() -> None:
+    rows = {row["stage"]: row["reason"] for row in json.loads(latest_artifact("why"))}
+    assert list(rows) == list(STAGES)[1:]
+    assert rows["train"] == "has never run here"
+
+
+def test_reasons_that_cannot_be_told_stop_no_night(refreshed: Done, caplog: pytest.LogCaptureFixture) -> None:
+    project, _ = refreshed
+    set_knobs(project, curate={"faces": 5})
+    (project / "accepted.yaml").write_text("neither: [stage nor digest")
+    assert refresh().version.name == "v2"
+    assert "accepted.yaml is not a list of" in caplog.text
+
+
 def test_a_curate_that_exceeds_its_limit_names_no_version(refreshed: Done) -> None:
     project, _ = refreshed
     set_knobs(project, curate={"fail": 9, "says": "3 of 4 rows failed, limit 5%"})
@@ -50,6 +66,7 @@ def test_refresh_twice_makes_one_version_though_the_network_is_asked_again(refre
     assert (second.version.name, second.version.is_new) == ("v1", False)
     assert stages_run(project) == [*REFRESH_STAGES, "collect"]
     assert second.metrics["curate"]["ok"] == 3
+    assert "a source in the network is asked each time" in latest_artifact("why")
 
 
 def test_wrong_parameters_are_said_before_anything_runs(project: Path) -> None:
