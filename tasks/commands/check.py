@@ -1,4 +1,4 @@
-"""Whether the project is in order: every value of params.yaml, and that what it names exists."""
+"""Whether the project is in order: every value of params.yaml, that what it names exists, room, and packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tasks.check import check_project
 from tasks.params import check_groups, load_params
 from tasks.stages import PARAM_GROUPS
 from tasks.versions.leftovers import mend
+from tasks.work.installed import describe_installed
 from tasks.work.room import check_room
 
 
@@ -18,7 +19,8 @@ def check(root: Path) -> list[str]:
         root: the project's folder.
 
     Returns:
-        What the parameters ask for and how much room there is, a line each.
+        What the parameters ask for, how much room there is, and which packages are not what constraints.txt names, a
+        line each.
 
     Raises:
         FacemillError: no room, wrong values, unknown names, sources or files that are not there.
@@ -37,6 +39,7 @@ def check(root: Path) -> list[str]:
     return [
         *lines,
         f"archive: {params.archive.kind}; {becomes}",
+        *describe_installed(root, params),
         *(f"room: {room.free_bytes / 1e9:.1f} GB on the disk of {room.folder}" for room in rooms),
         "params.yaml is in order.",
     ]
