@@ -1,40 +1,62 @@
 """Fetching pictures from addresses that strangers wrote: bounded in time, bytes and reach, and polite.
 
-- http and https only, no credentials in the address, ports 80 and 443.
-- The host is resolved once, every address must be public, and the connection goes to the address that was checked, so
-  that a name cannot change its meaning in between. Every redirect is checked again.
-- Too many bytes is an error, never a shortened picture. The first bytes decide what it is, not the header.
+- http and https only, no credentials in the address, ports 80 and 443. Every redirect is checked again.
+- The connection goes to an address that was judged, and one deadline holds in every phase (`_wire`).
+- Nothing is unpacked: what came is what is kept. Too many bytes is an error, never a shortened picture. The first bytes
+  decide what it is, not the header.
 - 429, 5xx and time-outs are tried again after a pause with full jitter; Retry-After is honoured.
-- robots.txt, `X-Robots-Tag` (noai, noimageai, noindex, noimageindex) and `tdm-reservation: 1` are obeyed.
+- What sites and pictures say against being collected is obeyed (`_opt_outs`), and a Crawl-delay is kept.
 
 Certificates are always verified, proxies of the environment are not used: they would connect where we did not look.
+Whatever a host answers, `Downloader.fetch` raises nothing but `InputError`.
 """
 
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import os
 import random
-import socket
+import re
 import ssl
 import time
-import urllib.robotparser
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
+from urllib.parse import quote
 
 import certifi
+import httpcore
 import httpx
 
 from facemill.errors import InputError
 from facemill.pictures import sniff
 from facemill.reasons import Reason
+from facemill.sources._opt_outs import (
+    AGENT,
+    ROBOTS_BYTES,
+    RobotRules,
+    embedded_rule,
+    header_rule,
+    tdm_forbids,
+    tdm_header,
+    trust_forbids,
+)
+from facemill.sources._wire import Budget, Wire
 
-USER_AGENT = "facemill/0.1 (dataset collection; respects robots.txt and X-Robots-Tag)"
-_OPT_OUTS = ("noai", "noimageai", "noindex", "noimageindex", "none")
+USER_AGENT = f"{AGENT}/0.1 (dataset collection; respects robots.txt and X-Robots-Tag)"
+_OK = 200
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SNIFFED_BYTES = 32
+_AROUND_BYTES = 1_000_000
+"""Headers and framing of an answer, beside twice its body."""
+_TOLD_CHARACTERS = 200
+"""Of a library's message, which may hold all that a host sent."""
+_KNOWN_SITES = 256
+_ROBOTS_REDIRECTS = 5
+_KEPT_S, _REFUSED_S = 24 * 3600.0, 60.0
+"""How long a site's word holds, and how long a site is left alone whose robots.txt could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +65,16 @@ class Policy:
 
     max_bytes: int = 25_000_000
     deadline_s: float = 30.0
-    """For one address, redirects, pauses and further tries included."""
+    """For one address, whatever happens: names, connections, redirects, pauses and further tries included. What a site
+    asks to be waited between two requests is beside it."""
     connect_s: float = 5.0
     read_s: float = 10.0
     max_redirects: int = 3
     tries: int = 3
     pause_s: float = 0.5
     """Upper bound of the first pause; it doubles with each try."""
+    max_crawl_delay_s: float = 60.0
+    """A site that asks for longer pauses between two requests is not asked at all."""
     allow_private_addresses: bool = False
     """Also loopback and private networks, on any port: for mirrors in one's own network, and tests."""
 
@@ -62,16 +87,40 @@ class Download:
     url: str
 
 
+@dataclass(frozen=True)
+class Address:
+    """An address that may be asked, in parts; `text` is as it is shown and judged by rules."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    text: str
+
+    @property
+    def site(self) -> str:
+        """Scheme, host and port: what a robots.txt holds for."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
 class Downloader:
-    """Fetches pictures one after another; keeps connections and each host's robots.txt. Close it after use."""
+    """Fetches pictures one after another; keeps connections and what each site allows. Close it after use."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        timeout = httpx.Timeout(self.policy.read_s, connect=self.policy.connect_s)
+        self._wire = Wire(
+            connect_s=self.policy.connect_s,
+            read_s=self.policy.read_s,
+            allow_private=self.policy.allow_private_addresses,
+        )
         # SSL_CERT_FILE is how a company's own authority is named; certifi's list works without any system package.
         authorities = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
-        self._client = httpx.Client(timeout=timeout, trust_env=False, follow_redirects=False, verify=authorities)
-        self._robots: dict[str, urllib.robotparser.RobotFileParser] = {}
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=authorities, network_backend=self._wire, max_connections=8, keepalive_expiry=5.0
+        )
+        self._sites: OrderedDict[str, _Site] = OrderedDict()
+        self._asked: OrderedDict[str, float] = OrderedDict()
         self._jitter = random.Random()
 
     def __enter__(self) -> Downloader:
@@ -80,145 +129,245 @@ class Downloader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        self._pool.close()
 
     def fetch(self, url: str) -> Download:
         """The picture behind an address.
 
         Raises:
             InputError: DOWNLOAD_FAILED (address refused, no answer, an error status, no picture), TOO_LARGE,
-                EMPTY_FILE, OPTED_OUT (the detail names the rule).
+                EMPTY_FILE, OPTED_OUT (the detail names the rule). Nothing else, whatever comes.
         """
-        deadline = time.monotonic() + self.policy.deadline_s
-        try:
-            self._ask_robots(httpx.URL(url), deadline)
-            found = self._follow(url, deadline, self.policy.max_bytes)
-        except httpx.InvalidURL as error:
-            raise InputError(Reason.DOWNLOAD_FAILED, f"not an address: {error}") from error
-        if not found.data:
-            raise InputError(Reason.EMPTY_FILE)
-        if sniff(found.data[:_SNIFFED_BYTES]) is None:
-            raise InputError(Reason.DOWNLOAD_FAILED, "what came is not a picture")
-        return found
-
-    def _follow(self, url: str, deadline: float, max_bytes: int) -> Download:
+        budget = self._wire.budget = Budget(self.policy.deadline_s)
+        address = self._address(url)
         for _ in range(self.policy.max_redirects + 1):
-            answer = self._try_often(httpx.URL(url), deadline, max_bytes)
-            if isinstance(answer, bytes):
-                return Download(answer, url)
-            self._ask_robots(answer, deadline)
-            url = str(answer)
+            site = self._known_site(address, budget)
+            site.check(address)
+            answer = self._try_often(address, budget, self.policy.max_bytes, site.delay_s)
+            if answer.redirect is None:
+                return Download(self._checked(answer, site, address), address.text)
+            address = self._address(answer.redirect, address)
         raise InputError(Reason.DOWNLOAD_FAILED, f"more than {self.policy.max_redirects} redirects")
 
-    def _try_often(self, url: httpx.URL, deadline: float, max_bytes: int) -> bytes | httpx.URL:
-        """The body, or where a redirect leads."""
-        for attempt in range(self.policy.tries):
+    def _checked(self, answer: _Answer, site: _Site, address: Address) -> bytes:
+        """The picture of an answer, if it is one that may be taken."""
+        if answer.status != _OK:
+            raise InputError(Reason.DOWNLOAD_FAILED, f"status {answer.status}")
+        if rule := header_rule(answer.headers):
+            raise InputError(Reason.OPTED_OUT, rule)
+        if tdm_header(answer.headers) is None and tdm_forbids(site.tdm, address.target):
+            raise InputError(Reason.OPTED_OUT, "tdmrep.json")
+        if not answer.body:
+            raise InputError(Reason.EMPTY_FILE)
+        if sniff(answer.body[:_SNIFFED_BYTES]) is None:
+            raise InputError(Reason.DOWNLOAD_FAILED, _no_picture(answer))
+        if rule := embedded_rule(answer.body):
+            raise InputError(Reason.OPTED_OUT, rule)
+        return answer.body
+
+    def _known_site(self, address: Address, budget: Budget) -> _Site:
+        """What the site of an address allows; asked once a day, and soon again where it could not say."""
+        site = self._sites.pop(address.site, None)
+        if site is None or time.monotonic() >= site.until:
+            site = self._ask_site(address, budget)
+        self._sites[address.site] = site
+        while len(self._sites) > _KNOWN_SITES:
+            self._sites.popitem(last=False)
+        if site.refusal:
+            raise InputError(Reason.DOWNLOAD_FAILED, site.refusal)
+        return site
+
+    def _ask_site(self, address: Address, budget: Budget) -> _Site:
+        """Asks for the files in which a site says what it allows. Only a robots.txt that fails shuts us out."""
+        now = time.monotonic()
+        try:
+            robots = self._site_file(address, "/robots.txt", budget, tries=self.policy.tries)
+        except InputError as problem:
+            refusal = f"{problem.detail} (asked for robots.txt, without which nothing is fetched)"
+            return _Site(refusal=refusal, until=now + _REFUSED_S)
+        rules = RobotRules(robots)
+        if rules.crawl_delay_s > self.policy.max_crawl_delay_s:
+            asked, most = rules.crawl_delay_s, self.policy.max_crawl_delay_s
+            refusal = f"robots.txt asks for {asked:g} s between two requests; at most {most:g} s are waited"
+            return _Site(refusal=refusal, until=now + _KEPT_S)
+        site = _Site(robots=rules, delay_s=rules.crawl_delay_s, until=now + _KEPT_S)
+        if not rules.allow(address.text):
+            return site  # no need to ask on
+        site.ai = RobotRules(self._said(address, "/ai.txt", budget, site))
+        site.forbids_training = trust_forbids(self._said(address, "/trust.txt", budget, site))
+        site.tdm = self._said(address, "/.well-known/tdmrep.json", budget, site)
+        return site
+
+    def _said(self, address: Address, path: str, budget: Budget, site: _Site) -> bytes:
+        """A file that a site need not have: without it, or without an answer soon, nothing is said."""
+        self._keep_distance(address, budget, site.delay_s)
+        part = self._wire.budget = budget.part(self.policy.connect_s)
+        try:
+            return self._site_file(address, path, part, tries=1)
+        except InputError:
+            budget.left_s()
+            return b""
+        finally:
+            self._wire.budget = budget
+
+    def _site_file(self, at: Address, path: str, budget: Budget, *, tries: int) -> bytes:
+        """The beginning of a file of the site; empty where it has none (4xx), also behind redirects without end.
+
+        Raises:
+            InputError: DOWNLOAD_FAILED, no answer or one that says neither.
+        """
+        address = self._address(path, at)
+        for _ in range(_ROBOTS_REDIRECTS + 1):
+            answer = self._try_often(address, budget, ROBOTS_BYTES + 1, 0.0, tries=tries, cut=True)
+            if answer.redirect is None:
+                if 200 <= answer.status < 300:
+                    return answer.body
+                if 400 <= answer.status < 500:
+                    return b""
+                raise InputError(Reason.DOWNLOAD_FAILED, f"status {answer.status}")
+            address = self._address(answer.redirect, address)
+        return b""
+
+    def _try_often(
+        self,
+        address: Address,
+        budget: Budget,
+        max_bytes: int,
+        delay_s: float,
+        *,
+        tries: int | None = None,
+        cut: bool = False,
+    ) -> _Answer:
+        """An answer that is worth looking at: a host that is busy, or that breaks off, is asked again."""
+        most = self.policy.tries if tries is None else tries
+        for attempt in range(most):
+            self._keep_distance(address, budget, delay_s)
             try:
-                return self._try(url, deadline, max_bytes)
-            except (_TryAgain, httpx.TransportError) as error:
+                return self._try(address, budget, max_bytes, cut=cut)
+            except (_TryAgain, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
                 pause = self._jitter.uniform(0, self.policy.pause_s * 2**attempt)
                 if isinstance(error, _TryAgain) and error.after_s is not None:
                     pause = error.after_s
-                last = attempt + 1 == self.policy.tries or time.monotonic() + pause >= deadline
-                if last:
-                    what = str(error) or type(error).__name__
+                if attempt + 1 == most or pause >= budget.left_s():
+                    what = str(error)[:_TOLD_CHARACTERS] or type(error).__name__
                     raise InputError(Reason.DOWNLOAD_FAILED, f"{what}, {attempt + 1} tries") from error
                 time.sleep(pause)
+            # httpcore lets through what its parts raise that it did not think of: bytes of strangers are no defect here
+            except (OSError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error!s:.{_TOLD_CHARACTERS}}"
+                ) from error
         raise AssertionError("the last try returns or raises")
 
-    def _try(self, url: httpx.URL, deadline: float, max_bytes: int) -> bytes | httpx.URL:
-        address = checked_address(url, allow_private=self.policy.allow_private_addresses)
-        if time.monotonic() >= deadline:
-            raise InputError(Reason.DOWNLOAD_FAILED, f"not finished within {self.policy.deadline_s:g} s")
-        headers = {
-            "Host": url.netloc.decode("ascii"),
-            "User-Agent": USER_AGENT,
-            "Accept": "image/*,*/*;q=0.5",
-            "Accept-Encoding": "identity",  # pictures are compressed already, and packed bytes can explode
-        }
-        pinned = url.copy_with(host=address)
-        with self._client.stream("GET", pinned, headers=headers, extensions={"sni_hostname": url.host}) as response:
-            if response.is_redirect:
-                return url.join(response.headers["Location"])
-            if response.status_code in _RETRIED:
-                raise _TryAgain(f"status {response.status_code}", _retry_after_s(response.headers.get("Retry-After")))
-            if response.status_code != httpx.codes.OK:
-                raise InputError(Reason.DOWNLOAD_FAILED, f"status {response.status_code}")
-            if rule := opt_out(response.headers):
-                raise InputError(Reason.OPTED_OUT, rule)
-            return self._body(response, deadline, max_bytes)
+    def _keep_distance(self, address: Address, budget: Budget, delay_s: float) -> None:
+        """Waits until the site's Crawl-delay has passed since it was asked last."""
+        now = time.monotonic()
+        pause = self._asked.pop(address.site, -delay_s) + delay_s - now if delay_s else 0.0
+        if pause > 0:
+            budget.wait(pause)
+        self._asked[address.site] = time.monotonic()
+        while len(self._asked) > _KNOWN_SITES:
+            self._asked.popitem(last=False)
 
-    def _body(self, response: httpx.Response, deadline: float, max_bytes: int) -> bytes:
-        stated = response.headers.get("Content-Length", "")
-        if stated.isdigit() and int(stated) > max_bytes:
+    def _try(self, address: Address, budget: Budget, max_bytes: int, *, cut: bool) -> _Answer:
+        budget.allow_bytes(2 * max_bytes + _AROUND_BYTES)
+        url = httpcore.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
+        headers = [
+            ("User-Agent", USER_AGENT),
+            ("Accept", "text/plain,*/*;q=0.5" if cut else "image/*,*/*;q=0.5"),
+            ("Accept-Encoding", "identity"),  # pictures are compressed already, and packed bytes can explode
+        ]
+        with self._pool.stream("GET", url, headers=headers) as response:
+            answer = _Answer(
+                response.status, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
+            )
+            if response.status in _REDIRECTS and (answer.redirect or cut):
+                return answer
+            if response.status in _RETRIED:
+                raise _TryAgain(f"status {response.status}", retry_after_s(answer.header("retry-after")))
+            if 200 <= response.status < 300:
+                answer.body = self._body(response, answer.header("content-length"), budget, max_bytes, cut=cut)
+            elif response.status in _REDIRECTS:
+                raise InputError(Reason.DOWNLOAD_FAILED, f"status {response.status} without Location")
+            return answer
+
+    def _body(self, response: httpcore.Response, stated: str, budget: Budget, max_bytes: int, *, cut: bool) -> bytes:
+        if not cut and re.fullmatch("[0-9]{1,19}", stated) and int(stated) > max_bytes:
             raise InputError(Reason.TOO_LARGE, f"{stated} bytes, limit {max_bytes}")
         body = bytearray()
-        for chunk in response.iter_bytes():  # as it arrives: with a chunk size httpx would wait until one is full
+        for chunk in response.iter_stream():
             body += chunk
             if len(body) > max_bytes:
+                if cut:
+                    return bytes(body[:max_bytes])
                 raise InputError(Reason.TOO_LARGE, f"more than {max_bytes} bytes")
-            if time.monotonic() >= deadline:  # a host that drips a byte a second keeps every read time-out
-                raise InputError(Reason.DOWNLOAD_FAILED, f"not finished within {self.policy.deadline_s:g} s")
+            budget.left_s()  # what lies in our buffer already needs no wait that would end
         return bytes(body)
 
-    def _ask_robots(self, url: httpx.URL, deadline: float) -> None:
-        """Raises OPTED_OUT where the host's robots.txt shuts us out. No robots.txt, or an unreadable one, allows."""
-        checked_address(url, allow_private=self.policy.allow_private_addresses)
-        site = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        if site not in self._robots:
-            rules = urllib.robotparser.RobotFileParser()
-            try:
-                answer = self._try(httpx.URL(f"{site}/robots.txt"), deadline, 500_000)
-                text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else ""
-            except (InputError, _TryAgain, httpx.TransportError):
-                text = ""
-            rules.parse(text.splitlines())
-            self._robots[site] = rules
-        if not self._robots[site].can_fetch("facemill", str(url)):
-            raise InputError(Reason.OPTED_OUT, "robots.txt")
+    def _address(self, text: str, base: Address | None = None) -> Address:
+        """An address in parts, of which all has been checked that can be without looking its name up.
+
+        Raises:
+            InputError: DOWNLOAD_FAILED with what is wrong.
+        """
+        try:
+            url = httpx.URL(text) if base is None else httpx.URL(base.text).join(text)
+            host, target = url.raw_host.decode("ascii"), url.raw_path.decode("ascii")
+            port = url.port or (443 if url.scheme == "https" else 80)
+            shown = str(url.copy_with(fragment=None))
+        except (httpx.InvalidURL, ValueError) as error:  # IDNA's errors are ValueErrors
+            raise InputError(Reason.DOWNLOAD_FAILED, f"not an address: {error!s:.{_TOLD_CHARACTERS}}") from error
+        if url.scheme not in ("http", "https"):
+            raise InputError(Reason.DOWNLOAD_FAILED, f"scheme {url.scheme or 'none'!r}, only http and https")
+        if not host or url.userinfo:
+            raise InputError(Reason.DOWNLOAD_FAILED, "no host, or credentials in the address")
+        if not self.policy.allow_private_addresses and port not in (80, 443):
+            raise InputError(Reason.DOWNLOAD_FAILED, f"port {port}, only 80 and 443")
+        return Address(url.scheme, host.strip("[]"), port, target, shown)
 
 
-def checked_address(url: httpx.URL, *, allow_private: bool = False) -> str:
-    """The IP address to connect to, after all that can be checked about an address has been.
+@dataclass
+class _Answer:
+    """The status, the headers as they came, and the body where it is one that is read."""
 
-    Raises:
-        InputError: DOWNLOAD_FAILED with what is wrong.
-    """
-    if url.scheme not in ("http", "https"):
-        raise InputError(Reason.DOWNLOAD_FAILED, f"scheme {url.scheme or 'none'!r}, only http and https")
-    if not url.host or url.userinfo:
-        raise InputError(Reason.DOWNLOAD_FAILED, "no host, or credentials in the address")
-    port = url.port or (443 if url.scheme == "https" else 80)
-    if not allow_private and port not in (80, 443):
-        raise InputError(Reason.DOWNLOAD_FAILED, f"port {port}, only 80 and 443")
-    try:
-        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise InputError(Reason.DOWNLOAD_FAILED, f"host {url.host!r} is not known") from error
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-    if not allow_private:
-        # One private answer among public ones is how a name is made to point inwards: refuse all of it.
-        for address in addresses:
-            if not _is_public(ipaddress.ip_address(address)):
-                raise InputError(Reason.DOWNLOAD_FAILED, "the address is not a public one")
-    return addresses[0]
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+
+    def header(self, wanted: str) -> str:
+        """The first header of that name (lower case); empty where there is none."""
+        return next((value for name, value in self.headers if name.lower() == wanted), "")
+
+    @property
+    def redirect(self) -> str | None:
+        """Where a redirect leads: bytes that are no ASCII are what browsers take them for, UTF-8 in percent signs."""
+        place = self.header("location").strip()
+        return (
+            quote(place.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]") if self.status in _REDIRECTS and place else None
+        )
 
 
-def opt_out(headers: httpx.Headers) -> str | None:
-    """The header by which a host asks not to be used for training or indexing, or None.
+@dataclass
+class _Site:
+    """What a site allows, and until when that is believed; `refusal`: why nothing of it is fetched at all."""
 
-    `X-Robots-Tag: somebot: noai` concerns somebot alone.
-    """
-    for value in headers.get_list("X-Robots-Tag"):
-        agent, separator, rules = value.partition(":")
-        if separator and agent.strip().lower() in ("unavailable_after", "max-image-preview", "max-snippet"):
-            rules = value
-        elif separator and agent.strip().lower() not in ("facemill", "*"):
-            continue
-        for rule in (rules if separator else value).lower().split(","):
-            if rule.strip() in _OPT_OUTS:
-                return f"X-Robots-Tag: {rule.strip()}"
-    return "tdm-reservation: 1" if headers.get("tdm-reservation", "").strip() == "1" else None
+    until: float
+    refusal: str = ""
+    robots: RobotRules = field(default_factory=lambda: RobotRules(b""))
+    ai: RobotRules = field(default_factory=lambda: RobotRules(b""))
+    delay_s: float = 0.0
+    forbids_training: bool = False
+    tdm: bytes = b""
+
+    def check(self, address: Address) -> None:
+        """Raises InputError, OPTED_OUT, where one of the site's files says so."""
+        for name, forbids in (
+            ("robots.txt", not self.robots.allow(address.text)),
+            ("ai.txt", not self.ai.allow(address.text)),
+            ("trust.txt: datatrainingallowed=no", self.forbids_training),
+        ):
+            if forbids:
+                raise InputError(Reason.OPTED_OUT, name)
 
 
 class _TryAgain(Exception):
@@ -227,20 +376,19 @@ class _TryAgain(Exception):
         self.after_s = after_s
 
 
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    mapped = getattr(address, "ipv4_mapped", None)
-    return _is_public(mapped) if mapped else address.is_global and not address.is_multicast
+def _no_picture(answer: _Answer) -> str:
+    packed = answer.header("content-encoding")
+    told = f" (packed as {packed[:40]}, though not asked to be)" if packed and packed.lower() != "identity" else ""
+    return f"what came is not a picture{told}"
 
 
-def _retry_after_s(value: str | None) -> float | None:
-    """Retry-After in seconds, stated as a number or a date; None where it is neither."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
+def retry_after_s(value: str) -> float | None:
+    """The header Retry-After in seconds, stated as a number or a date; None where it is neither."""
+    if re.fullmatch("[0-9]{1,9}", value.strip()):
         return float(value)
     try:
         until = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())

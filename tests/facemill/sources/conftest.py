@@ -21,11 +21,12 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 
 class Site:
-    """What the server answers by path; `visits` counts how often each was asked for."""
+    """What the server answers by path; `visits` counts how often each was asked for; `clients`: each connection."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.visits: dict[str, int] = {}
+        self.clients: set[tuple[str, int]] = set()
         self.url = ""
 
     def put(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
@@ -55,6 +56,7 @@ def _serve(found: Site, context: ssl.SSLContext | None) -> Iterator[None]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found.visits[self.path] = found.visits.get(self.path, 0) + 1
+            found.clients.add(self.client_address)
             if self.path in found.answers:
                 found.answers[self.path](self)
             else:

@@ -1,16 +1,17 @@
 """The downloader against a server on loopback: limits, refusals, retries and opt-outs."""
 
+import gzip
 import itertools
 import threading
+import time
 
-import httpx
 import numpy as np
 import pytest
 
 from facemill.errors import InputError
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
-from facemill.sources._download import Downloader, Policy, checked_address, opt_out
+from facemill.sources._download import Downloader, Policy, retry_after_s
 
 PICTURE = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
 
@@ -51,10 +52,6 @@ def test_addresses_that_point_inwards_or_elsewhere_are_refused(url: str) -> None
     with Downloader() as downloader, pytest.raises(InputError) as found:
         downloader.fetch(url)
     assert found.value.reason is Reason.DOWNLOAD_FAILED
-
-
-def test_a_public_address_passes_and_is_the_one_to_connect_to() -> None:
-    assert checked_address(httpx.URL("https://8.8.8.8/a.jpg")) == "8.8.8.8"
 
 
 def test_a_redirect_is_followed_and_checked_again(site) -> None:
@@ -136,20 +133,113 @@ def test_opt_outs_are_obeyed_and_named(site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "rule"),
+    ("status", "headers", "detail"),
     [
-        ("max-snippet: 20, noai", "X-Robots-Tag: noai"),
-        ("otherbot: noai", None),
-        ("facemill: noindex", "X-Robots-Tag: noindex"),
-        ("all", None),
+        (304, {}, "status 304"),
+        (302, {}, "status 302 without Location"),
+        (302, {"Location": "http://xn--a/a.jpg"}, "host 'xn--a' is not known"),
+        (302, {"Location": "http://[::1"}, "not an address"),
+        (302, {"Location": "http://\xff\x00/"}, "illegal header line"),
+        (429, {"Retry-After": "²"}, "status 429, 3 tries"),
+        (429, {"Retry-After": "Mon, 99 Foo 99999 99:99:99 +9999999999"}, "status 429, 3 tries"),
+        (206, {}, "status 206"),
+        (204, {}, "status 204"),
+        (999, {}, "status 999"),
     ],
 )
-def test_a_rule_for_another_robot_is_not_ours(value: str, rule: str | None) -> None:
-    assert opt_out(httpx.Headers({"X-Robots-Tag": value})) == rule
+def test_an_odd_answer_is_a_reason(site, status: int, headers: dict[str, str], detail: str) -> None:
+    named = {name.replace("-", "_"): value for name, value in headers.items()}
+    reason, told = _reason(site.put("/a.jpg", b"", status, **named))
+    assert reason is Reason.DOWNLOAD_FAILED
+    assert told.startswith(detail)
 
 
-def test_the_text_mining_reservation_is_an_opt_out() -> None:
-    assert opt_out(httpx.Headers({"tdm-reservation": "1"})) == "tdm-reservation: 1"
+def test_bytes_that_were_said_to_be_packed_are_taken_as_they_are(site) -> None:
+    assert _fetch(site.put("/a.jpg", PICTURE, Content_Encoding="gzip")) == PICTURE
+    bomb = gzip.compress(gzip.compress(bytes(50_000_000)))
+    reason, detail = _reason(site.put("/b.jpg", bomb, Content_Encoding="gzip, gzip"))
+    assert reason is Reason.DOWNLOAD_FAILED
+    assert detail == "what came is not a picture (packed as gzip, gzip, though not asked to be)"
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), (" 7 ", 7.0), ("²", None), ("-1", None), ("", None)])
+def test_a_pause_is_read_as_digits_or_not_at_all(value: str, seconds: float | None) -> None:
+    assert retry_after_s(value) == seconds
+
+
+def test_a_pause_until_a_date_that_has_passed_is_none() -> None:
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+
+
+def test_the_picture_s_own_word_is_obeyed(site) -> None:
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<x plus:DataMining="http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"/>'
+    data = PICTURE[:2] + b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp + PICTURE[2:]
+    assert _reason(site.put("/a.jpg", data)) == (Reason.OPTED_OUT, "plus:DataMining DMI-PROHIBITED")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "rule"),
+    [
+        ("/ai.txt", b"User-Agent: *\nDisallow: *.jpg\n", "ai.txt"),
+        ("/trust.txt", b"# ours\ndatatrainingallowed=no\n", "trust.txt: datatrainingallowed=no"),
+        ("/.well-known/tdmrep.json", b'[{"location": "/", "tdm-reservation": 1}]', "tdmrep.json"),
+    ],
+)
+def test_the_site_s_other_files_are_obeyed(site, path: str, text: bytes, rule: str) -> None:
+    url = site.put("/a.jpg", PICTURE)
+    assert _fetch(url) == PICTURE
+    site.put(path, text)
+    assert _reason(url) == (Reason.OPTED_OUT, rule)
+
+
+def test_a_header_that_reserves_nothing_stands_above_the_site_s_file(site) -> None:
+    site.put("/.well-known/tdmrep.json", b'[{"location": "/", "tdm-reservation": 1}]')
+    assert _fetch(site.put("/a.jpg", PICTURE, tdm_reservation="0")) == PICTURE
+
+
+@pytest.mark.parametrize("status", [500, 503, 304, 302, 429])
+def test_a_robots_txt_that_cannot_be_read_refuses(site, status: int) -> None:
+    url = site.put("/a.jpg", PICTURE)
+    site.put("/robots.txt", b"", status)
+    reason, detail = _reason(url)
+    assert reason is Reason.DOWNLOAD_FAILED
+    assert detail.startswith(f"status {status}")
+    assert detail.endswith("(asked for robots.txt, without which nothing is fetched)")
+    assert "/a.jpg" not in site.visits
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_robots_txt_that_is_not_there_allows(site, status: int) -> None:
+    site.put("/robots.txt", b"User-agent: *\nDisallow: /\n", status)
+    assert _fetch(site.put("/a.jpg", PICTURE)) == PICTURE
+
+
+def test_a_robots_txt_is_followed_to_where_it_lies(site) -> None:
+    site.put("/rules", b"\xef\xbb\xbfUser-agent: *\nDisallow: /*.jpg$\nAllow: /open/*.jpg$\n")
+    site.put("/robots.txt", b"", 301, Location="/rules")
+    assert _reason(site.put("/a.jpg", PICTURE)) == (Reason.OPTED_OUT, "robots.txt")
+    assert _fetch(site.put("/open/a.jpg", PICTURE)) == PICTURE
+
+
+def test_a_redirect_is_judged_by_the_rules_of_where_it_leads(site) -> None:
+    site.put("/robots.txt", b"User-agent: facemill\nDisallow: /shut\n\nUser-agent: *\nDisallow: /\n")
+    site.put("/shut/a.jpg", PICTURE)
+    assert _reason(site.put("/old", b"", 302, Location="/shut/a.jpg")) == (Reason.OPTED_OUT, "robots.txt")
+    assert "/shut/a.jpg" not in site.visits
+
+
+def test_a_crawl_delay_is_kept_and_one_without_end_is_not_waited_for(site) -> None:
+    site.put("/robots.txt", b"User-agent: *\nCrawl-delay: 0.3\n")
+    urls = [site.put(f"/{name}.jpg", PICTURE) for name in "ab"]
+    begun = time.monotonic()
+    with Downloader(Policy(allow_private_addresses=True, deadline_s=1)) as downloader:
+        for url in urls:
+            downloader.fetch(url)
+        # robots.txt, the three other files and two pictures: five pauses, none of which is the pictures' time
+        assert 1.5 <= time.monotonic() - begun < 5
+    site.put("/robots.txt", b"User-agent: *\nCrawl-delay: 3600\n")
+    reason, detail = _reason(urls[0])
+    assert (reason, "3600 s between two requests" in detail) == (Reason.DOWNLOAD_FAILED, True)
 
 
 def test_a_certificate_of_nobody_is_refused(https_site) -> None:
