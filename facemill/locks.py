@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from facemill.errors import FacemillError
 from facemill.files import is_full
@@ -31,27 +31,58 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
-def locked(path: Path, busy: str, advice: str, *, works_for: Sequence[ProcessId] = ()) -> Iterator[None]:
-    """Holds the lock on the file `path` during the block; never waits for another one's work.
+def locked(
+    path: Path, busy: str, advice: str, *, works_for: Sequence[ProcessId] = (), wait_s: float = 0.0
+) -> Iterator[None]:
+    """Holds the lock on the file `path` during the block; never waits for another one's work, unless it is said.
 
     Args:
         path: the lock file; it and the folders above are made, and it stays.
         busy: what the holder is doing, such as "stage train is already running in /project"; then comes who that is.
         advice: what to do about it.
         works_for: processes without whom this one ends by itself. Who comes while such a holder ends, waits for that.
+        wait_s: how long to wait for a holder that is about to finish.
 
     Raises:
         FacemillError: another process holds it, or no lock can be had there at all.
     """
     descriptor = _open(path)
     try:
-        if not _take(descriptor, path) and not _take_when_ended(descriptor, path):
+        if not _take(descriptor, path) and not _take_later(descriptor, path, wait_s):
             raise FacemillError(f"{busy} ({_describe(_holder(descriptor))}): {advice}")
         with suppress(OSError):  # a full disk: the lock holds all the same
             _sign(descriptor, works_for)
         yield
     finally:
         os.close(descriptor)
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    """The file `path`, open for reading and writing, with the lock on it; None where another one has the lock.
+
+    Whoever inherits its descriptor holds the lock, too: it is free when the last of them has closed the file or died.
+
+    Raises:
+        FacemillError: no lock can be had there at all.
+    """
+    descriptor = _open(path)
+    try:
+        if _take(descriptor, path):
+            return os.fdopen(descriptor, "r+", encoding="utf-8")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock on the file `path`; a file that is not there is not locked."""
+    try:
+        with path.open("rb") as stream:
+            return not _take(stream.fileno(), path, shared=True)
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:
@@ -67,9 +98,9 @@ def _open(path: Path) -> int:
         ) from error
 
 
-def _take(descriptor: int, path: Path) -> bool:
+def _take(descriptor: int, path: Path, *, shared: bool = False) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -81,9 +112,9 @@ def _take(descriptor: int, path: Path) -> bool:
     return True
 
 
-def _take_when_ended(descriptor: int, path: Path) -> bool:
-    end = time.monotonic() + _ENDING_S
-    while _is_ending(_holder(descriptor)) and time.monotonic() < end:
+def _take_later(descriptor: int, path: Path, wait_s: float) -> bool:
+    start = time.monotonic()
+    while (waited := time.monotonic() - start) < wait_s or (waited < _ENDING_S and _is_ending(_holder(descriptor))):
         time.sleep(_TICK_S)
         if _take(descriptor, path):
             return True

@@ -7,13 +7,9 @@ lies in a Prefect profile, where Prefect's own commands find it too: prefect.tom
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
-import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ import tomlkit
 
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
+from facemill.locks import locked
 
 CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 PROFILES = "profiles.toml"
@@ -28,7 +25,7 @@ _PROFILE = "facemill"
 # Prefect's default profile has this; without it, Prefect's own commands would want a server for everything.
 _NEW_PROFILE = {"PREFECT_SERVER_EPHEMERAL_ENABLED": "true"}
 _OTHERS = 0o077
-_LOCK_TIMEOUT_S = 10.0
+_LOGIN_S = 10.0  # to write a small file, on a slow disk
 
 
 def ensure_login(home: Path) -> str:
@@ -44,7 +41,8 @@ def ensure_login(home: Path) -> str:
         return given
     close_folder(home)
     path = home / PROFILES
-    with _alone_in(home):
+    busy, advice = f"the login of {home} is being made already", "it takes a moment: if that process hangs, end it"
+    with locked(home / "login.lock", busy, advice, wait_s=_LOGIN_S):  # two first starts at once make one login
         name, values = read_profile(path)
         if found := values.get(SERVER):
             if path.stat().st_mode & _OTHERS:
@@ -109,19 +107,3 @@ def _add(path: Path, name: str, values: dict[str, str]) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(tomlkit.dumps(document))
-
-
-@contextmanager
-def _alone_in(home: Path) -> Iterator[None]:
-    """Two first starts at once make one login."""
-    end = time.monotonic() + _LOCK_TIMEOUT_S
-    with (home / "login.lock").open("w") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > end:
-                    raise FacemillError(f"{home / 'login.lock'} is held by a process that does not go on") from error
-                time.sleep(0.05)
-        yield

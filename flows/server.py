@@ -7,7 +7,6 @@ never a stranger's. A single flow that finds none brings a temporary one, withou
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from facemill.errors import FacemillError
+from facemill.locks import is_locked, try_lock
 from flows.login import CLIENT, PROFILES, SERVER, ensure_login
 from flows.project import API, LOOPBACK_NAMES, given_api, home_of
 from tasks.work.terminal import say
@@ -92,14 +92,7 @@ def project_server(project: Path, *, port: int | None = None) -> Iterator[Server
 def running_server(project: Path) -> str | None:
     """The address of the API of the project's server, if one runs that others may use."""
     path = _record(project)
-    try:
-        with path.open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None  # nobody holds it: a server that has ended
-    except FileNotFoundError:
-        return None
-    except BlockingIOError:
-        return _address(path)
+    return _address(path) if is_locked(path) else None  # a record that nobody holds is of a server that has ended
 
 
 def stay(project: Path, port: int) -> None:
@@ -218,15 +211,9 @@ def _locked(project: Path, api: str) -> IO[str]:
     Raises:
         FacemillError: another one has just been started.
     """
-    path = _record(project)
-    stream = path.open("a")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        stream.close()
-        raise FacemillError(
-            f"another Prefect server of {project} is just starting: run the same command again"
-        ) from error
+    stream = try_lock(_record(project))
+    if stream is None:
+        raise FacemillError(f"another Prefect server of {project} is just starting: run the same command again")
     stream.truncate(0)
     stream.write(json.dumps({"api": api}))
     stream.flush()

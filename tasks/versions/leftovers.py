@@ -8,12 +8,11 @@ DVC's own locks; who holds them is left alone.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import psutil
 
 from facemill.errors import FacemillError
 from facemill.files import write_bytes
+from facemill.locks import try_lock
 from tasks.versions import dvc_lock, git
 from tasks.versions.dvc_lock import LOCK_FILE
 from tasks.work.scratch import WORK_FOLDER
@@ -140,19 +140,11 @@ def _held(root: Path, name: str) -> Iterator[bool]:
     if any(path.exists() and _HARDLINK.search(path.read_bytes()) for path in configs):
         yield False
         return
-    try:
-        descriptor = os.open(root / _TMP / name, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
+    stream = None
+    with suppress(OSError, FacemillError):
+        stream = try_lock(root / _TMP / name)
+    with stream or nullcontext():
+        yield stream is not None
 
 
 def _parse(content: bytes) -> dict[str, Any] | None:

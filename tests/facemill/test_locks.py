@@ -12,7 +12,7 @@ import pytest
 
 from facemill import locks
 from facemill.errors import FacemillError
-from facemill.locks import locked
+from facemill.locks import is_locked, locked, try_lock
 from facemill.processes import running_process
 
 PROJECT = Path(locks.__file__).parent.parent
@@ -83,3 +83,31 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         raise AssertionError
     with pytest.raises(FacemillError, match="cannot be written to"), locked(Path("/proc/x.lock"), "x runs", "wait"):
         raise AssertionError
+
+
+def test_who_may_wait_waits_for_a_holder_that_finishes_and_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with holder(path) as process:
+        start = time.monotonic()
+        with pytest.raises(FacemillError, match="x runs"), locked(path, "x runs", "wait", wait_s=0.5):
+            raise AssertionError
+        assert time.monotonic() - start > 0.5
+        subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {process.pid}"])
+        with locked(path, "x runs", "wait", wait_s=60):
+            assert time.monotonic() - start < 30
+
+
+def test_a_lock_lives_with_the_process_that_has_inherited_it(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert not is_locked(path)
+    stream = try_lock(path)
+    assert stream is not None
+    assert try_lock(path) is None
+    with subprocess.Popen(["sleep", "600"], pass_fds=[stream.fileno()]) as heir:
+        stream.close()
+        assert is_locked(path)
+        assert try_lock(path) is None
+        heir.kill()
+    assert not is_locked(path)
+    with try_lock(path) or pytest.fail("it is free again"):
+        assert is_locked(path)
