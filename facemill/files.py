@@ -44,11 +44,15 @@ _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV)
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`; after the block it is flushed and takes the name `path`.
 
     The temporary path has the suffix of `path`, since some writers go by it, and no more of its name: that may have
     all the 255 bytes that a name can have.
+
+    Args:
+        path: the file to be.
+        durable: False does not wait for the disk, for what nobody misses when the machine has lost its power.
 
     Raises:
         FacemillError: the disk is full or the folder cannot be written; the temporary file is gone, `path` untouched.
@@ -57,9 +61,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        flush(temporary)
+        if durable:
+            flush(temporary)
         os.replace(temporary, path)
-        flush(path.parent)
+        if durable:
+            flush(path.parent)
     except OSError as error:
         _explain(error, path)
         raise
@@ -156,9 +162,9 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a file so that it appears whole or not at all. Raises FacemillError as `atomic_path`."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Writes a file so that it appears whole or not at all. `durable` and errors as `atomic_path` has them."""
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 

@@ -317,7 +317,10 @@ def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _squared(boxes: Tensor) -> Tensor:
-    """The boxes widened along their shorter side to squares with the same centres."""
+    """The boxes widened along their shorter side to squares with the same centres.
+
+    Not `boxes.around`, which keeps a square inside the picture: the nets were trained with what lies past its edge.
+    """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
     return torch.cat([centres - half, centres + half], 1)

@@ -17,6 +17,8 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from facemill.errors import FacemillError
+from facemill.files import write_bytes
 from tasks.work.terminal import console, one_line, say
 
 PROGRESS_FILE_VARIABLE = "FACEMILL_PROGRESS"
@@ -66,11 +68,10 @@ class Progress:
 
     def _write_file(self, path: Path, note: str) -> None:
         values = {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "note": note}
-        temporary = path.with_name(path.name + ".tmp")
+        values |= {"rate": round(self.rate, 3), "seconds_left": self.seconds_left}
         try:
-            temporary.write_text(json.dumps(values | {"rate": round(self.rate, 3), "seconds_left": self.seconds_left}))
-            temporary.replace(path)
-        except OSError:
+            write_bytes(path, json.dumps(values).encode(), durable=False)
+        except (OSError, FacemillError):
             self._file = None  # a page without progress is no reason to stop the work
 
 
