@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from io import BufferedReader
 from pathlib import Path
 
 _NAME_BYTES = 255  # as ext4, XFS, Btrfs, ZFS, APFS and NTFS (or fewer) have it
+_LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _KINDS = (
     (stat.S_ISREG, "a file"),
     (stat.S_ISDIR, "a folder"),
@@ -46,6 +48,16 @@ def _must_be_regular(status: os.stat_result, path: Path) -> None:
 def kind_of(mode: int) -> str:
     """What a mode of `stat` belongs to, in words: "a pipe"."""
     return next((text for is_one, text in _KINDS if is_one(mode)), "something unknown")
+
+
+def valid_name(name: str) -> str:
+    r"""A file name, or a path, as valid Unicode: tables and messages cannot hold the half characters of one that is no
+    UTF-8.
+
+    A byte that belongs to no character becomes `\xe9`. Different names stay different: where a name says that itself,
+    letter for letter, its backslash becomes `\x5c`. Every other name is kept as it is.
+    """
+    return os.fsencode(_LOOKS_ESCAPED.sub(r"\\x5c", name)).decode("utf-8", "backslashreplace")
 
 
 def fitting_name(name: str, suffix: str = "") -> str:

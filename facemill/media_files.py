@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from facemill.errors import FacemillError, InputError
-from facemill.foreign_files import kind_of, open_regular
+from facemill.foreign_files import kind_of, open_regular, valid_name
 from facemill.reasons import Reason
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
@@ -93,7 +93,7 @@ def _told(skipped: Collection[tuple[Path, str]], folder: Path) -> str:
 
 
 def stable_name(path: Path, folder: Path, called: str | None = None) -> str:
-    """A file's name for tables, the same on every machine: forward slashes, always valid Unicode.
+    """A file's name for tables, the same on every machine: forward slashes, always `valid_name`.
 
     Args:
         path: the file.
@@ -102,7 +102,7 @@ def stable_name(path: Path, folder: Path, called: str | None = None) -> str:
     """
     called = folder.name if called is None else called
     below = path.name if path == folder else f"{called}/{path.relative_to(folder).as_posix()}".removeprefix("/")
-    return os.fsencode(below).decode("utf-8", "backslashreplace")
+    return valid_name(below)
 
 
 def read_limited(path: Path, max_bytes: int) -> bytes:
@@ -119,8 +119,3 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
             return stream.read()
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
-
-
-def valid_name(name: str) -> str:
-    """A file name as valid Unicode: tables and messages cannot hold the half characters of one that is no UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

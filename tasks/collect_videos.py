@@ -12,7 +12,8 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import publish_folder
-from facemill.media_files import VIDEO_SUFFIXES, Tell, list_files, tell_nobody, valid_name
+from facemill.foreign_files import valid_name
+from facemill.media_files import VIDEO_SUFFIXES, Tell, list_files, tell_nobody
 from facemill.reasons import Reason, State
 from facemill.schema import VIDEOS, VideoRow
 from tasks.catalogue import Data

@@ -20,8 +20,8 @@ from facemill import tables
 from facemill.batches import batched
 from facemill.errors import FacemillError
 from facemill.files import publish_folder, read_json, sweep
+from facemill.foreign_files import valid_name
 from facemill.locks import locked
-from facemill.media_files import valid_name
 from facemill.reasons import State
 from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, convert_one, lost

@@ -16,8 +16,8 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
-from facemill.foreign_files import fitting_name
-from facemill.media_files import VIDEO_SUFFIXES, list_files, valid_name
+from facemill.foreign_files import fitting_name, valid_name
+from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow

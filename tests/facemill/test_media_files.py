@@ -13,7 +13,7 @@ from odd_files import make_broken_links, make_no_files, odd_names
 
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, folder_sha256
-from facemill.foreign_files import fitting_name, open_regular
+from facemill.foreign_files import fitting_name, open_regular, valid_name
 from facemill.media_files import list_files, read_limited, stable_name
 from facemill.reasons import Reason
 from facemill.video import probe
@@ -85,3 +85,22 @@ def test_fitting_names_fit_and_stay_different(raw: set[bytes], suffix: str) -> N
 def test_a_name_that_fits_is_kept() -> None:
     assert fitting_name("a/b.avi", ".mp4") == "a/b.avi.mp4"
     assert [fitting_name(one) for one in odd_names(".mp4")] == odd_names(".mp4")
+
+
+escapes = st.lists(st.sampled_from([b"\\", b"x", b"5c", b"e9", b"4", b"a", b"\xe9", b"\xc3\xa9", b"\xc3"]), min_size=1)
+
+
+@given(st.sets(names | escapes.map(b"".join), min_size=2, max_size=8))
+@example({b"\xe9.jpg", rb"\xe9.jpg", rb"\x5cxe9.jpg", rb"\x5cx5cxe9.jpg", rb"\x5c\x5cxe9.jpg", "é.jpg".encode()})
+def test_different_names_get_different_text(raw: set[bytes]) -> None:
+    texts = {valid_name(os.fsdecode(one)) for one in raw}
+    assert len(texts) == len(raw)
+    assert all(text.encode() for text in texts)
+
+
+@given(st.text(st.characters(exclude_characters="\0/\\", exclude_categories=["Cs"]), min_size=1))
+@example("день é 50%")
+@example(r"C:\new\x41.jpg")
+def test_a_name_that_is_text_and_looks_like_no_other_is_kept(name: str) -> None:
+    assert valid_name(name) == name
+    assert stable_name(Path("in") / f"{name}x", Path("in"), "") == f"{name}x"
