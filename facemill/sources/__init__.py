@@ -5,9 +5,9 @@
         for item in fetch(unit): ...
 
 A source is a frozen dataclass. Its fields are its parameters, with their bounds and defaults, as `params.yaml` has
-them; its class says whether it asks the network and which references it answers for; what it wants of the project
-(seed, limits, where paths lie) it takes from `Surroundings`. A module of this package registers it with `@register`
-under its `kind`, which is the module's name. Adding one touches nothing else.
+them; its class says whether it asks the network and which references it answers for (`References`); what it wants of
+the project (seed, limits, where paths lie) it takes from `Surroundings`. A module of this package registers it with
+`@register` under its `kind`, which is the module's name. Adding one touches nothing else.
 
 A source plans before it fetches: units are small, plain and known in advance, so that shards can be fixed before any
 work starts, and any worker can fetch any unit. `fetch` never raises for one bad input: that is an `Item` with a reason.
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
@@ -114,11 +114,37 @@ class Unit:
         return self.item(url=url, error=problem.reason, detail=problem.detail, **fields)
 
 
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """Which references of identities a kind of source answers for; by default none.
+
+    A prefix counts before a suffix, and a suffix before `other_paths`, so that a kind which claims a suffix takes it
+    from the one that answers for paths in general, and neither knows of the other.
+
+    Attributes:
+        prefix: those that begin with it, a word and a colon such as `sample:`; they are never paths.
+        suffixes: paths that end in one of these, in lower case with the dot.
+        other_paths: paths whose suffix nobody claims.
+    """
+
+    prefix: str | None = None
+    suffixes: Collection[str] = ()
+    other_paths: bool = False
+
+    def strength(self, reference: str) -> int:
+        """3, 2 or 1 for what is claimed by prefix, by suffix or as another path; 0 for what is not claimed."""
+        if not is_path(reference):
+            return 3 if self.prefix is not None and reference.startswith(self.prefix) else 0
+        return 2 if PurePath(reference).suffix.lower() in self.suffixes else int(self.other_paths)
+
+
 class Source(ABC):
     """What a module registers: a frozen dataclass with the fields of its kind in `params.yaml`."""
 
     asks_network: ClassVar[bool] = False
     """Whether it can give other pictures tomorrow though no file here has changed."""
+    references: ClassVar[References] = References()
+    """Which references of identities it answers for; whoever does has a `from_reference`."""
     kind: str
     """Its name in `params.yaml`; a subclass declares it as a Literal with that one value for a default."""
 
@@ -145,9 +171,9 @@ class Source(ABC):
         """
 
     @classmethod
-    def from_reference(cls, text: str) -> Source | None:
-        """The source of the pictures that an identity's reference means; None where another kind answers for it."""
-        return None
+    def from_reference(cls, text: str) -> Source:
+        """The source of the pictures that an identity's reference means, one of those in `references`."""
+        raise NotImplementedError(f"{cls.__name__} claims references and does not say what they mean")
 
 
 SOURCES: Registry[type[Source]] = Registry("source of kind", __name__)
@@ -183,12 +209,13 @@ def reference_source(text: str) -> Source:
     Raises:
         FacemillError: no kind of source answers for it, or more than one does.
     """
-    answers = [found for kind in SOURCES.names() if (found := SOURCES[kind].from_reference(text)) is not None]
+    claims = {kind: SOURCES[kind].references.strength(text) for kind in SOURCES.names()}
+    strongest = max(claims.values())
+    answers = [kind for kind, strength in claims.items() if strength == strongest > 0]
     if len(answers) == 1:
-        return answers[0]
+        return SOURCES[answers[0]].from_reference(text)
     if answers:
-        kinds = ", ".join(source.kind for source in answers)
-        raise FacemillError(f"reference {text!r} can mean several kinds of source ({kinds})")
+        raise FacemillError(f"reference {text!r} can mean several kinds of source ({', '.join(answers)})")
     raise FacemillError(
         f"reference {text!r} is neither a path nor anything that a source knows ({', '.join(SOURCES.names())}); "
         "write ./ before a path with a colon"

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
-from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, list_files, read_limited, stable_name
-from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, is_path, register
+from facemill.media_files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
+from facemill.sources import Item, References, Source, StatedPath, Surroundings, Unit, register
 
 
 @register
@@ -23,6 +23,7 @@ from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, is_pa
 class FolderSource(Source):
     """Pictures in a folder and the folders below it."""
 
+    references: ClassVar[References] = References(other_paths=True)
     kind: Literal["folder"] = "folder"
     path: StatedPath
     """The folder in which the pictures lie, at any depth, or the path of one picture."""
@@ -64,7 +65,6 @@ class FolderSource(Source):
             yield unit.failed(problem, **stated)
 
     @classmethod
-    def from_reference(cls, text: str) -> FolderSource | None:
-        """The source for a reference that is a path but not that of a video; None for any other."""
-        answers = is_path(text) and PurePath(text).suffix.lower() not in VIDEO_SUFFIXES
-        return cls(path=text) if answers else None
+    def from_reference(cls, text: str) -> FolderSource:
+        """The source for a reference that is a path: a folder of pictures, or a picture."""
+        return cls(path=text)

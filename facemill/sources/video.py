@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.media_files import VIDEO_SUFFIXES, list_files, stable_name
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
-from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, is_path, register
+from facemill.sources import Item, References, Source, StatedPath, Surroundings, Unit, register
 
 JPEG_QUALITY = 95
 REFERENCE_EVERY_S, REFERENCE_FRAMES = 2.0, 5
@@ -25,6 +25,7 @@ REFERENCE_EVERY_S, REFERENCE_FRAMES = 2.0, 5
 class VideoSource(Source):
     """Frames of a video, or of all videos in a folder and the folders below it."""
 
+    references: ClassVar[References] = References(suffixes=VIDEO_SUFFIXES)
     kind: Literal["video"] = "video"
     path: StatedPath
     """A video, or a folder of videos."""
@@ -75,10 +76,8 @@ class VideoSource(Source):
             yield unit.failed(problem, **stated)
 
     @classmethod
-    def from_reference(cls, text: str) -> VideoSource | None:
-        """The source for a reference that is the path of a video: some of its frames; None for any other."""
-        if not (is_path(text) and PurePath(text).suffix.lower() in VIDEO_SUFFIXES):
-            return None
+    def from_reference(cls, text: str) -> VideoSource:
+        """The source for a reference that is the path of a video: some of its frames."""
         return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES)
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError
-from facemill.sources import Item, Source, Surroundings, Unit, register
+from facemill.sources import Item, References, Source, Surroundings, Unit, register
 from facemill.sources.sample.animate import render
 from facemill.sources.sample.pictures import Planted, PlantedKind, picture_bytes, picture_set, reference_bytes
 from facemill.sources.sample.portraits import load_portrait, people, portrait_file
@@ -47,6 +47,7 @@ PREFIX = "sample:"
 class SampleSource(Source):
     """Pictures of a sample person; as a reference the portrait itself."""
 
+    references: ClassVar[References] = References(prefix=PREFIX)
     kind: Literal["sample"] = "sample"
     person: str
     """Which one, see `people`."""
@@ -88,6 +89,6 @@ class SampleSource(Source):
         yield unit.item(page=portrait.page, licence=portrait.licence, author=portrait.author, data=data)
 
     @classmethod
-    def from_reference(cls, text: str) -> SampleSource | None:
-        """The source for a reference that is written `sample:NAME`; None for any other."""
-        return cls(person=text.removeprefix(PREFIX)) if text.startswith(PREFIX) else None
+    def from_reference(cls, text: str) -> SampleSource:
+        """The source for a reference that is written `sample:NAME`."""
+        return cls(person=text.removeprefix(PREFIX))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,55 @@ def test_a_reference_means_one_source(reference: str, source: Source) -> None:
 def test_a_reference_that_nobody_answers_for_is_one_clear_error() -> None:
     with pytest.raises(FacemillError, match=r"'tape:anna' is neither a path nor .*folder, .*sample"):
         reference_source("tape:anna")
+
+
+NEW_KIND = """
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+from facemill.sources import References, Source, register
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class New(Source):
+    references: ClassVar[References] = References(prefix="{kind}:", suffixes=[".zip"])
+    kind: Literal["{kind}"] = "{kind}"
+    path: str
+
+    def plan(self, identity, role, around):
+        return []
+
+    @staticmethod
+    def fetch(unit):
+        return iter(())
+
+    @classmethod
+    def from_reference(cls, text):
+        return cls(path=text)
+"""
+
+
+def test_a_new_kind_claims_its_references_in_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths that end in .zip were the folder's before; two kinds that claim one suffix are an error that names both."""
+    import facemill.sources
+
+    assert reference_source("x.zip").kind == "folder"
+    monkeypatch.setattr(facemill.sources, "__path__", [*facemill.sources.__path__, str(tmp_path)])
+    monkeypatch.setattr(SOURCES, "_known", SOURCES._known.copy())
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    (tmp_path / "archived.py").write_text(NEW_KIND.format(kind="archived"))
+    for reference in ("x.zip", "~/pictures/X.ZIP", "./archived:x.zip", "archived:x"):
+        source = reference_source(reference)
+        assert (source.kind, getattr(source, "path", None)) == ("archived", reference)
+    for reference, kind in (
+        ("x.jpg", "folder"),
+        ("x.zip/in", "folder"),
+        ("x.mp4", "video"),
+        ("sample:x.zip", "sample"),
+    ):
+        assert reference_source(reference).kind == kind
+    (tmp_path / "packed.py").write_text(NEW_KIND.format(kind="packed"))
+    with pytest.raises(FacemillError, match=r"'x\.zip' can mean several kinds of source \(archived, packed\)"):
+        reference_source("x.zip")
 
 
 def test_a_misspelt_import_of_our_own_is_no_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
