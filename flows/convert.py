@@ -5,6 +5,9 @@
 
 Finished videos are never converted twice. A video that fails is a failed task with its reason and a row of the table;
 the others go on.
+
+A single video has no deadline: a Dask worker cannot be made to give up one task, and a video written off while its
+worker still wrote would have two outcomes. What bounds it is the operator, who cancels the flow run.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from prefect.runtime import task_run
 
 from facemill.files import read_object
 from flows import pages
-from flows.rules import PUSH
 from tasks.catalogue import metrics_file
 from tasks.commands.why import why
 from tasks.stages import STAGES
@@ -52,7 +51,7 @@ def push(root: Path, stages: Iterable[str]) -> None:
     if dvc.default_remote(root) is None:
         get_run_logger().info("no default DVC remote: the data stays on this machine")
         return
-    _push.with_options(retries=PUSH.tries - 1, retry_delay_seconds=PUSH.wait_s)(root, tuple(stages))
+    _push.with_options(retries=dvc.TRANSFER.tries - 1, retry_delay_seconds=dvc.TRANSFER.wait_s)(root, tuple(stages))
 
 
 def show_reasons(root: Path, *, asks_network: bool = False) -> None:
@@ -133,7 +132,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
 
 @task(name="push", cache_policy=NO_CACHE)
 def _push(root: Path, stages: tuple[str, ...]) -> None:
-    dvc.push(root, stages, deadline_s=PUSH.deadline_s, on_line=get_run_logger().info)
+    dvc.push(root, stages, on_line=get_run_logger().info)
 
 
 def _may_go_better(task: object, run: object, state: State[Any]) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from facemill.errors import FacemillError
 from facemill.files import sweep
 from facemill.locks import locked
+from facemill.patience import Rule
 from facemill.processes import ProcessId, ends_with
 from tasks.catalogue import Data, metrics_file, weights_file
 
@@ -46,19 +47,6 @@ class _Module(Protocol):
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How long a stage may take and how often it is tried in a flow, where nobody watches."""
-
-    deadline_s: float
-    """The stage is ended after so many seconds. Generous: it is there for what hangs, not for what is slow."""
-    tries: int
-    wait_s: float
-    """Before the next try."""
-    reason: str
-    """Why another try can help, or cannot."""
-
-
-@dataclass(frozen=True)
 class Stage:
     """One stage of the pipeline; paths are relative to the project's folder."""
 
@@ -75,6 +63,7 @@ class Stage:
     metrics: str | None
     """File of its numbers."""
     rule: Rule
+    """How long it may take and how often it is tried in a flow, where nobody watches."""
     rows: str | None = None
     """What its rows are, where the report shows how they ended."""
     refresh: bool = False

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from facemill.errors import FacemillError
+from facemill.patience import WEIGHTS_SILENCE_S
 from facemill.weights import read_weights, require_finite
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -30,8 +31,6 @@ DOWNLOADS = {
     19: "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
 }
 """torchvision's ImageNet weights (BSD); torch checks the file against the hash in its name."""
-_DOWNLOAD_TIMEOUT_S = 60.0
-"""Longest silence of the network; torch's own download would wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _required(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> tu
 
 def _download(depth: int) -> dict[str, Any]:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)
+    socket.setdefaulttimeout(WEIGHTS_SILENCE_S)  # torch's own download would wait for ever
     try:
         return dict(
             torch.hub.load_state_dict_from_url(

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
+from facemill.patience import PICTURE_SEARCH
 from facemill.processes import end_group
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
 from facemill.sources._download import Downloader, Policy
@@ -45,7 +46,7 @@ class GoogleSource(Source):
     """The words that the picture search is asked for."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
     """At most so many pictures are taken of what the search finds."""
-    deadline_s: Annotated[float, Field(gt=0)] = 300.0
+    deadline_s: Annotated[float, Field(gt=0)] = PICTURE_SEARCH.deadline_s
     """The search is ended after so many seconds; downloads have deadlines of their own."""
     result_url: str | None = None
     """A result page to read instead of Google's own, for a mirror or a test."""

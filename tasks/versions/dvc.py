@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
+from facemill.patience import Rule
 from facemill.processes import end_group
 from tasks.versions.leftovers import mend, running
 from tasks.work.callers import calling
@@ -28,11 +29,12 @@ from tasks.work.progress import PROGRESS_FILE_VARIABLE
 from tasks.work.terminal import say
 
 RETRY_VARIABLE = "FACEMILL_RETRY"
+TRANSFER = Rule(12 * 3600.0, 3, 120, "remotes fail for minutes; what was sent is not sent again")
+"""Of what moves data, which takes as long as the data is large."""
 _GRACE_S = 20.0  # between the polite and the hard signal: a stage finishes its clean-up in far less
 _TICK_S = 1.0
 _TAIL_LINES = 12
 _SHORT_S = 600.0
-_DATA_S = 12 * 3600.0  # what moves data takes as long as the data is large
 _NO_LOCK = "Unable to acquire lock"
 _ANOTHER_TRY = ("failed to run:", _NO_LOCK, "is being blocked by")
 _HINTS = (
@@ -112,7 +114,7 @@ def fetch(root: Path, stages: Sequence[str], hashes: Sequence[str]) -> None:
         FacemillError: neither cache nor remote has them.
     """
     if _not_in_cache(root, hashes) and default_remote(root) is not None:
-        call(root, "fetch", *stages, deadline_s=_DATA_S)
+        call(root, "fetch", *stages, deadline_s=TRANSFER.deadline_s)
     if absent := _not_in_cache(root, hashes):
         raise FacemillError(
             f"{len(absent)} object(s) are neither in DVC's cache nor in its remote (first: {absent[0]}): "
@@ -127,7 +129,7 @@ def checkout(root: Path, stages: Sequence[str]) -> None:
         FacemillError: it failed or was ended; some outputs may be new, some old.
     """
     if stages:  # without a stage DVC would check out everything
-        call(root, "checkout", "--force", *stages, deadline_s=_DATA_S)
+        call(root, "checkout", "--force", *stages, deadline_s=TRANSFER.deadline_s)
 
 
 def default_remote(root: Path) -> str | None:
@@ -138,13 +140,13 @@ def default_remote(root: Path) -> str | None:
         return None
 
 
-def push(root: Path, stages: Sequence[str], *, deadline_s: float, on_line: Callable[[str], None] = say) -> None:
+def push(root: Path, stages: Sequence[str], on_line: Callable[[str], None] = say) -> None:
     """Copies the stages' outputs to the default remote.
 
     Raises:
         FacemillError: the remote refused or could not be reached.
     """
-    tail = _stream(root, ["push", *stages], deadline_s, {}, on_line, lambda: None)
+    tail = _stream(root, ["push", *stages], TRANSFER.deadline_s, {}, on_line, lambda: None)
     if tail is not None:
         raise FacemillError(f"dvc push failed: check `dvc remote list`, then run `dvc push`. Its last lines:\n{tail}")
 

@@ -15,8 +15,9 @@ from prefect import flow
 from stand_ins import set_knobs, stages_run
 
 from facemill.errors import FacemillError
+from facemill.patience import Rule
 from flows.stages import Metrics, push, run_stage
-from tasks.stages import STAGES, Rule
+from tasks.stages import STAGES
 from tasks.versions import dvc
 
 

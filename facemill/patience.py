@@ -1,0 +1,32 @@
+"""How long something may take and how often it is tried: a rule for each thing that may hang, or fail for a moment.
+
+Only what may go better is tried again: a second try that would fail alike costs time and hides the cause. The library's
+own rules stand here; those of the stages in their table (`tasks.stages`), that of DVC's transfers beside them
+(`tasks.versions.dvc.TRANSFER`). One picture's download is told by `facemill.sources._download.Policy`. What was at work
+in a worker that died is tried by `tasks.work.cluster.run_all`, once more and alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How long something may take and how often it is tried where nobody watches."""
+
+    deadline_s: float
+    """Each try is ended after so many seconds. Generous: it is there for what hangs, not for what is slow."""
+    tries: int
+    wait_s: float
+    """Before the next try."""
+    reason: str
+    """Why another try can help, or cannot."""
+
+
+PICTURE_SEARCH = Rule(300.0, 1, 0, "a search has no parts that are kept; the stage that wants it is tried as a whole")
+"""Of one search for pictures, browser included. A source's `deadline_s` overrules it."""
+
+WEIGHTS_SILENCE_S = 60.0
+"""Longest silence of the network while a net's published weights are fetched: half a gigabyte may take any time, and
+there is nothing to watch but that bytes come. Not tried again, since a person can fetch the file and name it."""
