@@ -192,7 +192,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
             errors.
     """
     from tasks.params import check_groups, load_params
-    from tasks.versions import leftovers
+    from tasks.versions import keeper, leftovers
     from tasks.work.callers import callers
     from tasks.work.deciders import current_deciders, write_deciders
 
@@ -204,7 +204,11 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
     masters = callers()
     with only_one(root, name, works_for=masters), _termination_is_an_interrupt(), ends_with(masters):
-        leftovers.keep_lock(root) if masters else leftovers.mend(root)
+        if masters:
+            leftovers.keep_lock(root)
+            keeper.keep(root, masters[-1])
+        else:
+            leftovers.mend(root)
         stage = STAGES[name]
         if stage.reads:  # what the inventory found may be older than the code that runs now
             write_deciders(root, name, current_deciders(root, name, params))
