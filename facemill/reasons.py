@@ -44,6 +44,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large", State.FAILED, "the picture or file is over the limit on size"
     UNREADABLE = "unreadable", State.FAILED, "the file could not be opened"
     CHANGED = "changed", State.FAILED, "the file changed while the refresh ran; the next run takes it"
+    SEARCH_FAILED = "search_failed", State.FAILED, "the search gave no addresses; see the detail"
     DOWNLOAD_FAILED = "download_failed", State.FAILED, "the address gave no picture"
     # failed: videos
     NOT_A_VIDEO = "not_a_video", State.FAILED, "no video stream that FFmpeg reads"

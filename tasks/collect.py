@@ -12,26 +12,29 @@ asks again. A row stays in its part of the table as long as it is wanted (`tasks
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemill import tables
+from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_object
-from facemill.media_files import Tell, tell_nobody
+from facemill.media_files import Tell, tell_nobody, valid_name
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
-from facemill.sources import Item, Surroundings, Unit, fetch, network_kinds, reference_source
+from facemill.sources import Item, Surroundings, Unit, fetch, find, network_kinds, reference_source
 from tasks.catalogue import Data
 from tasks.collect_videos import collect_videos
 from tasks.params import Params
 from tasks.paths import place
-from tasks.work.cluster import Pool, open_pool
+from tasks.work.cluster import Pool, open_pool, run_all
 from tasks.work.deciders import read_deciders
+from tasks.work.failures import Cut, Lost
 from tasks.work.results import (
     Made,
     Part,
@@ -40,14 +43,19 @@ from tasks.work.results import (
     WorkItem,
     content_key,
     drop_unreached,
+    intact_results,
     known_items,
     make_parts,
     open_store,
     put_items,
 )
 from tasks.work.spread import spread
+from tasks.work.terminal import say
 from tasks.work.totals import Totals, count_rows, finish, publish_parts
 from tasks.work.wrong_values import WrongValues
+
+KEPT_TOGETHER = 16
+"""So many pictures of one host are kept at a time: a kill costs at most these."""
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -104,7 +112,31 @@ def plan_units(
             with wrong.under(f"identities.{identity}.sources.{n}"):
                 units += source.plan(identity, "sample", around)
     wrong.complain()
-    return units
+    return _told_apart(units)
+
+
+def _told_apart(units: Sequence[Unit]) -> list[Unit]:
+    """The units with names that mean one file each: `p1/photos/a.jpg` where two sources have a `photos/a.jpg`."""
+    files: dict[tuple[str, str], set[Path]] = {}
+    for unit in units:
+        if unit.path is not None:
+            files.setdefault((unit.source, unit.key), set()).add(unit.path)
+    return [
+        replace(unit, key=_longer_name(unit.key, unit.path, others))
+        if unit.path is not None and len(others := files[(unit.source, unit.key)]) > 1
+        else unit
+        for unit in units
+    ]
+
+
+def _longer_name(key: str, path: Path, others: Collection[Path]) -> str:
+    """A name with as many of the folders above as tell a file from the others of that name."""
+    known = PurePosixPath(key).parts
+    for count in range(len(known) + 1, len(path.parts) + 1):
+        if len({each.parts[-count:] for each in others}) == len(others):
+            above = "/".join(path.parts[-count : len(path.parts) - len(known)]).strip("/")
+            return valid_name(f"{above}/{key}")
+    return valid_name(f"{path.as_posix()}/{key}")
 
 
 @dataclass(frozen=True)
@@ -149,12 +181,12 @@ def _collect_pictures(
         params.collect.max_pixels, {name: person.rights.basis for name, person in params.identities.items()}
     )
     store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
-    old = _old_network_rows(params, output)
+    old = _old_network_rows(params, output, store)
     wanted = _wanted(params, root, inventory, old)
     kinds = network_kinds()
     local = {each.key: each for each in wanted if each.entry["source"] not in kinds}
     network = [each for each in wanted if each.entry["source"] in kinds]
-    found = _ask_network(store, network, settings, pool)
+    found = dict.fromkeys(_ask_network(store, network, settings, pool))
     carried = [unit for units in old.values() for unit in units if unit not in found]
     _keep_carried(store, output, carried)
 
@@ -221,46 +253,116 @@ def _has_changed(path: Path | None, sha256: str | None) -> bool:
         return False  # whoever reads it says so
 
 
-def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool) -> dict[str, RawRow]:
-    """What the network has today: rows by their unit, kept among the results. It may have something else tomorrow."""
-    found: dict[str, RawRow] = {}
-    for index, result in pool.run(collect_shard, [Shard((search,), settings) for search in searches]):
-        if isinstance(result, FacemillError):
-            raise result
-        if isinstance(result, BaseException):
-            detail = f"{type(result).__name__}: {result}"
-            result = [[_lost_row(searches[index], Reason.PROCESSING_ERROR, detail)]]
-        rows: Sequence[RawRow] = result[0]
-        for row in rows:
-            unit = content_key(row["identity"], row["role"], row["source"], row["url"], row.get("sample_id"))
-            found.setdefault(unit, {**row, "unit": unit})
-    if found:
-        put_items(store, [(unit, [row]) for unit, row in found.items()])
-    return found
+@dataclass(frozen=True)
+class Addresses:
+    """Units of one host, which a worker fetches one after another and keeps in a store."""
+
+    store: Store
+    units: tuple[Unit, ...]
+    settings: PictureSettings
 
 
-def _old_network_rows(params: Params, output: Path) -> dict[str, dict[str, str]]:
-    """What earlier runs fetched well: unit → address, for each identity that still has a network source."""
+def find_addresses(search: Wanted) -> list[Unit] | str:
+    """What a search has found, or in words why it has not."""
+    if search.unit is None:
+        return "it was there when the inventory looked, and has gone since"
+    try:
+        return find(search.unit)
+    except FacemillError as problem:
+        return str(problem)
+
+
+def fetch_addresses(addresses: Addresses) -> list[str]:
+    """Fetches pictures and keeps their rows among the results, some at a time; gives the keys of the rows."""
+    kept: list[str] = []
+    for units in batched(addresses.units, KEPT_TOGETHER):
+        rows = [_row(item, addresses.settings) for unit in units for item in fetch(unit)]
+        kept += _keep(addresses.store, rows)
+    return kept
+
+
+def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool) -> list[str]:
+    """What the network has today: keys of rows that are among the results. It may have something else tomorrow.
+
+    A search that fails is a row, and so is each address that kills its worker; all others go on.
+    """
+    kept: list[str] = []
+    by_host: dict[str, dict[tuple[str, str, str, str], Unit]] = {}
+    for index, found in run_all(pool, find_addresses, searches):
+        if isinstance(found, list):
+            for unit in found:
+                by_host.setdefault(unit.host, {})[(unit.identity, unit.role, unit.source, unit.key)] = unit
+        else:
+            reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
+            say(f"collect: {detail or reason.sentence}")
+            kept += _keep(store, [_lost_row(searches[index], reason, detail)])
+    jobs = [Addresses(store, tuple(units.values()), settings) for units in by_host.values()]
+    for index, result in run_all(pool, fetch_addresses, jobs, _one_by_one):
+        for number, keys in enumerate(result.results if isinstance(result, Cut) else [result]):
+            if isinstance(keys, Lost):
+                unit = jobs[index].units[number]
+                keys = _keep(store, [_row(unit.failed(InputError(keys.reason, keys.detail)), settings)])
+            kept += keys
+    return kept
+
+
+def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], list[str]], list[Addresses]]:
+    return fetch_addresses, [replace(job, units=(unit,)) for unit in job.units]
+
+
+def _keep(store: Store, rows: Sequence[RawRow]) -> list[str]:
+    """Keeps rows of the network among the results; their keys, each once."""
+    keyed: dict[str, RawRow] = {}
+    for row in rows:
+        unit = content_key(row["identity"], row["role"], row["source"], row["url"], row.get("sample_id"))
+        keyed.setdefault(unit, {**row, "unit": unit})
+    if keyed:
+        put_items(store, [(unit, [row]) for unit, row in keyed.items()])
+    return list(keyed)
+
+
+def _old_network_rows(params: Params, output: Path, store: Store) -> dict[str, dict[str, str]]:
+    """What earlier runs fetched well: unit → address, for each identity that still has a network source.
+
+    Also what a run has fetched that was killed before it could publish, and what lay in a table that a kill has taken.
+    """
     asked = {
         name for name, person in params.identities.items() if any(source.asks_network for source in person.sources)
     }
     found: dict[str, dict[str, str]] = {name: {} for name in sorted(asked)}
     kinds = network_kinds()
-    if asked and output.is_dir():
-        for row in tables.iterate_rows(output, RAW, ["identity", "source", "url", "status", "unit"]):
-            if row["identity"] in found and row["source"] in kinds and row["status"] == State.OK:
-                found[row["identity"]][row["unit"]] = row["url"]
+    if not asked:
+        return found
+    columns = ["identity", "source", "url", "status", "unit"]
+    kept = (row for path in intact_results(store) for row in _readable_rows(path, columns))
+    published = tables.iterate_rows(output, RAW, columns) if output.is_dir() else ()
+    for row in chain(published, kept):
+        if row["identity"] in found and row["source"] in kinds and row["status"] == State.OK:
+            found[row["identity"]][row["unit"]] = row["url"]
     return found
 
 
+def _readable_rows(path: Path, columns: Sequence[str] | None = None) -> list[RawRow]:
+    """The rows of a result; none of one that another version of facemill wrote."""
+    try:
+        return tables.part_rows(path, RAW, columns)
+    except FacemillError:
+        return []
+
+
 def _keep_carried(store: Store, output: Path, units: Sequence[str]) -> None:
-    """Puts rows that only the present table holds among the results, so that its parts can be put together again."""
+    """Puts rows that only the present table or results of other code hold among the results, for parts to be made."""
     lost = set(units) - known_items(store)
-    if lost:
-        for part in tables.checked_parts(output, RAW):
-            rows = [row for row in tables.part_rows(part, RAW) if row["unit"] in lost]
-            if rows:
-                put_items(store, [(row["unit"], [row]) for row in rows])
+    if not lost:
+        return
+    published = tables.checked_parts(output, RAW) if output.is_dir() else []
+    for path in [*published, *intact_results(store)]:
+        own = [row["unit"] for row in _readable_rows(path, ["unit"])]
+        if lost.isdisjoint(own):
+            continue
+        rows = {row["unit"]: row for row in _readable_rows(path) if row["unit"] in lost}
+        put_items(store, [(unit, [row]) for unit, row in rows.items()])
+        lost -= rows.keys()
 
 
 def _row(item: Item, settings: PictureSettings) -> RawRow:

@@ -10,7 +10,9 @@ the project (seed, limits, where paths lie) it takes from `Surroundings`. A modu
 `@register` under its `kind`, which is the module's name. Adding one touches nothing else.
 
 A source plans before it fetches: units are small, plain and known in advance, so that shards can be fixed before any
-work starts, and any worker can fetch any unit. `fetch` never raises for one bad input: that is an `Item` with a reason.
+work starts, and any worker can fetch any unit. What only a search can tell is found first (`find`): then each address
+is a unit, and a host that is odd, slow or deadly costs its own. `fetch` never raises for one bad input: that is an
+`Item` with a reason.
 """
 
 from __future__ import annotations
@@ -94,6 +96,7 @@ class Unit:
         key: its name, the same in every run and on every machine.
         single: whether it gives exactly one item; of others only fetching can tell how many.
         path: the file that it reads, where there is one: its content decides whether the unit is stale.
+        host: who is asked for it, where that is somebody else: units of one host are fetched one after another.
         options: what `fetch` needs.
     """
 
@@ -103,6 +106,7 @@ class Unit:
     key: str
     single: bool = True
     path: Path | None = None
+    host: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def item(self, *, url: str | None = None, **fields: Any) -> Item:
@@ -162,13 +166,18 @@ class Source(ABC):
         """
 
     @staticmethod
-    @abstractmethod
-    def fetch(unit: Unit) -> Iterator[Item]:
-        """The items of one unit.
+    def find(unit: Unit) -> list[Unit]:
+        """What a planned unit consists of: itself, or of a search the addresses that it finds, a unit for each.
 
         Raises:
-            FacemillError: the whole source is out of order (no browser, no permission), which a person must repair.
+            FacemillError: the search itself failed; the message says what a person can do.
         """
+        return [unit]
+
+    @staticmethod
+    @abstractmethod
+    def fetch(unit: Unit) -> Iterator[Item]:
+        """The items of one unit that `find` gave."""
 
     @classmethod
     def from_reference(cls, text: str) -> Source:
@@ -188,9 +197,15 @@ def register(cls: S) -> S:
     return cls
 
 
+def find(unit: Unit) -> list[Unit]:
+    """What a planned unit consists of. Raises as `Source.find`."""
+    return SOURCES[unit.source].find(unit)
+
+
 def fetch(unit: Unit) -> Iterator[Item]:
-    """The items of a planned unit. Raises as `Source.fetch`."""
-    return SOURCES[unit.source].fetch(unit)
+    """The items of a planned unit, or of one that `find` gave. Raises as `Source.find`."""
+    for each in find(unit):
+        yield from SOURCES[each.source].fetch(each)
 
 
 def network_kinds() -> frozenset[str]:

@@ -18,6 +18,7 @@ import os
 import random
 import re
 import ssl
+import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -324,6 +325,26 @@ class Downloader:
         if not self.policy.allow_private_addresses and port not in (80, 443):
             raise InputError(Reason.DOWNLOAD_FAILED, f"port {port}, only 80 and 443")
         return Address(url.scheme, host.strip("[]"), port, target, shown)
+
+
+def shared_downloader(policy: Policy) -> Downloader:
+    """This thread's downloader: what it knows of sites, and when it asked them last, holds from picture to picture."""
+    wanted = (policy, os.environ.get("SSL_CERT_FILE"))
+    if getattr(_OF_THREAD, "made_for", None) != wanted:
+        _OF_THREAD.downloader, _OF_THREAD.made_for = Downloader(policy), wanted
+    found: Downloader = _OF_THREAD.downloader
+    return found
+
+
+def host_of(url: str) -> str:
+    """The host of an address, to put together what one host is asked for; empty where there is none to be seen."""
+    try:
+        return httpx.URL(url).raw_host.decode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        return ""
+
+
+_OF_THREAD = threading.local()
 
 
 @dataclass

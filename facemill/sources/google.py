@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.patience import PICTURE_SEARCH
 from facemill.processes import end_group
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._download import Downloader, Policy
+from facemill.sources._download import Policy, host_of, shared_downloader
 
 _TOLD_LINES = 4
 
@@ -75,12 +75,25 @@ class GoogleSource(Source):
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
-        """One item for each address that was not collected before.
+        """The picture of an address, or the reason why there is none."""
+        options = unit.options
+        stated = {"page": options["page"], "licence": "unknown"}
+        policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
+        try:
+            yield unit.item(data=shared_downloader(policy).fetch(unit.key).data, **stated)
+        except InputError as problem:
+            yield unit.failed(problem, **stated)
+
+    @staticmethod
+    def find(unit: Unit) -> list[Unit]:
+        """One unit for each address that was not collected before.
 
         Raises:
-            FacemillError: the search itself failed; the message says what to install or change.
+            FacemillError: the search failed or found nothing; the message says what to install or change.
         """
         options = unit.options
+        if "page" in options:
+            return [unit]
         found = search(
             options["query"],
             limit=options["limit"],
@@ -88,12 +101,13 @@ class GoogleSource(Source):
             result_url=options["result_url"],
             chromedriver=options["chromedriver"],
         )
-        policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
         skip = set(options["skip"])
-        with Downloader(policy) as downloader:
-            for url, page in found:
-                if url not in skip:
-                    yield _item(unit, url, page, downloader)
+        kept = {name: options[name] for name in ("max_file_bytes", "allow_private_addresses")}
+        return [
+            replace(unit, key=url, single=True, host=host_of(url), options={**kept, "page": page})
+            for url, page in found
+            if url not in skip
+        ]
 
 
 def search(
@@ -213,11 +227,3 @@ def _read_logs(logs: list[Path]) -> list[tuple[str, str]]:
 def _unescape(text: str) -> str:
     r"""The page's script spells `=` as `\u003d` and HTML spells `&` as `&amp;`; the library leaves both."""
     return html.unescape(re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match.group(1), 16)), text))
-
-
-def _item(unit: Unit, url: str, page: str, downloader: Downloader) -> Item:
-    stated = {"page": page, "licence": "unknown"}
-    try:
-        return unit.item(url=url, data=downloader.fetch(url).data, **stated)
-    except InputError as problem:
-        return unit.failed(problem, url=url, **stated)

@@ -4,7 +4,8 @@ import http.server
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,84 @@ def result_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
     yield pictures
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def search(root: Path, result_page: list[bytes]) -> Callable[..., list[dict]]:
+    """Collects what a search finds (places of `result_page`), beside other sources; gives the rows of that search."""
+    driver = root / "chromedriver"
+    driver.write_text("#!/bin/sh\n")
+    driver.chmod(0o755)
+    google = {"kind": "google", "query": "anna", "chromedriver": str(driver), "allow_private_addresses": True}
+
+    def run(places: str, *others: dict) -> list[dict]:
+        (root / "found").write_text(places)
+        _run(_params([google, *others]), root)
+        return [row for row in _rows(root) if row["source"] == "google"]
+
+    return run
+
+
+def test_one_odd_address_costs_its_own_row(search, result_page: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    result_page += [_picture(20 + number) for number in range(10)]
+    rows = search("0 1 2 3 4 5 6 7 8 9 gone")
+    assert Counter(row["error"] for row in rows) == {None: 10, "download_failed": 1}
+    fetch = collect.fetch
+
+    def broken(unit: sources.Unit) -> Iterator[sources.Item]:
+        if unit.key.endswith("/broken.jpg"):
+            raise ValueError("a defect")
+        yield from fetch(unit)
+
+    monkeypatch.setattr(collect, "fetch", broken)
+    rows = search("broken gone")
+    assert Counter(row["error"] for row in rows) == {None: 10, "download_failed": 1, "processing_error": 1}
+    assert [row["detail"] for row in rows if row["error"] == "processing_error"] == ["ValueError: a defect"]
+
+
+def test_a_search_that_finds_nothing_is_a_row_and_the_others_go_on(search, capsys) -> None:
+    [row] = search("", *PHOTOS)
+    assert (row["error"], row["url"]) == ("search_failed", "google:anna")
+    assert "held no pictures" in row["detail"]
+    assert "held no pictures" in capsys.readouterr().out
+
+
+def test_a_kill_while_the_table_is_published_loses_nothing(
+    search, root: Path, result_page: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result_page += [_picture(20), _picture(21), _picture(22)]
+    search("0 1")
+
+    def killed(*rest: object) -> None:
+        shutil.rmtree(root / "data" / "raw")  # the moment between the old table and the new one
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collect, "publish_parts", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search("2")
+    rows = search("")
+    assert sorted(row["image"]["bytes"] for row in rows if row["image"]) == sorted(result_page)
+    # and once more, by another version of the code, for which no result of the old one is known
+    with monkeypatch.context() as patch:
+        patch.setattr(collect, "publish_parts", killed)
+        with pytest.raises(KeyboardInterrupt):
+            search("")
+    deciders = collect.read_deciders
+    monkeypatch.setattr(
+        collect, "read_deciders", lambda *rest: replace(deciders(*rest), code={"facemill/pictures.py": "other"})
+    )
+    rows = search("")
+    assert sorted(row["image"]["bytes"] for row in rows if row["image"]) == sorted(result_page)
+
+
+def test_equal_names_in_two_folders_are_told_apart(root: Path) -> None:
+    for number, name in enumerate(("p1/photos/a.jpg", "p2/photos/a.jpg", "p2/photos/b.jpg"), 30):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(_picture(number))
+    _run(_params([{"kind": "folder", "path": "p1/photos"}, {"kind": "folder", "path": str(root / "p2/photos")}]), root)
+    urls = sorted(row["url"] for row in _rows(root) if row["source"] == "folder" and row["role"] == "sample")
+    assert urls == ["p1/photos/a.jpg", "p2/photos/a.jpg", "photos/b.jpg"]
 
 
 def test_a_refresh_adds_to_what_the_network_gave_before(root: Path, result_page: list[bytes]) -> None:
