@@ -117,11 +117,15 @@ def is_pickle(head: bytes, size: int) -> bool:
     return head.startswith(_PICKLE_STARTS) and not safetensors
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes tensors as safetensors, from any device. Raises OSError as the system has it: a full disk, no right."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors as safetensors, from any device, with texts by name in the file's header.
+
+    Raises:
+        OSError: as the system has it: a full disk, no right.
+    """
     plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(plain, path)
+        save_file(plain, path, dict(metadata) if metadata else None)
     except SafetensorError as error:
         # safetensors wraps the system's errors in one of its own
         if number := re.search(r"os error (\d+)", str(error)):

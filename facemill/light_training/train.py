@@ -7,26 +7,33 @@ research use): person, pose, and azimuth and elevation of the light in degrees. 
 their lights; all pairs of one pose count, contrastive (Hadsell et al. 2006): d² for the same light, (1 − d)² up to
 distance 1 for another one. A mirrored face is lit from the mirrored side, which doubles the people.
 
-People are split before anything is learned: the last eight are never seen, and what is reported is about them.
+People are split before anything is learned: the last eight are never seen, and what is reported is about them. The
+loop and its guards are those of `facemill.train.engine`. It takes two minutes: a training that is ended begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from facemill.device import settings_for
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.light_training.yale import LightSet, pixels, read_yale, score, split_people
 from facemill.nets.light import INPUT_PX, LightNet
+from facemill.train.engine import StopReason, fit
+from facemill.train.objectives import ObjectiveBase
+from facemill.train.settings import CosinePlan
+from facemill.weights import require_finite, save_tensors
 
 TERMS = (
     "trained on Extended Yale B (cropped), which is for research use: cite Georghiades, Belhumeur & Kriegman 2001 and "
@@ -35,18 +42,24 @@ TERMS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightPlan:
+class LightPlan(CosinePlan):
     """How the network learns; a step takes `people` × `lights` pictures of one pose."""
 
     steps: int = 1500
     learning_rate: float = 1e-3
+    warmup_steps: int = 0
+    final_rate: float = 0.0
+    log_every: int = 100
     people: int = 8
     lights: int = 16
     margin: float = 1.0  # features have length 1, so distances reach from 0 to 2
     zoom: float = 0.1  # uniform in 1 ±
     shift: float = 0.06  # uniform in ±, as a share of the side
     gain: float = 0.25  # log of the brightness, uniform in ±
-    seed: int = 0
+
+
+class Interrupted(Exception):
+    """The training was told to end before it was finished."""
 
 
 def train_light(
@@ -54,26 +67,88 @@ def train_light(
 ) -> LightNet:
     """A network that tells light, trained on the CPU; equal plans and data give equal weights.
 
+    Args:
+        data: the pictures to learn from.
+        plan: how long and how fast.
+        log: called every `plan.log_every` steps with the mean loss since the last call.
+
     Raises:
-        FacemillError: fewer than two people or lights: there are no pairs to learn from.
+        FacemillError: fewer than two people or lights: there are no pairs to learn from; or a loss that is not finite
+            again and again.
+        Interrupted: SIGINT or SIGTERM came.
     """
-    groups = _by_person(data)
-    if len(set(data.people)) < 2 or not groups:
-        raise FacemillError("the light network needs pictures of two people at least, of one in two lights at least")
+    feed = _Feed(data, plan)
     torch.manual_seed(plan.seed)
-    generator = torch.Generator().manual_seed(plan.seed)
     net = LightNet()
-    optimizer = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, plan.steps)
-    for step in range(1, plan.steps + 1):
-        pictures, lights = _draw(data, groups, plan, generator)
-        loss = contrastive(net(pictures), lights, plan.margin)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        log(step, float(loss.detach()))
+    used = settings_for(torch.device("cpu"), sum(p.numel() for p in net.parameters()))
+    with tempfile.TemporaryDirectory(
+        prefix="facemill-light-"
+    ) as folder:  # where a loss that is not finite goes back to
+        outcome = fit(
+            _Objective(net, plan.margin),
+            feed,
+            plan,
+            Path(folder),
+            used,
+            log=lambda step, losses: log(step, losses["contrastive"]),
+        )
+    if outcome.reason is StopReason.SIGNAL:
+        raise Interrupted
     return net.eval().requires_grad_(False)
+
+
+class _Objective(ObjectiveBase):
+    """One turn with one loss, which compares faces: it cannot be had in parts."""
+
+    turns = ("light",)
+    exact_in_parts = False
+
+    def __init__(self, net: LightNet, margin: float) -> None:
+        super().__init__(net)
+        self._margin = margin
+
+    def losses(self, turn: str, batch: _LitFaces) -> dict[str, Tensor]:
+        return {"contrastive": contrastive(self.module(batch.pictures), batch.lights, self._margin)}
+
+
+@dataclass(frozen=True)
+class _LitFaces:
+    pictures: Tensor  # (N, 1, 64, 64)
+    lights: Tensor  # (N, 2)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def rows(self, rows: slice) -> _LitFaces:
+        return _LitFaces(self.pictures[rows], self.lights[rows])
+
+
+class _Feed:
+    """Batches as one generator draws them, whose state is the place."""
+
+    def __init__(self, data: LightSet, plan: LightPlan) -> None:
+        self._groups = _by_person(data)
+        if len(set(data.people)) < 2 or not self._groups:
+            raise FacemillError(
+                "the light network needs pictures of two people at least, of one in two lights at least"
+            )
+        self._data, self._plan = data, plan
+        self._generator = torch.Generator().manual_seed(plan.seed)
+        self.waited_s = 0.0
+
+    @property
+    def place(self) -> Any:
+        return bytes(self._generator.get_state().tolist()).hex()
+
+    @place.setter
+    def place(self, place: Any) -> None:
+        self._generator.set_state(torch.tensor(list(bytes.fromhex(place)), dtype=torch.uint8))
+
+    def draw(self) -> _LitFaces:
+        return _LitFaces(*_draw(self._data, self._groups, self._plan, self._generator))
+
+    def describe(self, place: Any) -> str:
+        return f"some of {', '.join(sorted(set(self._data.people)))}"
 
 
 def contrastive(features: Tensor, lights: Tensor, margin: float) -> Tensor:
@@ -102,6 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FacemillError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted:
+        print("The training was told to end before it was finished, so that no weights were written.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -110,15 +188,7 @@ def _run(folder: Path, output: Path, plan: LightPlan, held_out: int) -> None:
     print(
         f"{len(known)} pictures of {len(set(known.people))} people to learn from, {len(unknown)} of {held_out} held out"
     )
-    sums: list[float] = []
-
-    def log(step: int, loss: float) -> None:
-        sums.append(loss)
-        if step % 100 == 0:
-            print(f"step {step}: loss {sum(sums) / len(sums):.4f}", flush=True)
-            sums.clear()
-
-    net = train_light(known, plan, log=log)
+    net = train_light(known, plan, log=lambda step, loss: print(f"step {step}: loss {loss:.4f}", flush=True))
     for name, extract in (("light network", net), (f"{INPUT_PX // 4}×{INPUT_PX // 4} pixels", pixels)):
         with torch.no_grad():
             learned = score(extract(known.pictures), known)
@@ -129,8 +199,10 @@ def _run(folder: Path, output: Path, plan: LightPlan, held_out: int) -> None:
             f"{learned.verification:.1%}, {learned.retrieval:.1%}, {learned.angle_deg:.1f}°)"
         )
     weights = {key: value.half() for key, value in net.state_dict().items()}
+    for key, value in weights.items():
+        require_finite(value, key, output)
     with atomic_path(output) as temporary:
-        save_file(weights, temporary, metadata={"terms": TERMS, "steps": str(plan.steps), "seed": str(plan.seed)})
+        save_tensors(temporary, weights, {"terms": TERMS, "steps": str(plan.steps), "seed": str(plan.seed)})
     print(f"{output}: {output.stat().st_size / 1000:.0f} kB; {TERMS}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from torch.nn import functional
 
 from facemill.errors import FacemillError
-from facemill.light_training.train import LightPlan, contrastive, main, train_light
+from facemill.light_training.train import Interrupted, LightPlan, contrastive, main, train_light
 from facemill.light_training.yale import LightSet, pixels, read_yale, score, split_people
 from facemill.nets.light import INPUT_PX, LightNet, light_features, load_light_net, luminance, resized
 
@@ -94,7 +95,7 @@ def test_scores_of_features_that_are_the_light_are_perfect_and_of_constant_ones_
 
 def test_the_network_learns_light_on_balls_it_has_never_seen() -> None:
     known, unknown = spheres(6, seed=1), spheres(4, seed=2)
-    plan = LightPlan(steps=40, people=4, lights=5, learning_rate=3e-3)
+    plan = LightPlan(steps=40, people=4, lights=5, learning_rate=3e-3, log_every=1)
     losses: list[float] = []
     net = train_light(known, plan, log=lambda step, loss: losses.append(loss))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
@@ -108,6 +109,18 @@ def test_equal_plans_give_equal_weights() -> None:
     data, plan = spheres(2, seed=3), LightPlan(steps=2, people=2, lights=3)
     first, second = train_light(data, plan).state_dict(), train_light(data, plan).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_training_that_is_told_to_end_gives_no_network() -> None:
+    seen: list[int] = []
+
+    def log(step: int, loss: float) -> None:
+        seen.append(step)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train_light(spheres(2, seed=3), LightPlan(steps=50, people=2, lights=3, log_every=2), log=log)
+    assert seen == [2]
 
 
 def test_one_person_gives_no_pairs() -> None:
