@@ -27,7 +27,8 @@ from misbehaving import behave, pid
 
 from facemill.errors import FacemillError
 from tasks.params import ClusterParams, ClusterTls
-from tasks.work.cluster import DaskPool, open_pool, run_all
+from tasks.work.cluster import open_pool, run_all
+from tasks.work.dask_pool import DaskPool
 from tasks.work.tls import one_time_security, stated_security
 
 
