@@ -18,6 +18,7 @@ import tomlkit
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.locks import locked
+from facemill.private_folders import private_folder
 
 CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 PROFILES = "profiles.toml"
@@ -39,7 +40,8 @@ def ensure_login(home: Path) -> str:
     """
     if given := os.environ.get(SERVER):
         return given
-    close_folder(home)
+    own = f"set {SERVER} and {CLIENT} to a login of your own, USER:PASSWORD, so that none is kept there"
+    private_folder(home, "the login", own)
     path = home / PROFILES
     busy, advice = f"the login of {home} is being made already", "it takes a moment: if that process hangs, end it"
     with locked(home / "login.lock", busy, advice, wait_s=_LOGIN_S):  # two first starts at once make one login
@@ -72,28 +74,6 @@ def read_profile(path: Path, name: str | None = None) -> tuple[str, dict[str, An
     if not isinstance(name, str) or not isinstance(values, dict):
         raise FacemillError(f"{path}: `active` must name a table [profiles.NAME]; mend it, or delete the file")
     return name, values
-
-
-def close_folder(folder: Path) -> None:
-    """Makes a folder that only its owner can enter, or takes all rights on it from others.
-
-    Raises:
-        FacemillError: it belongs to somebody else, or its file system knows no rights.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        raise FacemillError(
-            f"{folder} belongs to the user with the number {found.st_uid}, who could read the login in it: "
-            "work as that user, or delete the folder"
-        )
-    if found.st_mode & _OTHERS:
-        folder.chmod(0o700)
-    if folder.stat().st_mode & _OTHERS:
-        raise FacemillError(
-            f"{folder} cannot be closed to other users because its file system has no permissions: "
-            f"set {SERVER} and {CLIENT} to a login of your own, USER:PASSWORD, so that none is kept there"
-        )
 
 
 def _add(path: Path, name: str, values: dict[str, str]) -> None:

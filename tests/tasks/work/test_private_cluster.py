@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -158,6 +159,43 @@ def test_the_key_lies_in_no_file(private: DaskPool, tmp_path: Path, monkeypatch:
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not [path for path in files if b"PRIVATE KEY" in path.read_bytes()]
         assert "PRIVATE KEY" not in str(psutil.Process(dict(run_all(pool, pid, [1]))[0]).environ())
+
+
+def test_what_workers_write_lies_where_no_other_user_can_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask's own folder is there already, as somebody else may have made it for all: it is left alone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tmp_path.chmod(0o755)
+    (tmp_path / "dask-scratch-space").mkdir()
+    (tmp_path / "dask-scratch-space").chmod(0o777)
+    for stated in (None, tmp_path / "elsewhere"):
+        options = {} if stated is None else {"local_directory": str(stated)}
+        with open_pool(ClusterParams(kind="local", workers=1, options=options)) as pool:
+            assert isinstance(pool, DaskPool)
+            assert list(run_all(pool, behave, [1])) == [(0, 2)]
+            found = [Path(each["local_directory"]) for each in pool.client.scheduler_info()["workers"].values()]
+            found += [Path(pool.client.cluster.scheduler.local_directory)]
+            found += [Path(pool.client.cluster.workers[0].local_directory)]  # a nanny
+            [own] = (stated or tmp_path).glob("facemill-*")
+            for folder in found:
+                assert folder.is_relative_to(own)
+                while folder != own.parent:
+                    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+                    folder = folder.parent
+            assert str(tmp_path / "dask-scratch-space") not in sys.path
+    assert not list((tmp_path / "dask-scratch-space").iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_scratch_folder_that_somebody_else_has_made_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    theirs = tmp_path / f"facemill-{os.getuid()}-dask-scratch-space"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    with open_pool(ClusterParams(kind="local", workers=1)) as pool:
+        assert list(run_all(pool, behave, [1])) == [(0, 2)]
+    assert not list(theirs.iterdir())
 
 
 def test_a_dashboard_listens_where_it_was_asked_for_and_only_there() -> None:
