@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from facemill.reasons import Reason
+from tasks.versions.freshness import Freshness
 from tasks.versions.store import Version
 
 MAX_PICTURE_BYTES = 400_000
@@ -85,6 +86,12 @@ def version_page(version: Version) -> str:
         f"`facemill version compare OLDER {version.name}` shows what it changed.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def freshness_page(found: Freshness) -> str:
+    """Markdown about how old the dataset is; a heading that is seen at a glance if it is too old."""
+    unknown, old, fresh = "⚠ Nobody knows how old the dataset is", "⚠ The dataset is too old", "The dataset is fresh"
+    return f"# {unknown if found.age_h is None else fresh if found.is_fresh else old}\n\n{found}\n"
 
 
 def video_row(video: str, outcome: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import pages, pictures
-from flows.stages import Metrics, push, run_stage, show_pictures, show_reasons
+from flows.stages import Metrics, push, run_stage, show_freshness, show_pictures, show_reasons
 from flows.start import start_once
 from tasks.params import load_params
 from tasks.stages import REFRESH_STAGES
 from tasks.versions import dvc
+from tasks.versions.freshness import note_refresh
 from tasks.versions.store import Version, save_version
 
 
@@ -41,6 +42,7 @@ def refresh(then_train: bool = False) -> Refreshed:
     """
     project = Path.cwd()
     params = load_params(project)
+    show_freshness(project, params)
     show_reasons(project, asks_network=params.network_sources)
     metrics = {
         # DVC cannot see that the network has something new.
@@ -49,6 +51,8 @@ def refresh(then_train: bool = False) -> Refreshed:
     }
     push(project, REFRESH_STAGES)
     version = name_version(project)
+    note_refresh(project, version)
+    show_freshness(project, params)
     show_pictures("dataset", f"Dataset {version.name}", pictures.dataset_sheets(project))
     if then_train and dvc.stale(project, "train"):
         start_once("train/gpu", f"train-{version.name}-{version.dataset}", then_convert=True)

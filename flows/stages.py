@@ -25,8 +25,10 @@ from facemill.files import read_object
 from flows import pages
 from tasks.catalogue import metrics_file
 from tasks.commands.why import why
+from tasks.params import Params
 from tasks.stages import STAGES
 from tasks.versions import dvc
+from tasks.versions.freshness import freshness
 from tasks.work.totals import read_times
 
 Metrics = dict[str, Any]
@@ -68,6 +70,16 @@ def show_reasons(root: Path, *, asks_network: bool = False) -> None:
         if asks_network:
             reasons["collect"] = ["a source in the network is asked each time", *reasons["collect"]]
         create_table_artifact(pages.reasons_table(reasons), key="why", description="Why each stage runs again")
+
+
+def show_freshness(root: Path, params: Params) -> None:
+    """Puts on the page how old the dataset is, and whether that is too old; it changes no work.
+
+    A refresh shows it before it begins, so that one that fails leaves the truth there, and again when it has ended.
+    """
+    with _forgiving():
+        found = freshness(root, params)
+        create_markdown_artifact(pages.freshness_page(found), key="freshness", description="How old the dataset is")
 
 
 def show_pictures(key: str, title: str, pictures: Iterable[tuple[str, bytes]]) -> None:

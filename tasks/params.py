@@ -139,6 +139,13 @@ class ConvertParams(SwapSettings):
     """The stage fails when a larger share of its videos failed."""
 
 
+class FreshnessParams(_Group):
+    """How old the dataset may be (`facemill freshness`). Not a parameter of any stage: it changes no result."""
+
+    max_age_h: Annotated[float, Field(gt=0)] = 36
+    """Hours since a refresh last ended, or since the dataset was named. 36: one night may be missed, not two."""
+
+
 class ReportParams(_Group):
     title: str = "facemill"
     faces_per_sheet: Annotated[int, Field(ge=1, le=400)] = 24
@@ -222,6 +229,7 @@ class Params(_Group):
     convert: ConvertParams
     report: ReportParams = ReportParams()
     cluster: ClusterParams = ClusterParams()
+    freshness: FreshnessParams = FreshnessParams()
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:

@@ -55,6 +55,21 @@ def why(
     say("\n".join(describe(found(folder) if name is None else {name: reasons_of(folder, name)})))
 
 
+def freshness(root: Root = HERE) -> None:
+    """Say how old the dataset is; end with 1 if that is more than freshness.max_age_h, or if nobody knows.
+
+    Example: facemill freshness
+    """
+    from tasks.params import load_params
+    from tasks.versions.freshness import freshness as found
+
+    folder = root.resolve()
+    state = found(folder, load_params(folder))
+    if not state.is_fresh:
+        raise FacemillError(str(state))
+    say(str(state))
+
+
 def accept(
     name: StageName,
     reason: Annotated[

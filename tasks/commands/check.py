@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facemill.errors import FacemillError
 from tasks.check import check_project
-from tasks.params import check_groups, load_params
+from tasks.params import Params, check_groups, load_params
 from tasks.stages import PARAM_GROUPS
+from tasks.versions.freshness import freshness
 from tasks.versions.leftovers import mend
 from tasks.work.installed import describe_installed
 from tasks.work.room import check_room
@@ -19,8 +21,8 @@ def check(root: Path) -> list[str]:
         root: the project's folder.
 
     Returns:
-        What the parameters ask for, how much room there is, and which packages are not what constraints.txt names, a
-        line each.
+        What the parameters ask for, how much room there is, which packages are not what constraints.txt names, and
+        how old the dataset is, a line each.
 
     Raises:
         FacemillError: no room, wrong values, unknown names, sources or files that are not there.
@@ -40,6 +42,14 @@ def check(root: Path) -> list[str]:
         *lines,
         f"archive: {params.archive.kind}; {becomes}",
         *describe_installed(root, params),
+        _age(root, params),
         *(f"room: {room.free_bytes / 1e9:.1f} GB on the disk of {room.folder}" for room in rooms),
         "params.yaml is in order.",
     ]
+
+
+def _age(root: Path, params: Params) -> str:
+    try:
+        return f"dataset: {freshness(root, params)}"
+    except FacemillError as error:  # of a project that is no repository yet
+        return f"dataset: its age cannot be told: {error}"

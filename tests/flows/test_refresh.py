@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,11 @@ def test_the_page_says_why_each_stage_ran() -> None:
     assert rows["train"] == "has never run here"
 
 
+@pytest.mark.usefixtures("refreshed")
+def test_the_page_says_how_old_the_dataset_is() -> None:
+    assert latest_artifact("freshness").startswith("# The dataset is fresh\n")
+
+
 def test_reasons_that_cannot_be_told_stop_no_night(refreshed: Done, caplog: pytest.LogCaptureFixture) -> None:
     project, _ = refreshed
     set_knobs(project, curate={"faces": 5})
@@ -50,10 +57,14 @@ def test_reasons_that_cannot_be_told_stop_no_night(refreshed: Done, caplog: pyte
 
 def test_a_curate_that_exceeds_its_limit_names_no_version(refreshed: Done) -> None:
     project, _ = refreshed
+    clock = project / ".work" / "refreshed.json"
+    clock.write_text(clock.read_text().replace(json.loads(clock.read_text())["ended"], "2026-01-01T03:00:00+00:00"))
+    retag(project, "2026-01-01T03:00:00+00:00")
     set_knobs(project, curate={"fail": 9, "says": "3 of 4 rows failed, limit 5%"})
     with pytest.raises(FacemillError, match="error: curate: 3 of 4 rows failed, limit 5%"):
         refresh()
     assert len(list_versions(project)) == 1
+    assert latest_artifact("freshness").startswith("# ⚠ The dataset is too old\n")
 
 
 def test_refresh_twice_makes_one_version_though_the_network_is_asked_again(refreshed: Done) -> None:
@@ -75,3 +86,15 @@ def test_wrong_parameters_are_said_before_anything_runs(project: Path) -> None:
     with pytest.raises(FacemillError, match="did you mean 'hash_distance'"):
         refresh()
     assert stages_run(project) == []
+
+
+def retag(project: Path, date: str) -> None:
+    """Gives the version v1 another date."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    tag = f"dataset/{list_versions(project)[0].name}"
+    message = subprocess.run(
+        [*git, "tag", "-l", "--format=%(contents)", tag], cwd=project, capture_output=True, check=True
+    )
+    dated = {**os.environ, "GIT_COMMITTER_DATE": date}
+    command = [*git, "tag", "--force", "--annotate", "--cleanup=verbatim", "--file=-", tag, f"{tag}^{{}}"]
+    subprocess.run(command, cwd=project, env=dated, input=message.stdout, capture_output=True, check=True)
