@@ -48,17 +48,26 @@ def compare(
     json: Annotated[
         Path | None, typer.Option("--json", help="File for all rows and parameters that differ, as JSON.", **PATH)
     ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", help="File for a page (.html) that shows added, deleted and modified faces.", **PATH),
+    ] = None,
 ) -> None:
     """Show what differs between two versions: faces one by one and by identity and reason, and parameters.
 
-    Example: facemill version compare v1 v2 --json changes.json
+    Example: facemill version compare v1 v2 --json changes.json --sheet changes.html
     """
     from tasks.versions.comparison import compare_versions, print_comparison, write_comparison
+    from tasks.versions.sheet import check_sheet, write_sheet
 
+    if sheet is not None:
+        check_sheet(sheet)
     found = compare_versions(root.resolve(), first, second)
     print_comparison(found, limit=limit)
     if json is not None:
         write_comparison(json, found)
+    if sheet is not None:
+        write_sheet(root.resolve(), sheet, found)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What differs between two dataset versions: each face with its states, their numbers, and parameters.
 
-Both tables are read where they lie, in DVC's cache or remote; nothing is checked out and crops are not read.
+Both tables are read where they lie (`tasks.versions.version_table`); crops are not read. `tasks.versions.sheet` shows
+the faces.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facemill import schema, tables
-from facemill.errors import FacemillError
 from facemill.files import write_json
-from tasks.catalogue import Data
 from tasks.params_file import PARAMS_FILE, parse_params_text
 from tasks.versions import git
 from tasks.versions.store import Version, list_versions, named
+from tasks.versions.version_table import of_each_part
 from tasks.work.terminal import say, say_table
 
 Kind = Literal["A", "D", "M"]
@@ -177,24 +177,9 @@ def _rows(root: Path, version: Version) -> _Rows:
 
 
 def _dataset_rows(root: Path, version: Version, columns: list[str]) -> Iterator[schema.DatasetRow]:
-    """The version's table straight from DVC's cache or remote; crops are not read."""
-    import pyarrow.parquet as pq
-    from dvc.api import DVCFileSystem
-    from dvc_data.index.index import DataIndexDirError
-
-    try:
-        files = DVCFileSystem(str(root), rev=version.tag)
-        for path in sorted(files.glob(f"{Data.DATASET}/*.parquet")):
-            with files.open(path, "rb") as stream, pq.ParquetFile(stream) as part:
-                found = schema.name_of(part.schema_arrow), schema.version_of(part.schema_arrow)
-                if found != (schema.DATASET.name, schema.DATASET.version):
-                    raise FacemillError(f"version {version.name}: {path} holds table {found[0]} version {found[1]}")
-                yield from tables.to_rows(part.read(columns), schema.DATASET)
-    except (OSError, DataIndexDirError) as error:
-        raise FacemillError(
-            f"the data of version {version.name} is neither in DVC's cache nor in its remote: "
-            f"try `dvc fetch --all-tags` ({error})"
-        ) from error
+    """Columns of the version's table; crops are not read unless they are named."""
+    for table in of_each_part(root, version, lambda part: part.read(columns)):
+        yield from tables.to_rows(table, schema.DATASET)
 
 
 def _parameters(root: Path, version: Version) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from facemill.errors import FacemillError
+from facemill.pictures import decode
 from tasks.stages import only_one
 from tasks.versions.comparison import Comparison, Difference, compare_versions, print_comparison, write_comparison
+from tasks.versions.sheet import write_sheet
 from tasks.versions.store import (
     Version,
     describe_saved,
@@ -26,17 +30,23 @@ from tasks.versions.store import (
 )
 
 CURATE = """
+import numpy as np
 import yaml
 from pathlib import Path
 from facemill import tables
 from facemill.files import write_json
+from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
 
 rows = yaml.safe_load(Path("params.yaml").read_text())["rows"]
 names = ("face_id", "identity", "status", "split", "error")
-table = tables.from_rows([dict(zip(names, row)) for row in rows], DATASET)
+rows = [dict(zip(names, row)) for row in rows]
+for row in rows[:-1]:  # the last one has no picture
+    picture = np.full((200, 200, 3), ord(row["face_id"][0]), np.uint8)
+    row["crop"] = {"bytes": encode_jpeg(picture), "path": None}
+table = tables.from_rows(rows, DATASET)
 tables.write_part(Path("data/dataset/00000.parquet"), table)
-ok = sum(row[2] == "ok" for row in rows)
+ok = sum(row["status"] == "ok" for row in rows)
 write_json(Path("data/metrics/curate.json"), {"in": len(rows), "ok": ok, "rejected": len(rows) - ok, "failed": 0})
 """
 DVC_YAML = """
@@ -182,6 +192,47 @@ def test_rows_beyond_the_limit_are_counted(
     assert printed.count("face-") == listed
     assert ("more" in printed) == bool(more)
     assert more in printed
+
+
+def shown(page: Path) -> list[tuple[str, int | None]]:
+    """(id, grey value of the picture or None) of each face of a page, in its order."""
+    figures = re.findall(r"<figure>(.*?)</figure>", page.read_text(), re.DOTALL)
+    found = []
+    for figure in figures:
+        picture = re.search(r'src="data:image/jpeg;base64,([^"]*)"', figure)
+        caption = re.search(r"</b> (\S+)<br>", figure)
+        assert caption is not None
+        grey = None if picture is None else round(decode(base64.b64decode(picture[1])).mean())
+        found.append((caption[1], grey))
+    return found
+
+
+def test_the_sheet_shows_each_face_as_the_version_has_it_that_it_is_in(two_versions: Path, tmp_path: Path) -> None:
+    page = tmp_path / "changes.html"
+    write_sheet(two_versions, page, compare_versions(two_versions, "v1", "v2"))
+    assert shown(page) == [("d", None), ("b", ord("b")), ("c", ord("c"))]  # added, deleted, modified
+    text = page.read_text()
+    assert "rejected, blurred → ok, train" in text
+    assert "no picture" in text
+    assert "spread evenly" not in text
+
+
+def test_a_sheet_of_many_shows_some_of_all_and_says_how_many(two_versions: Path, tmp_path: Path) -> None:
+    first, second = list_versions(two_versions)
+    rows = [Difference("A", f"{n:04d}", f"<{n // 100}>", "folder", "", "", "ok") for n in range(300)]
+    page = tmp_path / "changes.html"
+    write_sheet(two_versions, page, Comparison(first, second, rows, {}))
+    assert [name for name, _ in shown(page)] == [f"{n:04d}" for n in range(0, 300, 5)]
+    assert "60 of 300 shown, spread evenly" in page.read_text()
+    assert "<b>&lt;2&gt;</b>" in page.read_text()
+
+
+def test_a_sheet_is_a_page(two_versions: Path, tmp_path: Path) -> None:
+    found = compare_versions(two_versions, "v1", "v1")
+    with pytest.raises(FacemillError, match=r"changes\.jpg is to be a page for a browser: name it changes\.html"):
+        write_sheet(two_versions, tmp_path / "changes.jpg", found)
+    write_sheet(two_versions, tmp_path / "changes.html", found)
+    assert (tmp_path / "changes.html").read_text().count("None.") == 3
 
 
 def test_a_version_is_equal_to_itself(two_versions: Path) -> None:
