@@ -23,7 +23,8 @@ from facemill import tables
 from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_object
-from facemill.media_files import Tell, tell_nobody, valid_name
+from facemill.foreign_files import valid_name
+from facemill.media_files import Tell, tell_nobody
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
