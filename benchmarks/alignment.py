@@ -25,7 +25,7 @@ import torch
 
 from facemill.align import ALIGNED, Affine, crop_affine, crop_points, transform
 from facemill.detect import build_detector
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.pictures import RGB, decode
 from facemill.point_sets import apply, fit, fit_trimmed, register
 from facemill.sources.sample.animate import render
@@ -77,7 +77,7 @@ def main() -> None:
 
 def compare(name: str, faces: list[tuple[RGB, Points]]) -> None:
     """Prints a line for each way: median, mean and 95 % of the errors, and the time for a face."""
-    detector, predictor = build_detector("hog", min_face_px=80), Landmarks68()
+    detector, predictor = build_detector("hog", min_face_px=80), DlibPredictor()
     errors: dict[str, list[float]] = {way: [] for way in WAYS}
     spent_s = dict.fromkeys(WAYS, 0.0)
     placed = crop_points(CROP_PX, COVERAGE)[ALIGNED]

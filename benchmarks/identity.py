@@ -25,7 +25,7 @@ from facemill.detect import build_detector
 from facemill.dlib_models import dlib_model_path
 from facemill.errors import InputError
 from facemill.identity import Embedder, face_chips
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.media_files import PICTURE_SUFFIXES
 from facemill.nets.dlib_resnet import CHIP_PX, FILE, load_dlib_resnet
 from facemill.pictures import RGB, decode
@@ -68,7 +68,7 @@ def main() -> None:
 
 def chips_below(folder: Path) -> list[RGB]:
     """Aligned crops of the first faces below a folder."""
-    detector, predictor, chips = build_detector("hog", min_face_px=60), Landmarks68(), list[RGB]()
+    detector, predictor, chips = build_detector("hog", min_face_px=60), DlibPredictor(), list[RGB]()
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES):
         try:
             picture = decode(path.read_bytes())

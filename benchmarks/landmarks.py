@@ -33,7 +33,8 @@ from facemill.align import resized
 from facemill.boxes import HOG_BOXES, LANDMARK_BOXES, BoxConvention, iou
 from facemill.detect import Detector, build_detector
 from facemill.detector_training.annotations import read_annotations
-from facemill.landmarks import Landmarks68, landmark_box
+from facemill.landmarks import landmark_box
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
 from facemill.swap.finder import Finder
@@ -142,13 +143,12 @@ def measure(seen: list[Seen], jitters: list[int]) -> None:
     names = list(dict.fromkeys(name for _, _, boxes in seen for name in boxes))
     common = [row for row in seen if len(row[2]) == len(names)]
     print(f"{len(seen)} faces, {len(common)} found by all")
-    predictor = Landmarks68()
     for name in names:
         alone = [row for row in seen if name in row[2]]
-        unmapped = errors(predictor, [(p, t, b[name]) for p, t, b in common], "hog", 0)[0]
+        unmapped = errors(DlibPredictor(), [(p, t, b[name]) for p, t, b in common], "hog")[0]
         for count in jitters:
-            mapped, spent_ms = errors(predictor, [(p, t, b[name]) for p, t, b in common], name, count)
-            every = errors(predictor, [(p, t, b[name]) for p, t, b in alone], name, count)[0]
+            mapped, spent_ms = errors(DlibPredictor(count), [(p, t, b[name]) for p, t, b in common], name)
+            every = errors(DlibPredictor(count), [(p, t, b[name]) for p, t, b in alone], name)[0]
             print(
                 f"{name:10s} jitters {count:2d}  median {np.median(mapped):.4f}  mean {mapped.mean():.4f}  "
                 f"95 % {np.quantile(mapped, 0.95):.4f}  "
@@ -158,12 +158,12 @@ def measure(seen: list[Seen], jitters: list[int]) -> None:
 
 
 def errors(
-    predictor: Landmarks68, rows: list[tuple[RGB, npt.NDArray[np.float64], Box]], convention: str, jitters: int
+    predictor: DlibPredictor, rows: list[tuple[RGB, npt.NDArray[np.float64], Box]], convention: str
 ) -> tuple[npt.NDArray[np.float64], float]:
     """Error of each face, and milliseconds a face."""
     start = time.perf_counter()
     way = CONVENTIONS[convention]
-    found = [predictor.predict(picture, box[None], way, jitters=jitters)[0] for picture, _, box in rows]
+    found = [predictor.predict(picture, box[None], way)[0] for picture, _, box in rows]
     spent_ms = (time.perf_counter() - start) / len(rows) * 1e3
     return np.array([error(points, truth) for points, (_, truth, _) in zip(found, rows, strict=True)]), spent_ms
 
@@ -175,7 +175,7 @@ def error(points: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> float:
 
 def tremble(clip: Path, count: int = 150) -> None:
     """Of the first frames of a clip, for the face in its first frame."""
-    tools, predictor = DlibTools("hog"), Landmarks68()
+    tools, predictor = DlibTools("hog"), DlibPredictor()
     with VideoReader(clip) as reader:
         frames = list(islice(reader, count))
     first = frames[0].rgb
@@ -225,7 +225,7 @@ def annotated(folder: Path, seen: list[Seen]) -> None:
         unit = (boxes["hog"][2:] - boxes["hog"][:2]).mean() / side
         centre = (boxes["hog"][:2] + boxes["hog"][2:]) / 2 - np.array([dx, dy]) * unit
         rows.append((picture, truth, np.concatenate([centre - unit / 2, centre + unit / 2])))
-    values, _ = errors(Landmarks68(), rows, "hog", 0)
+    values, _ = errors(DlibPredictor(), rows, "hog")
     print(
         f"HOG's boxes scattered so: median {np.median(values):.4f}  mean {values.mean():.4f}  over {len(values)} faces"
     )

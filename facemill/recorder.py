@@ -23,7 +23,8 @@ from facemill.detection_records import EndRecord, FaceRecord, FileRecord, FrameR
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, write_bytes
 from facemill.foreign_files import fitting_name, open_regular
-from facemill.landmarks import Landmarks68, landmark_box
+from facemill.landmarks import landmark_box
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.media_files import PICTURE_SUFFIXES, read_limited
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex, sniff
 from facemill.reasons import Reason, State
@@ -86,7 +87,7 @@ class Recorder:
         self._detector = build_detector(
             settings.detector, min_face_px=settings.min_face_px, device=settings.device, **options
         )
-        self._landmarks = Landmarks68() if settings.landmarks or settings.crops else None
+        self._landmarks = DlibPredictor() if settings.landmarks or settings.crops else None
 
     def record(self, files: Iterable[tuple[Path, str]]) -> Iterator[Record]:
         """Records of files, each with the name that it gets, in this order.

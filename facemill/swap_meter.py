@@ -28,7 +28,8 @@ from facemill.boxes import around
 from facemill.detect import Detector
 from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68, landmark_box
+from facemill.landmarks import landmark_box
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
 from facemill.pictures import RGB
 from facemill.swap.mask import face_mask
@@ -138,7 +139,7 @@ class SwapMeter:
         }
         self._coverage = coverage
         self._limit = identity_distance
-        self._predictor = Landmarks68()
+        self._predictor = DlibPredictor()
         self._embedder = Embedder()
 
     def measure(

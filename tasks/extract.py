@@ -27,7 +27,7 @@ from facemill.align import crop_affine, head_pose, resized, warp
 from facemill.detect import Detector, Faces, build_detector
 from facemill.errors import InputError
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness
 from facemill.reasons import Reason, State
@@ -146,7 +146,7 @@ class Tools:
 
     params: ExtractParams
     detector: Detector
-    landmarks: Landmarks68
+    landmarks: DlibPredictor
     embedder: Embedder
 
 
@@ -155,7 +155,7 @@ def load_tools(params: ExtractParams) -> Tools:
     """Loads the models, once a process for the same parameters."""
     one_thread()  # here too: a worker that its nanny started again has not heard of it
     detector = build_detector(params.detector, min_face_px=params.min_face_px, **params.detector_options)
-    return Tools(params, detector, Landmarks68(), Embedder())
+    return Tools(params, detector, DlibPredictor(), Embedder())
 
 
 def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:

@@ -85,7 +85,7 @@ class Detector(Protocol):
 
     name: str
     box_convention: BoxConvention
-    """How it draws boxes: what `landmarks.Landmarks68` needs to know."""
+    """How it draws boxes: what `landmarks` needs to know."""
 
     def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
         """One `Faces` for each RGB uint8 H×W×3 picture, strongest face first; pictures may differ in size."""

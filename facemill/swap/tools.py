@@ -11,7 +11,8 @@ import numpy.typing as npt
 from facemill.boxes import LANDMARK_BOXES
 from facemill.detect import Detector, build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68, landmark_box
+from facemill.landmarks import landmark_box
+from facemill.landmarks.dlib import DlibPredictor
 
 Array = npt.NDArray[Any]
 NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smaller ones there are somebody else's
@@ -26,7 +27,7 @@ class DlibTools:
         self._name, self._device, self._options = detector, device, dict(options or {})
         self._near = build_detector(detector, min_face_px=NEAR_MIN_FACE_PX, device=device, **self._options)
         self._by_size: dict[int, Detector] = {}
-        self._landmarks = Landmarks68()
+        self._landmarks = DlibPredictor()
         self._embedder = Embedder(device)
 
     def search(self, picture: Array, min_face_px: float) -> Array:

@@ -26,7 +26,7 @@ from facemill.train.previews import spread
 
 if TYPE_CHECKING:
     from facemill.identity import Embedder
-    from facemill.landmarks import Landmarks68
+    from facemill.landmarks.dlib import DlibPredictor
 
 MEASURED_PX = 256
 """Faces are enlarged to this side for dlib, whose nets were trained on faces of 150 px."""
@@ -83,10 +83,10 @@ class SwapMeasures:
         return Embedder()
 
     @cached_property
-    def _landmarks(self) -> Landmarks68:
-        from facemill.landmarks import Landmarks68
+    def _landmarks(self) -> DlibPredictor:
+        from facemill.landmarks.dlib import DlibPredictor
 
-        return Landmarks68()
+        return DlibPredictor()
 
 
 def _pictures(views: Tensor) -> list[RGB]:

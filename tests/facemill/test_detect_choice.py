@@ -8,7 +8,7 @@ from facemill.detect import Faces, build_detector
 from facemill.detect.auto import choose
 from facemill.detect.chain import ChainDetector
 from facemill.errors import FacemillError
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 
 
 class Counting:
@@ -74,7 +74,7 @@ def test_a_chain_draws_everybodys_boxes_as_hog_does(collins, upside_down):
     faces = chain.detect([upside_down])[0]
     np.testing.assert_allclose(faces.boxes_xyxy, mtcnn.box_convention.to_hog(by_mtcnn.boxes_xyxy), rtol=1e-5)
     np.testing.assert_array_equal(faces.points5, by_mtcnn.points5)
-    predictor = Landmarks68()
+    predictor = DlibPredictor()
     np.testing.assert_array_equal(
         predictor.predict(upside_down, faces.boxes_xyxy, chain.box_convention),
         predictor.predict(upside_down, by_mtcnn.boxes_xyxy, mtcnn.box_convention),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facemill.detect import DETECTORS, build_detector
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.pictures import decode
 
 
@@ -96,13 +96,13 @@ OUTSIDE = [[-900, -900, -800, -800], [5000, 100, 5100, 200], [100, 100, 100.2, 1
 @pytest.mark.parametrize("box", [*OUTSIDE, [-40, -40, 60, 60], [1e30, 1e30, 2e30, 2e30]])
 @pytest.mark.parametrize("jitters", [0, 2])
 def test_the_predictor_bears_boxes_outside_the_picture(box, jitters, face):
-    points = Landmarks68().predict(face, np.array([box], np.float64), jitters=jitters)
+    points = DlibPredictor(jitters).predict(face, np.array([box], np.float64))
     assert points.shape == (1, 68, 2)
     assert np.isfinite(points).all()
 
 
 def test_the_predictor_refuses_grey_and_nan(face):
     with pytest.raises(ValueError, match="RGB picture"):
-        Landmarks68().predict(face[:, :, 0], np.array([[0, 0, 50, 50]]))
+        DlibPredictor().predict(face[:, :, 0], np.array([[0, 0, 50, 50]]))
     with pytest.raises(ValueError, match="NaN"):
-        Landmarks68().predict(face, np.array([[0, 0, np.nan, 50]]))
+        DlibPredictor().predict(face, np.array([[0, 0, np.nan, 50]]))

@@ -6,7 +6,7 @@ import pytest
 from facemill.detect import build_detector
 from facemill.embeddings import SAME_PERSON, distance
 from facemill.identity import Embedder, face_chips
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def embedder():
 
 def landmarks_of(picture):
     boxes = build_detector("hog", min_face_px=60).detect([picture])[0].boxes_xyxy
-    return Landmarks68().predict(picture, boxes[:1])
+    return DlibPredictor().predict(picture, boxes[:1])
 
 
 def test_one_person_in_other_light_is_near_and_another_far(embedder, hopper, collins):

@@ -10,13 +10,14 @@ from facemill.detect import build_detector
 from facemill.detect.dsfd import DsfdDetector
 from facemill.detect.mtcnn import MtcnnDetector
 from facemill.detector_training.annotations import read_annotations
-from facemill.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Landmarks68, jittered, landmark_box
+from facemill.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, landmark_box
+from facemill.landmarks.dlib import DlibPredictor, jittered
 from facemill.pictures import decode
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Landmarks68()
+    return DlibPredictor()
 
 
 def eye_distance(points):
@@ -64,17 +65,17 @@ def test_jittered_boxes_even_out_what_a_few_pixels_of_the_box_do(predictor, coll
     """The box moved by up to 3 px a side: with 8 jitters the points' places scatter by a quarter less at least."""
     box = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy
     moved = np.vstack([box + [dx, dy, dx, dy] for dx in (-3, 0, 3) for dy in (-3, 0, 3)])
-    plain, evened = (predictor.predict(collins, moved, jitters=count).std(axis=0).mean() for count in (0, 8))
+    plain, evened = (DlibPredictor(count).predict(collins, moved).std(axis=0).mean() for count in (0, 8))
     assert evened < 0.75 * plain
 
 
 def test_jitters_are_the_same_at_every_call_and_stay_near(predictor, collins):
     box = np.array([[180.0, 80.0, 270.0, 170.0]])
-    first, second = (predictor.predict(collins, box, jitters=3) for _ in range(2))
+    first, second = (DlibPredictor(3).predict(collins, box) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert np.abs(first - predictor.predict(collins, box)).max() < 0.1 * 90
     with pytest.raises(ValueError, match="jitters"):
-        predictor.predict(collins, box, jitters=-1)
+        DlibPredictor(-1)
 
 
 def test_jittered_boxes_are_the_box_and_pairs_mirrored_about_its_middle():

@@ -11,7 +11,7 @@ import pytest
 
 from facemill.detect import build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.similarity import PSNR_CAP_DB
 from facemill.swap_meter import (
     NO_OUTPUT_FACE,
@@ -53,7 +53,7 @@ def portrait(hopper: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def references(portrait: np.ndarray, collins: np.ndarray) -> dict[str, np.ndarray]:
     detector = build_detector("hog", min_face_px=80)
-    points = [Landmarks68().predict(one, detector.detect([one])[0].boxes_xyxy[:1]) for one in (portrait, collins)]
+    points = [DlibPredictor().predict(one, detector.detect([one])[0].boxes_xyxy[:1]) for one in (portrait, collins)]
     embeddings = [Embedder().embed(one, at) for one, at in zip((portrait, collins), points, strict=True)]
     return dict(zip(("hopper", "collins"), embeddings, strict=True))
 
@@ -164,7 +164,7 @@ def test_a_measured_frame_between_others_has_its_flicker(meter: SwapMeter, portr
 
 def test_the_mask_holds_the_face_and_little_else(portrait: np.ndarray) -> None:
     boxes = build_detector("hog", min_face_px=80).detect([portrait])[0].boxes_xyxy[:1]
-    points = Landmarks68().predict(portrait, boxes)[0]
+    points = DlibPredictor().predict(portrait, boxes)[0]
     mask = mask_region(points, portrait.shape, coverage=1.1)
     x, y = points[17:].astype(int).T
     assert mask[y, x].all()

@@ -15,7 +15,7 @@ from facemill.detect import build_detector
 from facemill.embeddings import SAME_PERSON
 from facemill.files import write_json
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.pictures import encode_jpeg
 from tasks import report
 from tasks.params import Params, parse_params
@@ -84,7 +84,9 @@ def write_model(root: Path, references: dict[str, list[list[float]]]) -> None:
 def write_conversions(root: Path, hopper: np.ndarray) -> None:
     """A video whose face got a grey bar over the mouth, one that is gone, one that failed."""
     portrait = np.ascontiguousarray(hopper[20:420, 60:460])
-    points = Landmarks68().predict(portrait, build_detector("hog", min_face_px=80).detect([portrait])[0].boxes_xyxy[:1])
+    points = DlibPredictor().predict(
+        portrait, build_detector("hog", min_face_px=80).detect([portrait])[0].boxes_xyxy[:1]
+    )
     reference = Embedder().embed(portrait, points)[0].tolist()
     far = (-np.asarray(reference)).tolist()
     write_model(root, {"hopper": [reference], "collins": [far]})
@@ -192,7 +194,7 @@ def test_people_who_become_each_other_are_measured_apart(
     scene[:, :400], scene[:300, 420:] = hopper[20:420, 60:460], collins[:300, 80:380]
     detector = build_detector("hog", min_face_px=80)
     boxes = detector.detect([scene])[0].boxes_xyxy
-    points = Landmarks68().predict(scene, boxes[np.argsort(boxes[:, 0])])
+    points = DlibPredictor().predict(scene, boxes[np.argsort(boxes[:, 0])])
     known = Embedder().embed(scene, points)
     write_model(tmp_path, {"hopper": [known[0].tolist()], "collins": [known[1].tolist()]})
     barred = scene.copy()

@@ -13,7 +13,7 @@ from facemill.detect import build_detector
 from facemill.dlib_models import dlib_model_path
 from facemill.errors import FacemillError
 from facemill.identity import face_chips
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.nets.dlib_resnet import FILE, DlibResNet, load_dlib_resnet
 
 
@@ -27,7 +27,7 @@ def chips(hopper: np.ndarray, collins: np.ndarray) -> list[np.ndarray]:
     found = []
     for picture in (hopper, collins, hopper[:, ::-1].copy()):
         boxes = build_detector("hog", min_face_px=60).detect([picture])[0].boxes_xyxy[:1]
-        found += face_chips(picture, Landmarks68().predict(picture, boxes))
+        found += face_chips(picture, DlibPredictor().predict(picture, boxes))
     return found
 
 

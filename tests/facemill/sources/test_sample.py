@@ -51,12 +51,12 @@ def test_a_pose_of_zeros_is_the_portrait_itself(person: str) -> None:
 def test_true_landmarks_agree_with_dlibs(person: str) -> None:
     """Within a tenth of the distance between the eyes, on average; dlib itself is off by 0.026 on real faces."""
     from facemill.detect import build_detector
-    from facemill.landmarks import Landmarks68
+    from facemill.landmarks.dlib import DlibPredictor
 
     picture, landmarks = render(person, Pose(yaw_deg=-8, roll_deg=6, mouth_open=0.3, background=5, scale=1.1))
     faces = build_detector("hog", min_face_px=80).detect([picture])[0]
     assert len(faces) == 1
-    predicted = Landmarks68().predict(picture, faces.boxes_xyxy)[0]
+    predicted = DlibPredictor().predict(picture, faces.boxes_xyxy)[0]
     eyes = np.linalg.norm(landmarks[36:42].mean(0) - landmarks[42:48].mean(0))
     assert np.linalg.norm(predicted - landmarks, axis=1).mean() / eyes < 0.1
 

@@ -12,7 +12,7 @@ import pytest
 from discs import OTHER, SIZE, WANTED, DiscWorld, embedding, frame
 
 from facemill.align import MEAN_FACE, invert, transform
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.swap.finder import Finder, Sighting, smoothed
 from facemill.swap.settings import FinderSettings
 from facemill.swap.tools import DlibTools
@@ -140,7 +140,7 @@ def test_landmarks_do_not_tremble_with_the_detectors_box(
         for index, move in enumerate(moves)
     ]
     faces = [sighting.face for sighting in Finder(tools, references).follow(frames) if sighting.face is not None]
-    predictor = Landmarks68()
+    predictor = DlibPredictor()
     alone = [predictor.predict(one.rgb, face.box[None])[0] for one, face in zip(frames, faces, strict=True)]
 
     def leaps(points: list[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from facemill.align import crop_affine, transform, warp
 from facemill.detect import build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import Landmarks68
+from facemill.landmarks.dlib import DlibPredictor
 from facemill.nets import SwapModel
 from facemill.train.data import FaceSet
 from tasks.training.swap_measures import SwapMeasures
@@ -31,7 +31,7 @@ class Portraits(SwapModel):
 def stored(name: str, portrait: np.ndarray) -> tuple[FaceSet, list[list[float]]]:
     """A portrait as a set of one face, and its embedding."""
     boxes = build_detector("hog", min_face_px=80).detect([portrait])[0].boxes_xyxy[:1]
-    points = Landmarks68().predict(portrait, boxes)
+    points = DlibPredictor().predict(portrait, boxes)
     affine = crop_affine(points[0], PX, 1.2)
     crop = torch.from_numpy(warp(portrait, affine, PX)).permute(2, 0, 1)[None]
     landmarks = torch.tensor(transform(points[0], affine), dtype=torch.float32)[None]

@@ -1,0 +1,93 @@
+"""Landmark predictors (S8) behind one door: a picture and boxes in, 68 points for each box out.
+
+A predictor is one module of this package whose file name is the name that ``params.yaml`` uses (`dlib`, `mesh`); it
+registers its builder with ``@register("name")``. Nothing here imports one before it is asked for.
+
+Points are numbered as iBUG 300-W numbers them, from 0: 0–16 jaw, 17–26 brows, 27–35 nose, 36–47 eyes, 48–67 mouth;
+"left" is the left of the picture. Two predictors put the same point at slightly different places (the mesh's jaw is
+that of the skull, dlib's the outline that one sees), so crops of one are not to be mixed with crops of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from facemill.boxes import HOG_BOXES, BoxConvention
+from facemill.options import checked_options
+from facemill.registry import Registry
+
+__all__ = [
+    "BROWS",
+    "EYES",
+    "JAW",
+    "LEFT_EYE",
+    "MOUTH",
+    "NOSE",
+    "PREDICTORS",
+    "RIGHT_EYE",
+    "LandmarkPredictor",
+    "build_predictor",
+    "landmark_box",
+    "register",
+]
+
+JAW, BROWS, NOSE, EYES, MOUTH = slice(0, 17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68)
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+
+
+class LandmarkPredictor(Protocol):
+    """What a predictor is: a name and `predict`."""
+
+    name: str
+
+    def predict(
+        self,
+        picture: npt.NDArray[np.uint8],
+        boxes_xyxy: npt.NDArray[Any],
+        convention: BoxConvention = HOG_BOXES,
+        *,
+        points5: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """RGB uint8 H×W×3 and (N, 4) boxes -> (N, 68, 2) float32, x, y in picture pixels.
+
+        Points may lie past the edge; those of a box outside the picture mean nothing.
+
+        Args:
+            picture: RGB uint8 H×W×3.
+            boxes_xyxy: (N, 4), one for each face.
+            convention: how whoever found them draws boxes (`Detector.box_convention`).
+            points5: (N, 5, 2), eyes, nose tip and mouth corners where they are known (`Faces.points5`, or those of the
+                frame before): a face that lies on its side is turned upright by them before it is looked at.
+
+        Raises:
+            ValueError: a picture that is not RGB, or NaN.
+        """
+
+
+def build_predictor(name: str, **options: Any) -> LandmarkPredictor:
+    """The predictor registered under `name`.
+
+    Args:
+        name: of the predictor.
+        options: the keyword-only parameters of its builder (see its module).
+
+    Raises:
+        FacemillError: no such predictor (with those there are), or an option that it does not have or cannot use.
+    """
+    builder = PREDICTORS[name]
+    return builder(**checked_options(builder, options, whose=name, key="landmark options"))
+
+
+def landmark_box(landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(N, 68, 2) -> (N, 4) float32, the tight boxes around the points, which `LANDMARK_BOXES` are."""
+    corners = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
+    return corners.astype(np.float32)
+
+
+PREDICTORS: Registry[Callable[..., LandmarkPredictor]] = Registry("landmark predictor", __name__)
+"""Builders ``(**options) -> LandmarkPredictor`` by name."""
+register = PREDICTORS.register
