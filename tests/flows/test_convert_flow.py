@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from known_nets import model_folder
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.settings import PREFECT_API_URL
 from stand_ins import PARAMS, full_disk_or_wait, latest_artifact
 
 from facemill import schema, tables
@@ -86,6 +90,39 @@ def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Pat
 def test_a_missing_model_stops_everything_with_its_remedy(root: Path) -> None:
     with pytest.raises(FacemillError, match="run the stage train first"):
         convert_folder(root / "archive", root / "done", root / "none")
+
+
+def test_a_full_disk_ends_the_command_with_one_error_and_code_1(
+    tmp_path: Path, model: Path, tiny_disk: Path, prefect: None
+) -> None:
+    """A video of noise is larger than the disk; the worker is a process of its own."""
+    convert = PARAMS["convert"] | {"encoder": {"preset": "ultrafast"}}
+    params = PARAMS | {"convert": convert, "cluster": {"kind": "local", "workers": 1}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    noise = np.random.default_rng(7).integers(0, 256, (40, 256, 320, 3), np.uint8)
+    (tmp_path / "archive").mkdir()
+    make_clip(tmp_path / "archive" / "1.mp4", frames=3, sound=None)
+    make_clip(tmp_path / "archive" / "2.mp4", frames=list(noise), sound=None)
+    folders = ("--archive", "archive", "--output", str(tiny_disk / "out"), "--model", str(model))
+    ran = subprocess.run(
+        [sys.executable, "-m", "flows.command_line", "run", "convert", *folders],
+        cwd=tmp_path,
+        env=os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    [error] = [line for line in ran.stderr.splitlines() if line.startswith(("error", "defect"))]
+    assert error == (
+        f"error: no space left to write 2.mp4 in {tiny_disk / 'out'}: free some and run the same command again; what "
+        "was finished is kept"
+    )
+    assert ran.stderr.splitlines()[-1] == error
+    left = {path.name for path in (tiny_disk / "out").iterdir()}
+    assert left <= {"1.mp4", ".facemill"}
 
 
 def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
