@@ -71,7 +71,7 @@ def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path,
 def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
     """Gives every open job to the cluster and records why a job has no outcome of its own."""
     if not plan.todo:
-        say(f"convert: nothing to do, {len(plan.jobs)} of {len(plan.jobs)} videos are there")
+        say(f"Stage convert has nothing to do: all {len(plan.jobs)} videos were dealt with in earlier runs.")
         return
     done = len(plan.jobs) - len(plan.todo)
     with track("convert", len(plan.jobs), "videos", done) as progress, open_pool(cluster) as pool:

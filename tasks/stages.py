@@ -261,12 +261,13 @@ def _termination_is_an_interrupt() -> Iterator[None]:
 
 def print_totals(totals: Totals) -> None:
     """The last lines of a stage: states, reasons, seconds."""
-    from tasks.work.terminal import say_table
+    from tasks.work.terminal import say, say_table
 
     rows = [
         (state, reason, count)
         for state, reasons in sorted(totals.counts.items())
         for reason, count in sorted(reasons.items())
     ]
-    title = f"{totals.stage}: {totals.rows_in} in, {totals.seconds:.1f} s"
-    say_table(("state", "reason", "rows"), rows, title)
+    count = f"{totals.rows_in} row" + ("" if totals.rows_in == 1 else "s")
+    say(f"Stage {totals.stage} took {totals.seconds:.1f} s for {count}, which ended like this:")
+    say_table(("state", "reason", "rows"), rows)

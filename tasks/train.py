@@ -63,7 +63,10 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     else:
         ended = _train_in_processes(processes, root, scratch, meta)
     if ended["reason"] == StopReason.SIGNAL:
-        say(f"train: told to end; step {ended['step']} of {params.train.steps} is saved, the same command goes on")
+        say(
+            f"The training was told to end: step {ended['step']} of {params.train.steps} is saved, and the same "
+            "command goes on from there."
+        )
         raise KeyboardInterrupt
     _publish(scratch, root / Data.TRAIN)
     faces, seconds = ended["faces"], time.monotonic() - start
@@ -150,7 +153,7 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
         code = running.wait()
     except KeyboardInterrupt:
         end_group(running, GRACE_S, leader_passes_on=True)
-        say("train: told to end; the same command goes on from the last checkpoint")
+        say("The training was told to end: the same command goes on from its last checkpoint.")
         raise
     if (scratch / ERROR_FILE).exists():
         raise FacemillError((scratch / ERROR_FILE).read_text(encoding="utf-8"))

@@ -146,7 +146,7 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
     path.write_text(yaml.safe_dump(values))
     found = why(project)
     assert (found["curate"], found["convert"]) == ([], ['parameter convert.encoder not set → {"crf": 30}'])
-    assert "follows converted, conversions, which convert makes anew" in found["report"]
+    assert "it reads converted, conversions, which convert makes anew" in found["report"]
     assert ran(repro(project)) == {"convert", "report"}
     assert folder_sha256(project / "data" / "dataset") == dataset
     path.write_text(before)

@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_ERROR
     if trained.metrics is None:
-        print(f"told to end; step {trained.outcome.step} is saved, the same command goes on", flush=True)
+        step = trained.outcome.step
+        print(f"The training was told to end: step {step} is saved, and the same command goes on from it.", flush=True)
         return EXIT_INTERRUPTED
     print(f"detector in {trained.folder / 'detector'}", flush=True)
     return 0

@@ -7,7 +7,7 @@ for as long as it runs. The history stays in .prefect, and `facemill server` sho
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from flows.command_line.session import flow_server
 from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, PATH
 from tasks.work.terminal import say
+
+if TYPE_CHECKING:
+    from tasks.versions.store import Version
 
 app = typer.Typer(help="Run a Prefect flow here and now; no server is needed.", no_args_is_help=True)
 
@@ -40,9 +43,7 @@ def refresh(
 
         server.wait()
         version = refresh(then_train=then_train).version
-    say(
-        f"Dataset {version.name} is new." if version.is_new else f"Nothing has changed: this is dataset {version.name}."
-    )
+    say(_dataset(version))
 
 
 @app.command()
@@ -111,11 +112,17 @@ def pipeline(root: Root = HERE) -> None:
 
         server.wait()
         done = pipeline()
-    say(f"\ndataset  {done.version.name} ({'new' if done.version.is_new else 'nothing has changed'})")
-    say(f"model    {root / Data.MODEL} ({'trained now' if done.trained else 'up to date'})")
-    say(f"videos   {root / Data.CONVERTED} ({_of(done.metrics['convert'])} converted)")
-    say(f"report   {root / Data.REPORT}: open it in a browser")
-    say("prefect  `make ui` (or `facemill server`) shows this run in its history")
+    say("")
+    say(_dataset(done.version))
+    say(f"The model in {root / Data.MODEL} {'was trained in this run' if done.trained else 'is up to date'}.")
+    say(f"{_of(done.metrics['convert'])} videos are converted; they lie in {root / Data.CONVERTED}.")
+    say(f"The report is {root / Data.REPORT}: open it in a browser.")
+    say("`make ui` (or `facemill server`) shows this run in Prefect's history.")
+
+
+def _dataset(version: Version) -> str:
+    name = version.name
+    return f"Dataset {name} is new." if version.is_new else f"Nothing has changed: this is dataset {name}."
 
 
 def _of(metrics: dict[str, Any]) -> str:

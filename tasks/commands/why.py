@@ -24,11 +24,11 @@ from tasks.work.deciders import current_deciders
 
 NAMED = 3
 """So many names of a kind are listed; of the rest the number."""
-NEVER = "has never run here"
+NEVER = "it has never run here"
 
 
 def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
-    """What makes each stage stale, as sentences without a full stop; nothing for one that is up to date.
+    """What makes each stage stale, as clauses that can stand alone; nothing for one that is up to date.
 
     Args:
         root: the project's folder.
@@ -68,18 +68,21 @@ def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
 
 
 def describe(reasons: Mapping[str, Sequence[str]]) -> list[str]:
-    """A line for each stage."""
-    return [f"{stage}: {'; '.join(found) or 'up to date'}" for stage, found in reasons.items()]
+    """A sentence for each stage."""
+    return [
+        f"Stage {stage} will run again: {'; '.join(found)}." if found else f"Stage {stage} is up to date."
+        for stage, found in reasons.items()
+    ]
 
 
 def code_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two contents of data/code/STAGE.json."""
     reasons = [
-        f"{name} {old['packages'].get(name, 'not used')} → {new['packages'].get(name, 'not used')}"
+        f"{name} was {old['packages'].get(name, 'not used')} and is {new['packages'].get(name, 'not used')} now"
         for name in _differing(old["packages"], new["packages"])
     ]
     if files := _differing(old["code"], new["code"]):
-        reasons.append(f"code: {_listed(files)}")
+        reasons.append(f"the code in {_listed(files)} has changed")
     return reasons
 
 
@@ -96,17 +99,17 @@ def inventory_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
             if names:
                 noun = {"source": "picture or film", "video": "video of the archive"}[what]
                 plural = {"source": "pictures or films", "video": "videos of the archive"}[what]
-                count = f"{len(names)} {noun if len(names) == 1 else plural}"
+                count = f"1 {noun} was" if len(names) == 1 else f"{len(names)} {plural} were"
                 reasons.append(f"{count} {word} ({_listed([each[-1] for each in names])})")
     if old.get("portraits") != new.get("portraits"):
-        reasons.append("the sample portraits are others")
+        reasons.append("the sample portraits have changed")
     return reasons
 
 
 def params_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Parameters whose values differ, with both; `old` are the groups that dvc.lock recorded."""
     return [
-        f"parameter {key} {_shown(before)} → {_shown(after)}"
+        f"parameter {key} was {_shown(before)} and is {_shown(after)} now"
         for group, recorded in old.items()
         for key, before, after in _leaves(group, recorded, new.get(group))
     ]
@@ -132,7 +135,7 @@ def _of_files(
             old = recorded(cache, dep)
             if old is None:
                 if _now_differs(root, dep):
-                    yield f"{dep['path']} is another; what it was is no longer in DVC's cache"
+                    yield f"{dep['path']} has changed, and DVC's cache no longer has what it was"
                 continue
             yield from compare.get(dep["path"], code_reasons)(old, present[dep["path"]])
 
@@ -153,11 +156,11 @@ def _of_tables(
     recorded = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
     for maker, paths in _by_maker(stage.reads, makers).items():
         if reasons.get(maker):
-            yield f"follows {', '.join(Path(path).name for path in paths)}, which {maker} makes anew"
+            yield f"it reads {', '.join(Path(path).name for path in paths)}, which {maker} makes anew"
         elif maker in reasons:
             made = {out["path"]: out.get("md5") for out in lock.get(maker, {}).get("outs", [])}
             yield from (
-                f"{path} is another than it was made from" for path in paths if recorded.get(path) != made.get(path)
+                f"{path} is not the one that it was made from" for path in paths if recorded.get(path) != made.get(path)
             )
 
 

@@ -106,8 +106,8 @@ class _Watcher:
         self._stack, self._opened = ExitStack(), ExitStack()
 
     def __enter__(self) -> _Watcher:
-        begun = f"goes on after step {self._begun}, " if self._begun else ""
-        say(f"train: {begun}previews in {self._previews}")
+        begun = f"goes on after step {self._begun}" if self._begun else "begins"
+        say(f"The training {begun}; its previews are in {self._previews}.")
         self._progress = self._stack.enter_context(track("train", self._train.steps, "steps", self._begun))
         self._open_curves(self._begun)
         return self

@@ -98,7 +98,7 @@ def print_comparison(comparison: Comparison, *, limit: int = SHOWN) -> None:
     """
     names = comparison.first.name, comparison.second.name
     if comparison.is_empty:
-        say(f"{names[0]} and {names[1]} hold the same faces and parameters")
+        say(f"{names[0]} and {names[1]} hold the same faces and have the same parameters.")
         return
     faces = [
         *((identity, state, "", count) for (identity, state), count in sorted(comparison.removed.items())),
@@ -109,12 +109,12 @@ def print_comparison(comparison: Comparison, *, limit: int = SHOWN) -> None:
         say_table(("identity", *names, "faces"), faces, "Faces")
         _print_differences(comparison.differences, names, limit)
     else:
-        say("the same faces in the same states")
+        say(f"{names[0]} and {names[1]} hold the same faces in the same states.")
     parameters = [(path, old, new) for path, (old, new) in sorted(comparison.parameters.items())]
     if parameters:
         say_table(("parameter", *names), parameters, "Parameters")
     else:
-        say("the same parameters")
+        say(f"{names[0]} and {names[1]} have the same parameters.")
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -138,7 +138,7 @@ def _print_differences(differences: list[Difference], names: tuple[str, str], li
         columns = ("", "id", "identity", "source", "url", *names)
         say_table(columns, rows, "Rows: A added, D deleted, M modified")
     if rest := len(differences) - len(shown):
-        say(f"and {rest} more")
+        say(f"{rest} more {'row differs' if rest == 1 else 'rows differ'}.")
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def named(versions: Sequence[Version], name: str) -> Version:
 def print_versions(versions: Sequence[Version]) -> None:
     """Prints a table with a line for each version."""
     if not versions:
-        say("no dataset version yet: `facemill run refresh` makes one")
+        say("There is no dataset version yet: `facemill run refresh` makes one.")
         return
     rows = []
     for version in versions:

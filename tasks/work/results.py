@@ -209,7 +209,7 @@ def make_parts(
                 progress.advance()
         known = _known_items(store)
     elif parts:
-        say(f"{store.name}: nothing to do, {len(parts)} of {len(parts)} parts are known")
+        say(f"Stage {store.name} has nothing to do: {len(parts)} of {len(parts)} parts are known from earlier runs.")
     redone = {item.key for shard in shards for item in shard} if retry else set()
     apart = [
         part for part in open_parts if not _holds(store, part) or redone.intersection(item.key for item in part.items)

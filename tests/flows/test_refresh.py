@@ -39,7 +39,7 @@ def test_the_page_shows_rows_progress_version_and_faces() -> None:
 def test_the_page_says_why_each_stage_ran() -> None:
     rows = {row["stage"]: row["reason"] for row in json.loads(latest_artifact("why"))}
     assert list(rows) == list(STAGES)[1:]
-    assert rows["train"] == "has never run here"
+    assert rows["train"] == "it has never run here"
 
 
 @pytest.mark.usefixtures("refreshed")

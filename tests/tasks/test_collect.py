@@ -110,7 +110,7 @@ def test_a_second_run_writes_the_same_bytes_and_does_nothing(root: Path, capsys)
     before = folder_sha256(root / "data" / "raw")
     _run(_params(PHOTOS), root)
     assert folder_sha256(root / "data" / "raw") == before
-    assert "collect: nothing to do, 3 of 3" in capsys.readouterr().out
+    assert "Stage collect has nothing to do: 3 of 3 parts" in capsys.readouterr().out
 
 
 def test_another_file_makes_another_row(root: Path) -> None:

@@ -108,7 +108,7 @@ def test_run_again_gives_the_same_bytes_and_hashes_nothing(tmp_path, params, hop
     capsys.readouterr()
     dedup.run(params, tmp_path)
     assert (tmp_path / "data/unique/00000.parquet").read_bytes() == before
-    assert "nothing to do, 1 of 1" in capsys.readouterr().out
+    assert "Stage dedup has nothing to do: 1 of 1 parts" in capsys.readouterr().out
 
 
 def test_without_raw_the_error_says_what_to_run_first(tmp_path, params):

@@ -29,11 +29,11 @@ def inventory(*names: str, sha256: str = "1", archive: tuple[str, ...] = (), por
     ("old", "new", "said"),
     [
         (inventory("a"), inventory("a"), []),
-        (inventory("a"), inventory("a", "b/c.jpg"), ["1 picture or film added (b/c.jpg)"]),
-        (inventory(*"abcde"), inventory(), ["5 pictures or films removed (a, b, c and 2 more)"]),
-        (inventory("a"), inventory("a", sha256="2"), ["1 picture or film changed (a)"]),
-        (inventory(archive=("x",)), inventory(), ["1 video of the archive removed (x)"]),
-        (inventory("a"), inventory("a", portraits="q"), ["the sample portraits are others"]),
+        (inventory("a"), inventory("a", "b/c.jpg"), ["1 picture or film was added (b/c.jpg)"]),
+        (inventory(*"abcde"), inventory(), ["5 pictures or films were removed (a, b, c and 2 more)"]),
+        (inventory("a"), inventory("a", sha256="2"), ["1 picture or film was changed (a)"]),
+        (inventory(archive=("x",)), inventory(), ["1 video of the archive was removed (x)"]),
+        (inventory("a"), inventory("a", portraits="q"), ["the sample portraits have changed"]),
     ],
 )
 def test_what_lies_there_is_compared_by_name_and_content(old: dict, new: dict, said: list[str]) -> None:
@@ -44,9 +44,9 @@ def test_code_and_packages_are_named() -> None:
     old = {"code": {"facemill/align.py": "1", "facemill/old.py": "1"}, "packages": {"python": "3.11", "torch": "2.13"}}
     new = {"code": {"facemill/align.py": "2"}, "packages": {"python": "3.11", "torch": "2.14", "av": "18"}}
     assert code_reasons(old, new) == [
-        "av not used → 18",
-        "torch 2.13 → 2.14",
-        "code: facemill/align.py, facemill/old.py",
+        "av was not used and is 18 now",
+        "torch was 2.13 and is 2.14 now",
+        "the code in facemill/align.py, facemill/old.py has changed",
     ]
     assert code_reasons(old, old) == []
 
@@ -55,8 +55,8 @@ def test_a_parameter_is_said_with_both_values() -> None:
     old = {"extract": {"crop_px": 256, "detector": "hog"}, "seed": 1}
     new = {"extract": {"crop_px": 128, "detector": "hog", "upsample": 1}, "seed": 1, "report": {"title": "x"}}
     assert params_reasons(old, new) == [
-        "parameter extract.crop_px 256 → 128",
-        "parameter extract.upsample not set → 1",
+        "parameter extract.crop_px was 256 and is 128 now",
+        "parameter extract.upsample was not set and is 1 now",
     ]
 
 
@@ -71,4 +71,5 @@ def test_a_project_in_which_nothing_has_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((project / "params.yaml").read_text())
     found = why(tmp_path)
     assert set(found) == set(STAGES) - {"inventory"}
-    assert describe(found)[0] == "collect: has never run here"
+    assert describe(found)[0] == "Stage collect will run again: it has never run here."
+    assert describe({"dedup": []}) == ["Stage dedup is up to date."]

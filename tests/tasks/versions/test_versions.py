@@ -181,7 +181,9 @@ def test_comparison_lists_each_row_with_both_states(two_versions: Path, tmp_path
     assert (written["first"], written["second"]) == ("v1", "v2")
 
 
-@pytest.mark.parametrize(("limit", "listed", "more"), [(0, 0, "and 3 more"), (2, 2, "and 1 more"), (3, 3, "")])
+@pytest.mark.parametrize(
+    ("limit", "listed", "more"), [(0, 0, "\n3 more rows differ.\n"), (2, 2, "\n1 more row differs.\n"), (3, 3, "")]
+)
 def test_rows_beyond_the_limit_are_counted(
     two_versions: Path, capsys: pytest.CaptureFixture[str], limit: int, listed: int, more: str
 ) -> None:
