@@ -30,10 +30,12 @@ MANIFEST = ".manifest.json"
 _READS = 5  # of a table that is replaced while it is read
 
 
-def write_part(path: Path, table: pa.Table) -> None:
-    """Writes one part of a table atomically. The table must carry a facemill schema."""
+def write_part(path: Path, table: pa.Table, *, durable: bool = True) -> None:
+    """Writes one part of a table atomically; `durable` as `facemill.files.atomic_path` has it. The table must carry a
+    facemill schema.
+    """
     leaves = _leaf_paths(table.schema)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         pq.write_table(
             table,
             temporary,
@@ -67,8 +69,7 @@ def from_rows(rows: Sequence[Row], schema: TableSchema[Row]) -> pa.Table:
     Raises:
         ValueError: a key that the schema does not have.
     """
-    for row in rows:
-        schema.check(row)
+    schema.check({name for row in rows for name in row})
     columns = {name: [row.get(name) for row in rows] for name in schema.columns}
     return pa.Table.from_pydict(columns, schema=schema.arrow)
 
@@ -134,11 +135,10 @@ def read_table(folder: Path, schema: TableSchema[Any], columns: Sequence[str] | 
 def read_part(path: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> pa.Table:
     """Reads one part of a table, checked as `read_table` checks all of them."""
     schema.check(columns or ())
-    _check(path, schema)
-    with _reading(path):
-        return pq.read_table(
-            path, columns=list(columns) if columns is not None else None, page_checksum_verification=True
-        )
+    # Opened once, and read by this thread alone: of small parts, handing columns to others costs more than reading.
+    with _reading(path), _opened(path, schema) as file:
+        wanted = schema.columns if columns is None else list(columns)
+        return file.read(wanted, use_threads=False).select(wanted)
 
 
 def part_rows(path: Path, schema: TableSchema[Row], columns: Sequence[str] | None = None) -> list[Row]:
@@ -157,11 +157,19 @@ def iterate_rows(folder: Path, schema: TableSchema[Row], columns: Sequence[str] 
     schema.check(columns or ())
     with _in_one_state(folder) as check:
         for path in parts(folder):
-            _check(path, schema)
-            with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+            with _reading(path), _opened(path, schema) as file:
                 check()  # what is open stays what it is
                 for batch in file.iter_batches(ROW_GROUP_ROWS, columns=list(columns) if columns is not None else None):
                     yield from batch.to_pylist()
+
+
+def iterate_parts(folder: Path, schema: TableSchema[Any], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The parts of a table one after another, with one in memory at a time. Raises as `read_table`."""
+    with _in_one_state(folder) as check:
+        for path in parts(folder):
+            part = read_part(path, schema, columns)
+            check()
+            yield part
 
 
 def matrix(table: pa.Table, column: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -214,17 +222,25 @@ def _check_parts(folder: Path, found: Mapping[str, int]) -> None:
 
 
 def _check(path: Path, schema: TableSchema[Any]) -> None:
-    with _reading(path):
-        if not path.stat().st_size:
-            raise FacemillError(f"{path} is empty: {_remedy(path.parent)}")
-        found = pq.read_schema(path)
-    if (schemas.name_of(found), schemas.version_of(found)) != (schema.name, schema.version):
-        raise FacemillError(
-            f"{path} holds table {schemas.name_of(found)} version {schemas.version_of(found)}, "
-            f"expected {schema.name} version {schema.version}: {_remedy(path.parent)}"
-        )
-    if not found.equals(schema.arrow):
-        raise FacemillError(f"{path} has other columns than table {schema.name}: {_remedy(path.parent)}")
+    with _reading(path), _opened(path, schema):
+        pass
+
+
+@contextmanager
+def _opened(path: Path, schema: TableSchema[Any]) -> Iterator[pq.ParquetFile]:
+    """A part that is open for reading, once it has shown itself to be one of that table."""
+    if not path.stat().st_size:
+        raise FacemillError(f"{path} is empty: {_remedy(path.parent)}")
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        found = file.schema_arrow
+        if (schemas.name_of(found), schemas.version_of(found)) != (schema.name, schema.version):
+            raise FacemillError(
+                f"{path} holds table {schemas.name_of(found)} version {schemas.version_of(found)}, "
+                f"expected {schema.name} version {schema.version}: {_remedy(path.parent)}"
+            )
+        if not found.equals(schema.arrow):
+            raise FacemillError(f"{path} has other columns than table {schema.name}: {_remedy(path.parent)}")
+        yield file
 
 
 @contextmanager

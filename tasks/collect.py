@@ -353,7 +353,7 @@ def _readable_rows(path: Path, columns: Sequence[str] | None = None) -> list[Raw
 
 def _keep_carried(store: Store, output: Path, units: Sequence[str]) -> None:
     """Puts rows that only the present table or results of other code hold among the results, for parts to be made."""
-    lost = set(units) - known_items(store)
+    lost = {unit for unit, place in zip(units, known_items(store).places(units), strict=True) if place is None}
     if not lost:
         return
     published = tables.checked_parts(output, RAW) if output.is_dir() else []

@@ -321,7 +321,7 @@ def _dataset_parts(
             verdicts = [_with_split(row, split) for row in tables.part_rows(judged[part.stem], JUDGED)]
             item = WorkItem(content_key(content[part], verdicts), (str(part), str(scratch / part.name)))
             if not store.holds([item.key]):
-                tables.write_part(scratch / part.name, tables.from_rows(verdicts, FINAL))
+                tables.write_part(scratch / part.name, tables.from_rows(verdicts, FINAL), durable=False)
             plan.append(Part(part.stem, (item,)))
         return make_parts(store, plan, dataset_shard, None, InlinePool(), rows_per_shard=1)
 
@@ -342,27 +342,31 @@ def _accepted(judged: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 
 def _require_faces(output: Path, identities: Iterable[str]) -> None:
-    table = tables.read_table(output, DATASET, ["identity", "status", "error"])
-    for identity in identities:
-        own = tables.to_rows(table.filter(pc.equal(table["identity"], identity)), DATASET)
-        if not any(row["status"] == State.OK for row in own):
+    found: dict[str, Counter[str]] = {identity: Counter() for identity in identities}
+    for part in tables.iterate_parts(output, DATASET, ["identity", "status", "error"]):
+        for row in tables.to_rows(part, DATASET):
+            if row["identity"] in found:
+                found[row["identity"]][str(row["error"] or row["status"])] += 1
+    for identity, reasons in found.items():
+        if not reasons[State.OK]:
             raise FacemillError(
-                f"identity {identity}: not one usable face in {len(own)} rows ({_reasons(own)}). "
+                f"identity {identity}: not one usable face in {reasons.total()} rows ({_listed(reasons)}). "
                 "Give it better pictures, or widen the limits under `curate` in params.yaml"
             )
 
 
 def _no_reference(identity: str, parts: Iterable[Path]) -> str:
     columns = ["identity", "role", "status", "error"]
-    rows = [row for part in parts for row in tables.part_rows(part, FACES, columns) if row["role"] == "reference"]
-    references = [row for row in rows if row["identity"] == identity]
-    seen = f"{len(references)} reference rows: {_reasons(references)}" if references else "no reference picture came in"
+    rows = (row for part in parts for row in tables.part_rows(part, FACES, columns))
+    reasons = Counter(
+        str(row["error"] or row["status"]) for row in rows if row["role"] == "reference" and row["identity"] == identity
+    )
+    seen = f"{reasons.total()} reference rows: {_listed(reasons)}" if reasons else "no reference picture came in"
     return (
         f"identity {identity}: no usable reference ({seen}). "
         f"Put a picture that shows this person's face large and alone under identities.{identity}.references"
     )
 
 
-def _reasons(rows: Sequence[FaceRow] | Sequence[DatasetRow]) -> str:
-    counts = Counter(str(row["error"] or row["status"]) for row in rows)
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -46,6 +47,7 @@ from tasks.work.cluster import Pool, open_pool
 from tasks.work.deciders import read_deciders
 from tasks.work.file_hashes import hash_files
 from tasks.work.results import (
+    LaterPart,
     Made,
     Part,
     Shard,
@@ -106,28 +108,29 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     source, output = root / Data.RAW, root / Data.UNIQUE
     code = read_deciders(root, "dedup", params).key
     parts = tables.checked_parts(source, RAW)
-    rows = sum(tables.count_part(part) for part in parts)
 
     hashing = open_store(root, "dedup-hash", HASHES, code=code)
-    known = known_items(hashing)
-    fresh = sum(item.key not in known for part in parts for item in _picture_items(part))
-    cluster = params.cluster if fresh > PICTURES_WORTH_A_CLUSTER else ClusterParams(kind="inline")
+    plan = [LaterPart(part.stem, partial(_picture_items, part)) for part in parts]
+    cluster = params.cluster if _are_worth_a_cluster(hashing, plan) else ClusterParams(kind="inline")
     with open_pool(cluster) as pool:
-        hashed = hash_parts(hashing, parts, pool, retry=retry)
+        hashed = make_parts(hashing, plan, hash_shard, _lost_hash, pool, rows_per_shard=HASHED_TOGETHER, retry=retry)
         verdicts = Verdicts.judged(parts, hashed.paths, params.dedup)
         judging = open_store(root, "dedup", UNIQUE, code=code)  # what the parameters decide is in the verdicts
         made = hashed + _unique_parts(judging, root, parts, hashed.paths, verdicts, pool)
     publish_parts(made.paths, output)
     kept_bytes = drop_unreached(hashing) + drop_unreached(judging)
-    counts = count_rows(output, UNIQUE)
+    rows, counts = sum(map(tables.count_part, parts)), count_rows(output, UNIQUE)
     totals = Totals("dedup", rows, counts, time.monotonic() - start, made.seconds, made.worked, kept_bytes=kept_bytes)
     return finish(root, totals)
 
 
-def hash_parts(store: Store, parts: Sequence[Path], pool: Pool, *, retry: bool = False) -> Made:
-    """The hashes of all pictures, part by part; a picture that lies in many rows is hashed once."""
-    plan = [Part(part.stem, tuple(_picture_items(part))) for part in parts]
-    return make_parts(store, plan, hash_shard, _lost_hash, pool, rows_per_shard=HASHED_TOGETHER, retry=retry)
+def _are_worth_a_cluster(hashing: Store, plan: Iterable[LaterPart]) -> bool:
+    known, fresh = known_items(hashing), 0
+    for part in plan:
+        fresh += sum(place is None for place in known.places([item.key for item in part.items]))
+        if fresh > PICTURES_WORTH_A_CLUSTER:
+            return True
+    return False
 
 
 def hash_shard(shard: Shard) -> list[list[HashRow]]:
@@ -232,7 +235,7 @@ def _unique_parts(
             first += sum(item["status"] == State.OK for item in found)
             item = WorkItem(content_key(content[part], own), (str(part), str(scratch / part.name)))
             if not store.holds([item.key]):
-                tables.write_part(scratch / part.name, tables.from_rows(own, VERDICTS))
+                tables.write_part(scratch / part.name, tables.from_rows(own, VERDICTS), durable=False)
             plan.append(Part(part.stem, (item,)))
         return make_parts(store, plan, unique_shard, None, pool, rows_per_shard=1)
 
@@ -247,7 +250,7 @@ def _picture_items(part: Path) -> Iterator[WorkItem]:
 def _looks(parts: Sequence[Path], hashes: Mapping[str, Path]) -> Looks:
     """What every picture that could be hashed is judged by, a part of `raw` in memory at a time."""
     owners: dict[str, int] = {}
-    looks = Looks.concatenate(_looks_of(*hashed, owners) for hashed in _hashed(parts, hashes, _JUDGED))
+    looks = Looks.concatenate(_looks_of(*_hashed(part, hashes, _JUDGED), owners) for part in parts)
     # Only the url is left to tell rows of the same bytes apart.
     same = looks.same_bytes()
     urls = _urls(parts, hashes, same)
@@ -278,24 +281,25 @@ def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int]) -> Looks:
 def _urls(parts: Sequence[Path], hashes: Mapping[str, Path], numbers: npt.NDArray[np.int64]) -> dict[int, str]:
     """Where pictures came from: (M,) their numbers, rising."""
     urls, first = dict[int, str](), 0
-    for rows, _ in _hashed(parts, hashes, ["url"]):
-        own = numbers[slice(*np.searchsorted(numbers, [first, first + len(rows)]))]
-        texts = rows["url"].take(own - first).to_pylist()
-        urls |= {at: text or "" for at, text in zip(own.tolist(), texts, strict=True)}
-        first += len(rows)
+    for part in parts:
+        hashed = pc.equal(tables.read_part(hashes[part.stem], HASHES, ["status"])["status"], State.OK.value)
+        count = pc.sum(hashed).as_py() or 0
+        own = numbers[slice(*np.searchsorted(numbers, [first, first + count]))]
+        if len(own):
+            rows, _ = _hashed(part, hashes, ["url"])
+            texts = rows["url"].take(own - first).to_pylist()
+            urls |= {at: text or "" for at, text in zip(own.tolist(), texts, strict=True)}
+        first += count
     return urls
 
 
-def _hashed(
-    parts: Sequence[Path], hashes: Mapping[str, Path], columns: Sequence[str]
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Columns of `raw` and the hashes, part by part, of the pictures that could be hashed."""
-    for part in parts:
-        rows = tables.read_part(part, RAW, [*columns, "status"])
-        rows = rows.filter(pc.equal(rows["status"], State.OK.value))
-        found = tables.read_part(hashes[part.stem], HASHES)
-        hashed = pc.equal(found["status"], State.OK.value)
-        yield rows.filter(hashed), found.filter(hashed)
+def _hashed(part: Path, hashes: Mapping[str, Path], columns: Sequence[str]) -> tuple[pa.Table, pa.Table]:
+    """Columns of a part of `raw` and the hashes, of the pictures in it that could be hashed."""
+    rows = tables.read_part(part, RAW, [*columns, "status"])
+    rows = rows.filter(pc.equal(rows["status"], State.OK.value))
+    found = tables.read_part(hashes[part.stem], HASHES)
+    hashed = pc.equal(found["status"], State.OK.value)
+    return rows.filter(hashed), found.filter(hashed)
 
 
 def _hash_row(row: RawRow) -> HashRow:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from tasks.params import ExtractParams, Params
 from tasks.work.cluster import one_thread, open_pool
 from tasks.work.deciders import read_deciders
 from tasks.work.detector_files import deciding_options, placed_detector_options
-from tasks.work.results import Part, Shard, WorkItem, content_key, drop_unreached, make_parts, open_store
+from tasks.work.results import LaterPart, Shard, WorkItem, content_key, drop_unreached, make_parts, open_store
 from tasks.work.rows import RowAt, read_rows
 from tasks.work.totals import Totals, finish, publish_parts
 
@@ -55,7 +55,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     settings["detector_options"] = deciding_options(detector, options, root)
     placed = params.extract.model_copy(update={"detector_options": placed_detector_options(detector, options, root)})
     store = open_store(root, "extract", FACES, code=read_deciders(root, "extract", params).key, settings=settings)
-    plan = [Part(part.stem, tuple(pictures_of(part))) for part in tables.checked_parts(source, UNIQUE)]
+    plan = [LaterPart(part.stem, partial(pictures_of, part)) for part in tables.checked_parts(source, UNIQUE)]
     with open_pool(params.cluster) as pool:
         made = make_parts(
             store, plan, extract_shard, _lost_row, pool,
@@ -79,11 +79,17 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 
 def count_pictures(output: Path) -> tuple[dict[str, dict[str, int]], int]:
     """The pictures of `faces` by state and reason, each by its first face or by having none; and how many faces."""
-    table = tables.read_table(output, FACES, ["status", "error", "face_index"])
-    index = table["face_index"]
-    pictures = table.filter(pc.or_(pc.is_null(index), pc.equal(pc.fill_null(index, 0), 0)))
-    states = zip(pictures["status"].to_pylist(), pictures["error"].to_pylist(), strict=True)
-    return tables.count_states(states), len(table) - index.null_count
+    faces = 0
+
+    def states() -> Iterator[tuple[str, str | None]]:
+        nonlocal faces
+        for part in tables.iterate_parts(output, FACES, ["status", "error", "face_index"]):
+            index = part["face_index"]
+            faces += len(part) - index.null_count
+            pictures = part.filter(pc.or_(pc.is_null(index), pc.equal(pc.fill_null(index, 0), 0)))
+            yield from zip(pictures["status"].to_pylist(), pictures["error"].to_pylist(), strict=True)
+
+    return tables.count_states(states()), faces
 
 
 def extract_shard(shard: Shard) -> list[list[FaceRow]]:

@@ -27,7 +27,7 @@ _LINE_EVERY_S = 10.0
 
 
 class Progress:
-    """Counts what is done of a known total, and shows it. Made by `track`."""
+    """Counts what is done of a total, which may still change, and shows it. Made by `track`."""
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, done
@@ -52,7 +52,7 @@ class Progress:
         note = one_line(note)
         self.done += count
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=count, note=note)
+            self._bar.update(self._task, advance=count, total=self.total, note=note)
         self._tell(note)
 
     def _tell(self, note: str, *, last: bool = False) -> None:

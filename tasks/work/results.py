@@ -18,6 +18,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -33,6 +34,7 @@ from facemill.reasons import Reason, State
 from facemill.schema import TableSchema
 from tasks.work.cluster import InlinePool, Pool, run_all
 from tasks.work.failures import Cut, Lost
+from tasks.work.known import Known, Place
 from tasks.work.progress import track
 from tasks.work.scratch import WORK_FOLDER
 from tasks.work.terminal import say
@@ -41,6 +43,10 @@ PLAN_FILE = "plan.json"
 KEY_DIGITS = 32
 ASSEMBLED_IN_WORKERS = 64
 """From so many parts on, putting them together is given to the pool; for fewer its start would take longer."""
+PARTS_AT_ONCE = 256
+"""So many parts are worked and put together before the next ones are looked at, so that the plan of a table of any
+length takes the same memory. With the usual parts of 64 pictures a worker idles once in some ten minutes for it."""
+_RUN_AGAIN = "run the same command again: what was finished is kept"
 
 
 class WorkItem(NamedTuple):
@@ -60,6 +66,22 @@ class Part:
 
     name: str
     items: tuple[WorkItem, ...]
+
+
+@dataclass(frozen=True)
+class LaterPart:
+    """A part whose items are listed each time they are asked for: a plan of millions of items takes no memory."""
+
+    name: str
+    list_items: Callable[[], Iterable[WorkItem]]
+
+    @property
+    def items(self) -> tuple[WorkItem, ...]:
+        """What its rows are made of, in their order."""
+        return tuple(self.list_items())
+
+
+AnyPart = Part | LaterPart
 
 
 @dataclass(frozen=True)
@@ -88,15 +110,6 @@ class Made:
     def __add__(self, other: Made) -> Made:
         """Both together, for a stage that works in two steps; the paths are those of the second."""
         return Made(other.paths, self.worked + other.worked, self.seconds + other.seconds)
-
-
-class Place(NamedTuple):
-    """Where an item's rows lie: in which result, from which row, how many; whether one of them has failed."""
-
-    result: str
-    start: int
-    rows: int
-    failed: bool
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,7 @@ def open_store(root: Path, name: str, schema: TableSchema[Any], **base: Any) -> 
 
 def make_parts(
     store: Store,
-    parts: Sequence[Part],
+    parts: Sequence[AnyPart],
     function: ShardFunction,
     lost_row: LostRow | None,
     pool: Pool,
@@ -181,7 +194,7 @@ def make_parts(
 
     Args:
         store: where results are kept.
-        parts: the plan, fixed before work starts.
+        parts: the plan, fixed before work starts. The items of `PARTS_AT_ONCE` parts are in memory at a time.
         function: makes the rows of items.
         lost_row: the row of an item that killed its worker or raised; None where no item may be lost, since items are
             only copied.
@@ -196,27 +209,41 @@ def make_parts(
     Raises:
         FacemillError: from the function, such as a full disk; finished results are kept.
     """
-    keys = {part.name: store.key(item.key for item in part.items) for part in parts}
-    known = _known_items(store)
-    open_parts = [part for part in parts if retry or not _holds(store, part)]
-    missing = _missing(open_parts, known, retry=retry)
-    shards = _shards(open_parts, missing, rows_per_shard)
-    seconds = 0.0
-    if shards:
-        with track(store.name, len(shards), unit) as progress:
+    keys: dict[str, str] = {}
+    open_parts: list[AnyPart] = []
+    for part in parts:
+        keys[part.name] = store.key(item.key for item in part.items)
+        if retry or store.told(keys[part.name]) is None:
+            open_parts.append(part)
+    known = known_items(store) if open_parts else Known()
+    expected = [_shards_of(part.items, known, rows_per_shard, retry=retry) for part in open_parts]
+    worked, seconds, redone = 0, 0.0, set[str]()
+    with track(store.name, round(sum(expected)), unit) if any(expected) else nullcontext() as progress:
+        for first in range(0, len(open_parts), PARTS_AT_ONCE):
+            block = [Part(part.name, part.items) for part in open_parts[first : first + PARTS_AT_ONCE]]
+            missing = _missing(block, known, retry=retry)
+            shards = _shards(block, missing, rows_per_shard)
+            if progress is not None:
+                progress.total = progress.done + len(shards) + round(sum(expected[first + PARTS_AT_ONCE :]))
             for spent in _work(store, shards, function, lost_row, pool, settings):
                 seconds += spent
-                progress.advance()
-        known = _known_items(store)
-    elif parts:
+                if progress is not None:
+                    progress.advance()
+            worked += len(missing)
+            for shard in shards:
+                _learn(store, known, store.key(item.key for item in shard))
+            if retry:  # of a later block some part may have the same item, and no longer be what it should be
+                redone |= missing
+            apart = [
+                part
+                for part in block
+                if store.told(keys[part.name]) is None or redone.intersection(item.key for item in part.items)
+            ]
+            _assemble_all(store, apart, keys, known, pool, retry=retry)
+    if parts and not any(expected):
         say(f"Stage {store.name} has nothing to do: {len(parts)} of {len(parts)} parts are known from earlier runs.")
-    redone = {item.key for shard in shards for item in shard} if retry else set()
-    apart = [
-        part for part in open_parts if not _holds(store, part) or redone.intersection(item.key for item in part.items)
-    ]
-    _assemble_all(store, apart, keys, known, pool)
     _remember(store, keys.values())
-    return Made({name: store.path(key) for name, key in keys.items()}, sum(map(len, shards)), seconds)
+    return Made({name: store.path(key) for name, key in keys.items()}, worked, seconds)
 
 
 def put_items(store: Store, items: Sequence[tuple[str, Rows]]) -> None:
@@ -224,9 +251,13 @@ def put_items(store: Store, items: Sequence[tuple[str, Rows]]) -> None:
     _write(store, [WorkItem(key, None) for key, _ in items], [rows for _, rows in items])
 
 
-def known_items(store: Store) -> set[str]:
-    """The keys of the items that some result holds."""
-    return set(_known_items(store))
+def known_items(store: Store) -> Known:
+    """Every item that some result of this base holds."""
+    known = Known()
+    for receipt in sorted(store.folder.glob("*.json")):
+        if receipt.name != PLAN_FILE:
+            _learn(store, known, receipt.stem)
+    return known
 
 
 def intact_results(store: Store) -> Iterator[Path]:
@@ -269,32 +300,25 @@ def _remember(store: Store, keys: Iterable[str]) -> None:
         write_json(store.folder / PLAN_FILE, [present, *before[:1]])
 
 
-def _holds(store: Store, part: Part) -> bool:
-    return store.holds(item.key for item in part.items)
+def _learn(store: Store, known: Known, result: str) -> None:
+    known.add(result, store.told(result) or ())
 
 
-def _known_items(store: Store) -> dict[str, Place]:
-    """Every item that some result of this base holds. One that went well is preferred to one that failed."""
-    known: dict[str, Place] = {}
-    for receipt in sorted(store.folder.glob("*.json")):
-        if receipt.name == PLAN_FILE:
-            continue
-        start = 0
-        for key, rows, failed in store.told(receipt.stem) or ():
-            if key not in known or (known[key].failed and not failed):
-                known[key] = Place(receipt.stem, start, rows, failed)
-            start += rows
-    return known
-
-
-def _missing(parts: Sequence[Part], known: Mapping[str, Place], *, retry: bool) -> set[str]:
+def _missing(parts: Sequence[Part], known: Known, *, retry: bool) -> set[str]:
     """Keys of the items that are to be worked: no result holds them or, with `retry`, they had failed."""
-    items = {item.key: item for part in parts for item in part.items}
-    return {
-        key
-        for key, item in items.items()
-        if key not in known or (retry and known[key].failed and item.value is not None)
-    }
+    return {key for part in parts for key in _missing_of(part.items, known, retry=retry)}
+
+
+def _missing_of(items: Sequence[WorkItem], known: Known, *, retry: bool) -> Iterator[str]:
+    for item, place in zip(items, known.places([item.key for item in items]), strict=True):
+        if place is None or (retry and place.failed and item.value is not None):
+            yield item.key
+
+
+def _shards_of(items: Sequence[WorkItem], known: Known, rows_per_shard: int, *, retry: bool) -> float:
+    """About how many shards a part's missing items are: those of several parts may share one."""
+    missing = sum(1 for _ in _missing_of(items, known, retry=retry))
+    return -(-missing // rows_per_shard) if missing == len(items) else missing / rows_per_shard
 
 
 def _shards(parts: Sequence[Part], missing: set[str], rows_per_shard: int) -> list[tuple[WorkItem, ...]]:
@@ -342,7 +366,7 @@ def _rows_or_lost(item: WorkItem, found: Any, lost_row: LostRow | None) -> Rows:
         rows: Rows = found[0]
         return rows
     if lost_row is None:
-        raise FacemillError(f"{found.reason}: {found.detail}: run the same command again; what was finished is kept")
+        raise FacemillError(f"{found.reason}: {found.detail}; {_RUN_AGAIN}")
     return [lost_row(item.value, found.reason, found.detail)]
 
 
@@ -389,13 +413,27 @@ def _keep(store: Store, key: str, table: pa.Table, items: Sequence[Sequence[Any]
 
 
 def _assemble_all(
-    store: Store, parts: Sequence[Part], keys: Mapping[str, str], known: Mapping[str, Place], pool: Pool
+    store: Store, parts: Sequence[Part], keys: Mapping[str, str], known: Known, pool: Pool, *, retry: bool
 ) -> None:
-    jobs = [(store, keys[part.name], tuple((item.key, known[item.key]) for item in part.items)) for part in parts]
+    if retry:  # a part that is written anew may be where another one finds its rows: one after another, told of at once
+        for part in parts:
+            _assemble((store, keys[part.name], _placed(part, known)))
+            _learn(store, known, keys[part.name])
+        return
+    jobs = [(store, keys[part.name], _placed(part, known)) for part in parts]
     chosen: Pool = pool if len(jobs) >= ASSEMBLED_IN_WORKERS else InlinePool()
     for _, result in run_all(chosen, _assemble, jobs):
         if isinstance(result, Lost):
-            raise FacemillError(f"{store.name}: {result.detail or result.reason}: run the same command again")
+            raise FacemillError(f"{store.name}: {result.detail or result.reason}; {_RUN_AGAIN}")
+
+
+def _placed(part: Part, known: Known) -> tuple[tuple[str, Place], ...]:
+    placed = []
+    for item, place in zip(part.items, known.places([item.key for item in part.items]), strict=True):
+        if place is None:
+            raise FacemillError(f"part {part.name}: a result that it is made of has gone; {_RUN_AGAIN}")
+        placed.append((item.key, place))
+    return tuple(placed)
 
 
 def _assemble(job: tuple[Store, str, tuple[tuple[str, Place], ...]]) -> None:

@@ -89,8 +89,10 @@ def read_times(root: Path, stage: str) -> dict[str, Any]:
 
 def count_rows(folder: Path, schema: TableSchema[Any]) -> dict[str, dict[str, int]]:
     """The rows of a table by state and reason."""
-    table = tables.read_table(folder, schema, ["status", "error"])
-    return tables.count_states(zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True))
+    parts = tables.iterate_parts(folder, schema, ["status", "error"])
+    return tables.count_states(
+        pair for part in parts for pair in zip(part["status"].to_pylist(), part["error"].to_pylist(), strict=True)
+    )
 
 
 def finish(root: Path, totals: Totals, failure_limit: float = 1.0) -> Totals:

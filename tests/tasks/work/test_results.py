@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.reasons import Reason
 from tasks.params import ClusterParams
+from tasks.work import results
 from tasks.work.cluster import InlinePool, Pool, open_pool
 from tasks.work.results import (
+    LaterPart,
     Made,
     Part,
     Rows,
@@ -55,7 +58,8 @@ def double(shard: Shard) -> list[Rows]:
             raise FacemillError("no space left to write")
         failed = item == -4 and not Path(shard.settings).exists()
         state = {"status": "failed", "error": Reason.UNREADABLE} if failed else {"status": "ok"}
-        rows.append([{"sample_id": str(item * 2), "pts": at, **state} for at in range(2 if item % 2 == 0 else 1)])
+        count = 1 if failed or item % 2 else 2
+        rows.append([{"sample_id": str(item * 2), "pts": at, **state} for at in range(count)])
     return rows
 
 
@@ -124,7 +128,9 @@ def test_only_unknown_items_are_worked_and_the_bytes_are_those_of_a_rebuild(
     for parts in data.draw(st.lists(spreads, min_size=1, max_size=4)):
         known = set().union(*plans[-2:])
         wanted = {number for part in parts for number in part}
-        assert make(root / "grown", *parts).worked <= len(wanted - known)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(results, "PARTS_AT_ONCE", data.draw(st.integers(1, 3)))
+            assert make(root / "grown", *parts).worked <= len(wanted - known)
         drop_unreached(store_in(root / "grown"))
         plans.append(wanted)
     make(root / "anew", *parts)
@@ -145,6 +151,54 @@ def test_retry_works_the_failed_items_alone(tmp_path: Path) -> None:
     assert make(tmp_path, *items, settings=str(mended), retry=True).worked == 1
     assert set(count_rows(tmp_path / "out", schema.RAW)) == {"ok"}
     assert make(tmp_path, *items, settings=str(mended), retry=True).worked == 0
+
+
+@pytest.mark.parametrize("parts_at_once", [1, 256])
+@pytest.mark.parametrize("other", [3, 7, 9, 11, 13, 15])  # which of the two parts it is found in, its hash decides
+def test_a_retried_item_that_lies_in_several_parts_is_renewed_in_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int, parts_at_once: int
+) -> None:
+    """It has two rows where it had one: what stands behind it in a part lies elsewhere then, for the next part too."""
+    monkeypatch.setattr(results, "PARTS_AT_ONCE", parts_at_once)
+    mended, parts = tmp_path / "mended", ([-4, other], [5, -4, other])
+    make(tmp_path / "a", *parts, settings=str(mended))
+    mended.touch()
+    assert make(tmp_path / "a", *parts, settings=str(mended), retry=True).worked == 1
+    make(tmp_path / "b", *parts, settings=str(mended))
+    assert folder_sha256(tmp_path / "a" / "out") == folder_sha256(tmp_path / "b" / "out")
+
+
+def test_a_plan_that_lists_its_items_when_asked_gives_the_same_and_holds_few_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living, most = set[int](), 0
+
+    class Counted:
+        """A value that is seen to be let go."""
+
+        def __init__(self, number: int) -> None:
+            nonlocal most
+            self.number = number
+            living.add(id(self))
+            most = max(most, len(living))
+
+        def __del__(self) -> None:
+            living.discard(id(self))
+
+    def items(first: int) -> Iterator[WorkItem]:
+        return (WorkItem(f"item {number}", Counted(number)) for number in range(first, first + 10))
+
+    def numbers(shard: Shard) -> list[Rows]:
+        return double(Shard(tuple(item.number for item in shard.items)))
+
+    monkeypatch.setattr(results, "PARTS_AT_ONCE", 4)
+    later = [LaterPart(f"{n:02d}", partial(items, 10 * n)) for n in range(40)]
+    made = make_parts(store_in(tmp_path / "a"), later, numbers, lost, inline, rows_per_shard=3)
+    publish_parts(made.paths, tmp_path / "a" / "out")
+    make(tmp_path / "b", *(range(10 * n, 10 * n + 10) for n in range(40)))
+    assert folder_sha256(tmp_path / "a" / "out") == folder_sha256(tmp_path / "b" / "out")
+    assert made.worked == 400
+    assert most < 100
 
 
 def test_retry_leaves_alone_what_only_its_rows_can_give(tmp_path: Path) -> None:
