@@ -10,6 +10,7 @@ from tasks.params import Params, check_groups, load_params
 from tasks.stages import PARAM_GROUPS
 from tasks.versions.freshness import freshness
 from tasks.versions.leftovers import mend
+from tasks.versions.remote import describe_remote
 from tasks.work.installed import describe_installed
 from tasks.work.room import check_room
 
@@ -43,6 +44,7 @@ def check(root: Path) -> list[str]:
         f"archive: {params.archive.kind}; {becomes}",
         *describe_installed(root, params),
         _age(root, params),
+        f"remote: {describe_remote(root)}",
         *(f"room: {room.free_bytes / 1e9:.1f} GB on the disk of {room.folder}" for room in rooms),
         "params.yaml is in order.",
     ]

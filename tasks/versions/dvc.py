@@ -22,7 +22,7 @@ from typing import Any
 
 from facemill.errors import FacemillError
 from facemill.patience import Rule
-from facemill.processes import end_group
+from facemill.processes import end_group, undisturbed
 from tasks.versions.leftovers import mend, running
 from tasks.work.callers import calling
 from tasks.work.progress import PROGRESS_FILE_VARIABLE
@@ -45,6 +45,10 @@ _HINTS = (
     "Use `dvc push` to send your updates to remote storage.",
 )
 """What DVC says after every stage: in a flow nobody is there to do it."""
+
+
+class AbsentError(FacemillError):
+    """Data that versions name lies neither in DVC's cache nor in its remote."""
 
 
 class StageFailed(FacemillError):
@@ -111,14 +115,17 @@ def fetch(root: Path, stages: Sequence[str], hashes: Sequence[str]) -> None:
         hashes: of those outputs.
 
     Raises:
-        FacemillError: neither cache nor remote has them.
+        AbsentError: neither cache nor remote has them.
     """
+    said = ""
     if _not_in_cache(root, hashes) and default_remote(root) is not None:
-        call(root, "fetch", *stages, deadline_s=TRANSFER.deadline_s)
+        try:
+            call(root, "fetch", *stages, deadline_s=TRANSFER.deadline_s)
+        except FacemillError as error:
+            said = f"; {error}"
     if absent := _not_in_cache(root, hashes):
-        raise FacemillError(
-            f"{len(absent)} object(s) are neither in DVC's cache nor in its remote (first: {absent[0]}): "
-            "check `dvc remote list`, or fetch them on a machine that has them with `dvc push --all-tags`"
+        raise AbsentError(
+            f"{len(absent)} object(s) are neither in DVC's cache nor in its remote (first: {absent[0]}{said})"
         )
 
 
@@ -148,7 +155,10 @@ def push(root: Path, stages: Sequence[str], on_line: Callable[[str], None] = say
     """
     tail = _stream(root, ["push", *stages], TRANSFER.deadline_s, {}, on_line, lambda: None)
     if tail is not None:
-        raise FacemillError(f"dvc push failed: check `dvc remote list`, then run `dvc push`. Its last lines:\n{tail}")
+        raise FacemillError(
+            "dvc push failed; the data is kept here. Mend that, or look where it goes with `dvc remote list`, then "
+            f"run `dvc push`. Its last lines:\n{tail}"
+        )
 
 
 def call(root: Path, *arguments: str, deadline_s: float = _SHORT_S) -> str:
@@ -246,7 +256,8 @@ def _own_group(command: Sequence[str], root: Path, extra: Mapping[str, str]) -> 
     try:
         yield process
     finally:
-        end_group(process, _GRACE_S)
+        with undisturbed():
+            end_group(process, _GRACE_S)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -23,6 +23,7 @@ from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks
 from tasks.versions.dvc_lock import LOCK_FILE, Lock
+from tasks.versions.remote import how_to_get
 from tasks.work.terminal import say, say_table
 
 STAGES_FILE = "dvc.yaml"
@@ -167,7 +168,7 @@ def _bring_back(root: Path, version: Version) -> None:
     replacing = False
     try:
         _put(root, after)
-        dvc.fetch(root, locks.refresh_stages(lock), locks.cached_hashes(lock))
+        _fetch(root, lock)
         replacing = True
         dvc.checkout(root, locks.refresh_stages(lock))
     except BaseException:  # Ctrl-C too: it goes on below, once the old version lies there again
@@ -175,6 +176,13 @@ def _bring_back(root: Path, version: Version) -> None:
         if replacing:  # else the old data still lies there, with what was changed in it by hand
             _check_out_again(root, present)
         raise
+
+
+def _fetch(root: Path, lock: Lock) -> None:
+    try:
+        dvc.fetch(root, locks.refresh_stages(lock), locks.cached_hashes(lock))
+    except dvc.AbsentError as error:
+        raise FacemillError(f"{error}: {how_to_get(root)}") from error
 
 
 def _check_out_again(root: Path, lock: Lock) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from facemill import schema
 from facemill.errors import FacemillError
 from tasks.catalogue import Data
+from tasks.versions.remote import how_to_get
 from tasks.versions.store import Version
 
 Found = TypeVar("Found")
@@ -37,11 +38,11 @@ def of_each_part(root: Path, version: Version, read: Callable[[pq.ParquetFile], 
                 yield read(part)
     except (OSError, DataIndexDirError) as error:
         raise FacemillError(
-            f"the data of version {version.name} is neither in DVC's cache nor in its remote: "
-            f"try `dvc fetch --all-tags` ({error})"
+            f"the data of version {version.name} is neither in DVC's cache nor in its remote ({error}): "
+            f"{how_to_get(root)}"
         ) from error
     except pa.ArrowException as error:
         raise FacemillError(
-            f"version {version.name}: {path} is not a readable Parquet file ({error}): delete it from DVC's cache, "
-            "then `dvc fetch --all-tags`"
+            f"version {version.name}: {path} is not a readable Parquet file ({error}): delete it from DVC's cache; "
+            f"{how_to_get(root)}"
         ) from error
