@@ -9,7 +9,7 @@ cache (and remote) under the hashes of that dvc.lock, so `git clone` + `dvc pull
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks
 from tasks.versions.dvc_lock import LOCK_FILE, Lock
 from tasks.versions.remote import how_to_get
+from tasks.versions.shared_names import bring_names
 from tasks.work.terminal import say, say_table
 
 STAGES_FILE = "dvc.yaml"
@@ -49,12 +50,13 @@ class Version:
         return _PREFIX + self.name
 
 
-def save_version(root: Path, name: str | None = None) -> Version:
-    """Names the dataset as it is now.
+def save_version(root: Path, name: str | None = None, *, tell: Callable[[str], None] = say) -> Version:
+    """Names the dataset as it is now. Names that other clones have given are brought from the git remote first.
 
     Args:
         root: the project's folder.
         name: of the version; by default the next of v1, v2, …
+        tell: gets what a person should know about names of other clones.
 
     Returns:
         The new version, or the one that has this very data already.
@@ -64,6 +66,8 @@ def save_version(root: Path, name: str | None = None) -> Version:
             is taken or not allowed.
     """
     _check_repository(root)
+    for sentence in bring_names(root, _PREFIX):
+        tell(sentence)
     versions = list_versions(root)
     lock = locks.read(root)
     dataset = locks.dataset_hash(lock)
