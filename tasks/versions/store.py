@@ -9,6 +9,7 @@ cache (and remote) under the hashes of that dvc.lock, so `git clone` + `dvc pull
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from facemill.errors import FacemillError
 from facemill.files import read_object, write_bytes
 from tasks.catalogue import Data, metrics_file
-from tasks.params_file import PARAMS_FILE
+from tasks.params_file import PARAMS_FILE, parse_params_text
 from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks
@@ -29,6 +30,7 @@ from tasks.work.terminal import say, say_table
 
 STAGES_FILE = "dvc.yaml"
 _PREFIX = "dataset/"
+_COMMENT = re.compile(rb"(?:^|\s)#.*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,8 @@ def _check_saved(root: Path, versions: Sequence[Version]) -> None:
     """Refuses where bringing a version back would lose something that nobody can bring back."""
     params = (root / PARAMS_FILE).read_bytes() if (root / PARAMS_FILE).exists() else None
     revisions = ["HEAD", *(version.tag for version in versions)]
-    if params is not None and params not in [git.show(root, revision, PARAMS_FILE) for revision in revisions]:
+    saved = (git.show(root, revision, PARAMS_FILE) for revision in revisions)
+    if params is not None and not any(each is not None and _says_the_same(params, each) for each in saved):
         raise FacemillError(
             f"{PARAMS_FILE} has changes that are in no commit and no version: commit them, or give --force to lose them"
         )
@@ -239,6 +242,18 @@ def _check_saved(root: Path, versions: Sequence[Version]) -> None:
         raise FacemillError(
             "the present dataset is no version yet: `facemill version save` names it, --force gives it up"
         )
+
+
+def _says_the_same(params: bytes, others: bytes) -> bool:
+    """Whether two files hold the same parameters and the same comments, however their lines end."""
+    if params == others:
+        return True
+    try:
+        values = [parse_params_text(each, PARAMS_FILE) for each in (params, others)]
+    except FacemillError:  # one that cannot be read is a change that somebody may want to keep
+        return False
+    comments = [[line.strip() for line in _COMMENT.findall(each)] for each in (params, others)]
+    return values[0] == values[1] and comments[0] == comments[1]
 
 
 def _next_name(versions: Sequence[Version]) -> str:

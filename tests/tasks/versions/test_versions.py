@@ -265,6 +265,33 @@ def test_restoring_refuses_to_lose_parameters_that_nobody_saved(project: Path) -
     assert (project / "params.yaml").read_text() == FIRST
 
 
+@pytest.mark.parametrize(
+    "text",
+    [SECOND.replace("\n", "\r\n"), "limit: 2\n" + SECOND.replace("limit: 2\n", ""), SECOND.replace("[a, ", "[ 'a',  ")],
+    ids=["crlf", "order", "spelling"],
+)
+def test_parameters_are_compared_by_value(project: Path, text: str) -> None:
+    (project / "params.yaml").write_bytes(text.encode())
+    restore_version(project, "v1")
+    assert faces(project) == ["a", "b", "c"]
+
+
+def test_a_comment_that_nobody_saved_is_not_lost(project: Path) -> None:
+    (project / "params.yaml").write_text(SECOND + "# why the limit is 2\n")
+    with pytest.raises(FacemillError, match=r"params\.yaml has changes"):
+        restore_version(project, "v1")
+
+
+def test_a_clone_that_wants_crlf_gets_the_same_bytes(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "first")
+    shutil.copy(Path(__file__).resolve().parents[3] / ".gitattributes", root)
+    git(root, "add", "--all")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message=attributes")
+    git(tmp_path, "clone", "--quiet", "--config", "core.autocrlf=true", "first", "second")
+    for name in ("params.yaml", "dvc.yaml", "curate.py"):
+        assert (tmp_path / "second" / name).read_bytes() == (root / name).read_bytes()
+
+
 def test_restoring_refuses_to_give_up_a_dataset_that_is_no_version(project: Path) -> None:
     (project / "params.yaml").write_text(SECOND.replace("[d,", "[e,"))
     curate(project)
