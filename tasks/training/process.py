@@ -78,6 +78,8 @@ def train_model(
             scratch / "checkpoints",
             evaluate=watcher.evaluate, log=watcher.log, rolled_back=watcher.rolled_back, say=watcher.say,
         )  # fmt: skip
+        if ranks.first:
+            watcher.ended(outcome.step)
     ended = _ended(outcome) | {"faces": sum(map(sum, session.faces.values()))}
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics, model = watcher.measure(), session.model
@@ -135,6 +137,10 @@ class _Watcher:
     def rolled_back(self, step: int) -> None:
         """Curves and previews go back as the weights did."""
         self._open_curves(step)
+        self._progress.advance(step - self._progress.done)
+
+    def ended(self, step: int) -> None:
+        """The last line tells the last step, between two points of the curves as well."""
         self._progress.advance(step - self._progress.done)
 
     def say(self, line: str) -> None:

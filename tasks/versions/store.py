@@ -204,6 +204,10 @@ def _check_out_again(root: Path, lock: Lock) -> None:
 
 def _check_repository(root: Path) -> None:
     if not (root / ".dvc").is_dir():
+        if above := next((folder for folder in root.absolute().parents if (folder / ".dvc").is_dir()), None):
+            raise FacemillError(
+                f"{root} lies inside the project {above}: run this there, or name it with --root {above}"
+            )
         raise FacemillError(f"{root} is no DVC project: run this in the project's folder, or `dvc init` there")
     try:
         is_top = git.is_top(root)

@@ -90,6 +90,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = project(tmp_path_factory.mktemp("trained"), {"anna": 4, "bert": 3})
     output, _ = stage(root).communicate(timeout=300)
     assert "loss" in output
+    assert f"train: {STEPS}/{STEPS} steps" in output  # though the curves have no point there
     return root
 
 

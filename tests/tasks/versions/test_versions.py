@@ -387,6 +387,12 @@ def test_outside_a_repository_the_error_says_what_is_missing(tmp_path: Path) -> 
         list_versions(tmp_path / "below")
 
 
+def test_in_a_folder_of_the_project_the_error_names_the_project(two_versions: Path) -> None:
+    with pytest.raises(FacemillError, match="lies inside the project") as error:
+        list_versions(two_versions / "data" / "dataset")
+    assert str(error.value).endswith(f"--root {two_versions}")
+
+
 def test_without_a_dataset_there_is_nothing_to_name(tmp_path: Path) -> None:
     root = make_project(tmp_path / "project")
     with pytest.raises(FacemillError, match="run `dvc repro curate` first"):
