@@ -103,6 +103,31 @@ def ends_with(masters: Sequence[ProcessId], grace_s: float = 180.0) -> Iterator[
         over.set()
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Lets what asks this process to end wait until the block is over: one request is often made twice, by a terminal
+    or a service manager to all processes and by their starter once more, and the second would cut short what the first
+    has made begin. Outside the main thread, which alone is told, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    kept = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        handler = signal.getsignal(number)
+        if handler not in (signal.SIG_IGN, None):  # None: not set by Python
+            kept[number] = handler
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def end_group(
     process: subprocess.Popen[Any], grace_s: float, *, leader_passes_on: bool = False, whole_session: bool = False
 ) -> None:

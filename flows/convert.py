@@ -31,7 +31,8 @@ from facemill.files import read_json, sweep
 from facemill.reasons import Reason
 from facemill.swap.job import ConversionJob, convert_one, lost
 from flows import pages, pictures
-from flows.stages import Metrics, ProgressBar, push, run_stage, show_pictures
+from flows.at_work import project_flow, sign_run
+from flows.stages import Metrics, ProgressBar, forgiving, push, run_stage, show_pictures
 from tasks.catalogue import Data
 from tasks.convert import alone_in, publish
 from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
@@ -45,7 +46,7 @@ _TABLE_ROWS = 1000
 """Of the table on the page; the whole of it is in data/conversions."""
 
 
-@flow(name="convert")
+@project_flow("convert", waits=True)
 def convert(retry: bool = False) -> Metrics:
     """Converts the archive of the project in whose folder it runs.
 
@@ -82,6 +83,7 @@ def convert_folder(archive: Path, output: Path, model: Path | None = None) -> Me
         )
     project = Path.cwd()
     params = load_params(project)
+    sign_run()
     with alone_in(output):
         plan = plan_folder(params, archive, output, model or project / Data.MODEL, project)
         try:
@@ -111,7 +113,8 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
             bar.show(values, last=done == len(plan.jobs))
     rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
     rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
-    create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=f"{len(rows)} videos")
+    with forgiving():
+        create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=f"{len(rows)} videos")
     swapped = {row["video"] for row in rows if row["swapped"]}
     pairs = [(job.video, Path(job.input), Path(job.output)) for job in plan.todo if job.video in swapped]
     show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.at_work import project_flow, wait_for_server
 from flows.convert import convert
 from flows.refresh import refresh
-from flows.stages import Metrics, run_stage
+from flows.stages import Metrics, forgiving, run_stage
 from flows.train import train
 from tasks.catalogue import Data
 from tasks.stages import REFRESH_STAGES, STAGES
@@ -34,7 +34,7 @@ class Finished:
     """Of each stage that ran."""
 
 
-@flow(name="pipeline")
+@project_flow("pipeline", waits=False)
 def pipeline() -> Finished:
     """Brings dataset, model, videos and report of the project in whose folder it runs up to date."""
     project = Path.cwd()
@@ -45,8 +45,10 @@ def pipeline() -> Finished:
         if stage in REFRESH_STAGES or (stage == "train" and not stale):
             continue
         own = _OWN_FLOWS.get(stage)
+        wait_for_server()  # the one before took hours, and a flow inside this one begins with a question to it
         metrics[stage] = own() if own else run_stage(project, stage)
-    create_markdown_artifact(
-        f"The report: open `{project / Data.REPORT}` in a browser.", key="report", description="Report"
-    )
+    with forgiving():
+        create_markdown_artifact(
+            f"The report: open `{project / Data.REPORT}` in a browser.", key="report", description="Report"
+        )
     return Finished(refreshed.version, stale, metrics)

@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import pages, pictures
-from flows.stages import Metrics, push, run_stage, show_freshness, show_pictures, show_reasons
+from flows.at_work import project_flow, wait_for_server
+from flows.stages import Metrics, forgiving, push, run_stage, show_freshness, show_pictures, show_reasons
 from flows.start import start_once
 from tasks.params import load_params
 from tasks.stages import REFRESH_STAGES
@@ -33,7 +34,7 @@ class Refreshed:
     """Of each stage, as in data/metrics."""
 
 
-@flow(name="refresh")
+@project_flow("refresh", waits=False)
 def refresh(then_train: bool = False) -> Refreshed:
     """Brings the dataset of the project in whose folder it runs up to date and names it.
 
@@ -55,6 +56,7 @@ def refresh(then_train: bool = False) -> Refreshed:
     show_freshness(project, params)
     show_pictures("dataset", f"Dataset {version.name}", pictures.dataset_sheets(project))
     if then_train and dvc.stale(project, "train"):
+        wait_for_server()
         start_once("train/gpu", f"train-{version.name}-{version.dataset}", then_convert=True)
     return Refreshed(version, metrics)
 
@@ -62,6 +64,8 @@ def refresh(then_train: bool = False) -> Refreshed:
 @task(cache_policy=NO_CACHE)
 def name_version(root: Path) -> Version:
     """Names the dataset, or finds the name that it has."""
-    version = save_version(root)
-    create_markdown_artifact(pages.version_page(version), key="dataset-version", description=f"Dataset {version.name}")
+    version = save_version(root, tell=get_run_logger().warning)
+    with forgiving():
+        page = pages.version_page(version)
+        create_markdown_artifact(page, key="dataset-version", description=f"Dataset {version.name}")
     return version

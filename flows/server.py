@@ -17,12 +17,12 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
+from urllib.parse import urlsplit
 
 from facemill.errors import FacemillError
 from facemill.locks import is_locked, try_lock
@@ -38,30 +38,39 @@ _STOP_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 5.0
 _BACKLOG = 1024
 _LOOK_EVERY_S = 1.0
+_MOST_STARTS, _STARTS_WITHIN_S = 5, 600.0
 _UNKNOWN_REVISION = "Can't locate revision"
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-@dataclass(frozen=True)
 class Server:
-    """A server that this process and those that it starts use from now on."""
+    """A server that this process and those that it starts use from now on.
 
-    api: str
-    """The address of its API; the environment names it to Prefect."""
-    wait: Callable[[], None] = lambda: None
-    """Returns when it answers. Until then there is time to import what is needed.
-
-    Raises:
-        FacemillError: it did not come up, with the reason.
+    Attributes:
+        api: the address of its API; the environment names it to Prefect.
     """
 
-    process: subprocess.Popen[bytes] | None = None
-    """Its process, if it is our own."""
+    def __init__(self, api: str) -> None:
+        self.api = api
 
     @property
     def page(self) -> str:
         """The address of its page."""
         return _page_of(self.api)
+
+    def wait(self) -> None:
+        """Returns when it answers. Until then there is time to import what is needed.
+
+        Raises:
+            FacemillError: it did not come up, with the reason.
+        """
+
+    def keep(self) -> None:
+        """Starts it again if it is our own and has ended; to be called once in a while.
+
+        Raises:
+            FacemillError: it ends again and again, with the reason.
+        """
 
 
 @contextmanager
@@ -85,7 +94,7 @@ def project_server(project: Path, *, port: int | None = None) -> Iterator[Server
         with _set_up(found, login):
             yield Server(found)
         return
-    with _started(project, port, login) as server, _set_up(server.api, login):
+    with _OwnServer(project, port, login) as server, _set_up(server.api, login):
         yield server
 
 
@@ -99,7 +108,7 @@ def stay(project: Path, port: int) -> None:
     """Runs the project's server until it is interrupted; says so and returns if it runs already.
 
     Raises:
-        FacemillError: it did not come up, or it ended by itself.
+        FacemillError: it did not come up, or ends again and again.
     """
     if given := given_api(project):
         raise FacemillError(f"{API} names the server {given}: unset it to start the project's own")
@@ -110,9 +119,9 @@ def stay(project: Path, port: int) -> None:
     with project_server(project, port=port) as server:
         server.wait()
         say(f"The Prefect page: {server.page}. {LOGIN_HINT} Ctrl-C ends it.")
-        while server.process is not None and server.process.poll() is None:
+        while True:
             time.sleep(_LOOK_EVERY_S)
-    raise FacemillError(f"the Prefect server has ended by itself: see {_log(project)}")
+            server.keep()
 
 
 def describe_login(project: Path) -> str:
@@ -126,45 +135,79 @@ def describe_login(project: Path) -> str:
     )
 
 
-@contextmanager
-def _started(project: Path, port: int | None, login: str) -> Iterator[Server]:
-    """Runs a server for as long as the block takes; it ends with this process, too."""
-    log = _log(project)
-    with suppress(FileNotFoundError):
-        log.replace(log.with_name(f"{log.name}.1"))
-    with _listening(port) as listening, log.open("ab") as output:
-        address = f"http://{LOOPBACK_NAMES[0]}:{listening.getsockname()[1]}"
-        api = f"{address}/api"
-        lock = None if port is None else _locked(project, api)
-        reading, writing = os.pipe()
-        kind = "temporary" if port is None else "shared"
-        inherited = [listening.fileno(), reading, *([] if lock is None else [lock.fileno()])]
-        arguments = [str(listening.fileno()), str(reading), str(log), kind, *LOOPBACK_NAMES]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server_process", *arguments],
-            env=_server_environment(api, address, login),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=inherited,
-            start_new_session=True,
-        )
-        os.close(reading)
-        if lock is not None:
-            lock.close()  # the server's process has it, and keeps it for as long as it lives
-    try:
-        yield Server(api, partial(_wait_until_it_answers, api, process, log), process)
-    finally:
-        os.close(writing)
+class _OwnServer(Server):
+    """A server that ends with the block, and with this process if that is killed.
+
+    The socket stays open here, too: while a server that has ended starts again, requests wait instead of failing, and
+    nobody else can answer them.
+    """
+
+    def __init__(self, project: Path, port: int | None, login: str) -> None:
+        self._project, self._kind = project, "temporary" if port is None else "shared"
+        self._log = _log(project)
+        self._socket = _listening(port)
+        super().__init__(f"http://{LOOPBACK_NAMES[0]}:{self._socket.getsockname()[1]}/api")
+        self._environment = _server_environment(self.api, login)
+        self._lock = None if port is None else _locked(project, self.api)
+        self._starts: deque[float] = deque(maxlen=_MOST_STARTS)
+
+    def __enter__(self) -> Self:
+        with suppress(FileNotFoundError):
+            self._log.replace(self._log.with_name(f"{self._log.name}.1"))
+        self._start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._pipe)
         try:
-            process.wait(_STOP_TIMEOUT_S)
+            self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
+        self._socket.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def wait(self) -> None:
+        end = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise FacemillError(f"the Prefect server ended while it started: {_reason(self._log)}")
+            if _answers(self.api, min(_ANSWER_TIMEOUT_S, end - time.monotonic())):
+                return
+            time.sleep(0.1)
+        raise FacemillError(f"the Prefect server did not answer within {START_TIMEOUT_S:.0f} s: see {self._log}")
+
+    def keep(self) -> None:
+        code = self._process.poll()
+        if code is None:
+            return
+        if len(self._starts) == _MOST_STARTS and time.monotonic() - self._starts[0] < _STARTS_WITHIN_S:
+            raise FacemillError(f"the Prefect server has ended {_MOST_STARTS} times in a row: {_reason(self._log)}")
+        say(f"the Prefect server has ended with code {code}: starts again", error=True)
+        os.close(self._pipe)
+        self._start()
+
+    def _start(self) -> None:
+        reading, self._pipe = os.pipe()
+        inherited = [self._socket.fileno(), reading, *([] if self._lock is None else [self._lock.fileno()])]
+        arguments = [str(self._socket.fileno()), str(reading), str(self._log), self._kind, *LOOPBACK_NAMES]
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.server_process", *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+        os.close(reading)
+        self._starts.append(time.monotonic())
 
 
-def _server_environment(api: str, address: str, login: str) -> dict[str, str]:
-    port = address.rpartition(":")[2]
+def _server_environment(api: str, login: str) -> dict[str, str]:
+    port = urlsplit(api).port
     return {
         **os.environ,
         SERVER: login,
@@ -241,17 +284,6 @@ def _log(project: Path) -> Path:
 
 def _record(project: Path) -> Path:
     return home_of(project) / "server.json"
-
-
-def _wait_until_it_answers(api: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise FacemillError(f"the Prefect server ended while it started: {_reason(log)}")
-        if _answers(api, min(_ANSWER_TIMEOUT_S, end - time.monotonic())):
-            return
-        time.sleep(0.1)
-    raise FacemillError(f"the Prefect server did not answer within {START_TIMEOUT_S:.0f} s: see {log}")
 
 
 def _reason(log: Path) -> str:

@@ -20,6 +20,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from facemill.files import read_object
 from flows import pages
@@ -29,10 +30,12 @@ from tasks.params import Params
 from tasks.stages import STAGES
 from tasks.versions import dvc
 from tasks.versions.freshness import freshness
+from tasks.versions.remote import check_remote
 from tasks.work.totals import read_times
 
 Metrics = dict[str, Any]
 _PAGE_EVERY_S = 2.0
+_AWAY_EVERY_S = 60.0
 
 
 def run_stage(root: Path, stage: str, *, force: bool = False, on_tick: Callable[[], None] = lambda: None) -> Metrics:
@@ -50,6 +53,7 @@ def run_stage(root: Path, stage: str, *, force: bool = False, on_tick: Callable[
 
 def push(root: Path, stages: Iterable[str]) -> None:
     """Sends the stages' outputs to DVC's default remote; without one there is nothing to send to."""
+    check_remote(root)
     if dvc.default_remote(root) is None:
         get_run_logger().info("no default DVC remote: the data stays on this machine")
         return
@@ -65,7 +69,7 @@ def show_reasons(root: Path, *, asks_network: bool = False) -> None:
         root: the project's folder.
         asks_network: `collect` runs whether anything has changed or not.
     """
-    with _forgiving():
+    with forgiving():
         reasons = why(root)
         if asks_network:
             reasons["collect"] = ["a source in the network is asked each time", *reasons["collect"]]
@@ -77,37 +81,51 @@ def show_freshness(root: Path, params: Params) -> None:
 
     A refresh shows it before it begins, so that one that fails leaves the truth there, and again when it has ended.
     """
-    with _forgiving():
+    with forgiving():
         found = freshness(root, params)
         create_markdown_artifact(pages.freshness_page(found), key="freshness", description="How old the dataset is")
 
 
 def show_pictures(key: str, title: str, pictures: Iterable[tuple[str, bytes]]) -> None:
     """Puts pictures on the page, if there are any. A page that cannot be written is no reason to fail."""
-    with _forgiving():
+    with forgiving():
         if found := list(pictures):
             create_markdown_artifact(pages.picture_page(title, found), key=key, description=title)
 
 
+@contextmanager
+def forgiving() -> Iterator[None]:
+    """For what is only shown: it goes wrong (a server that restarts, a database that is locked), the work goes on."""
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # else each try takes over a minute
+            yield
+    except Exception as error:
+        get_run_logger().warning("the page could not be updated: %s", error)
+
+
 class ProgressBar:
-    """A progress artifact that is updated at most every two seconds."""
+    """A progress artifact that is updated at most every two seconds, and every minute while the server is away."""
 
     def __init__(self, name: str) -> None:
-        self._last = 0.0
+        self._key = f"{name}-progress"
+        self._next = 0.0
         self._id: UUID | None = None
-        with _forgiving():
-            made = create_progress_artifact(0.0, key=f"{name}-progress", description="starting")
-            self._id = cast(UUID, made)  # a coroutine only where it is called from one
+        self._show(0.0, "starting")
 
     def show(self, values: dict[str, Any], *, last: bool = False) -> None:
         """Shows values as tasks.work.progress writes them."""
-        now = time.monotonic()
-        if self._id is None or (not last and now - self._last < _PAGE_EVERY_S):
-            return
-        self._last = now
-        percent, words = pages.progress_words(values)
-        with _forgiving():
-            update_progress_artifact(self._id, progress=percent, description=words)
+        if last or time.monotonic() >= self._next:
+            self._show(*pages.progress_words(values))
+
+    def _show(self, percent: float, words: str) -> None:
+        self._next = time.monotonic() + _AWAY_EVERY_S
+        with forgiving():
+            if self._id is None:
+                made = create_progress_artifact(percent, key=self._key, description=words)
+                self._id = cast(UUID, made)  # a coroutine only where it is called from one
+            else:
+                update_progress_artifact(self._id, progress=percent, description=words)
+            self._next = time.monotonic() + _PAGE_EVERY_S
 
 
 # The product is files, which DVC keeps: Prefect's cache would call a stage done whose files are gone.
@@ -137,7 +155,7 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
     path = root / metrics_file(stage)
     if path.exists():
         metrics = {**read_object(path), **read_times(root, stage)}
-        with _forgiving():
+        with forgiving():
             create_table_artifact(pages.counts_table(metrics), key=f"{stage}-rows", description=f"Rows of {stage}")
     return metrics
 
@@ -149,15 +167,6 @@ def _push(root: Path, stages: tuple[str, ...]) -> None:
 
 def _may_go_better(task: object, run: object, state: State[Any]) -> bool:
     return isinstance(state.result(raise_on_failure=False), dvc.StageFailed)
-
-
-@contextmanager
-def _forgiving() -> Iterator[None]:
-    """Shows go wrong (a server that restarts, a database that is locked); the work goes on."""
-    try:
-        yield
-    except Exception as error:
-        get_run_logger().warning("the page could not be updated: %s", error)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from prefect import flow
-
 from facemill.files import folder_sha256
 from flows import pictures
+from flows.at_work import project_flow, wait_for_server
 from flows.stages import Metrics, push, run_stage, show_pictures
 from flows.start import start_once
 from tasks.catalogue import Data
@@ -24,7 +23,7 @@ from tasks.work.scratch import WORK_FOLDER
 _LOOK_EVERY_S = 10.0
 
 
-@flow(name="train")
+@project_flow("train", waits=True)
 def train(then_convert: bool = False) -> Metrics:
     """Brings the model of the project in whose folder it runs up to date.
 
@@ -39,6 +38,7 @@ def train(then_convert: bool = False) -> Metrics:
     if preview := pictures.newest_preview(project / Data.TRAIN):
         show_pictures("train-preview", "Training, finished", [preview])
     if then_convert:
+        wait_for_server()
         start_once("convert/cpu", f"convert-{folder_sha256(project / Data.MODEL)}")
     return metrics
 

@@ -1,17 +1,18 @@
-"""`facemill serve`, `server`, `login` and `pools`: flows by the clock, the Prefect page, and who may use it."""
+"""`facemill serve`, `server`, `login`, `pools`, `worker`, `nights`: flows by the clock, the page, who may use it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
-from flows.command_line.session import flow_server
+from flows.command_line.session import flow_process, flow_server
 from flows.project import enter, given_api
 from flows.server import LOGIN_HINT, PORT, describe_login, project_server, running_server, stay
-from tasks.work.terminal import say
+from tasks.work.terminal import say, say_table
 
 Port = Annotated[
     int, typer.Option(help="Port of the server that is started if none runs here and PREFECT_API_URL is not set.")
@@ -38,7 +39,7 @@ def serve(
 
         server.wait()
         say(f"The Prefect page: {server.page}. {LOGIN_HINT} Ctrl-C ends it.")
-        serve_all(cron, timezone, then_train=then_train)
+        serve_all(server, cron, timezone, then_train=then_train)
 
 
 def server(root: Root = HERE, port: Port = PORT) -> None:
@@ -63,10 +64,65 @@ def pools(root: Root = HERE) -> None:
     Example: facemill pools
     """
     project = enter(root)
-    if not (given_api(project) or running_server(project)):
-        raise FacemillError("pools lie in a server: start `facemill server`, or set PREFECT_API_URL to another one")
+    _check_server(project)
     with project_server(project) as server:
         from flows.pools import create_pools
 
         server.wait()
         say("\n".join(create_pools()))
+
+
+def worker(
+    pool: Annotated[
+        str, typer.Argument(help="Name of the work pool whose runs are taken: cpu or gpu.", metavar="POOL")
+    ],
+    root: Root = HERE,
+) -> None:
+    """Stay and take the runs of a work pool; runs that were missed or whose process is gone are put right.
+
+    Example: facemill worker cpu
+    """
+    with flow_process(root) as project:
+        _check_server(project)
+        with project_server(project) as server:
+            from flows.worker import work_for
+
+            server.wait()
+            say(f"Takes the runs of the work pool {pool}. The Prefect page: {server.page}. Ctrl-C ends it.")
+            work_for(server, pool)
+
+
+def nights(
+    root: Root = HERE,
+    number: Annotated[int, typer.Option("--number", min=1, max=200, help="Number of nights that are listed.")] = 10,
+) -> None:
+    """Show what the last nights brought and when the next one is due; the code is 1 where something needs a person.
+
+    Example: facemill nights
+    """
+    project = enter(root)
+    with project_server(project) as server:
+        from prefect.client.orchestration import get_client
+
+        from flows.nights import read_nights, rows
+        from tasks.params import load_params
+        from tasks.versions.freshness import freshness
+
+        server.wait()
+        with get_client(sync_client=True) as client:
+            found = read_nights(client, number)
+    if found.last:
+        say_table(("due", "run", "state", "minutes", "what it brought, or why not"), rows(found))
+    say("next: " + (", ".join(f"{due.astimezone():%Y-%m-%d %H:%M}" for due in found.coming) or "none"))
+    fresh = freshness(project, load_params(project))
+    if fresh.is_fresh:
+        say(fresh)
+    for trouble in (*found.troubles, *([] if fresh.is_fresh else [fresh])):
+        say(trouble, error=True)
+    if found.troubles or not fresh.is_fresh:
+        raise typer.Exit(1)
+
+
+def _check_server(project: Path) -> None:
+    if not (given_api(project) or running_server(project)):
+        raise FacemillError("pools lie in a server: start `facemill server`, or set PREFECT_API_URL to another one")
