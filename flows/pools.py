@@ -1,8 +1,8 @@
 """The two work pools: `cpu`, and `gpu` with one run at a time.
 
 facemill pools && prefect --no-prompt deploy --all
-prefect worker start --pool cpu        on machines for CPU work
-prefect worker start --pool gpu        where the GPU is
+facemill worker cpu        on machines for CPU work
+facemill worker gpu        where the GPU is
 """
 
 from __future__ import annotations

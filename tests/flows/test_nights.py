@@ -16,11 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from stand_ins import set_knobs, stages_run
 from test_schedule import EVERY_MINUTE, free_port, wait_for
 
 from flows.login import ensure_login
 from flows.refresh import Refreshed
+from flows.server import project_server
 from tasks.stages import REFRESH_STAGES
 from tasks.versions.store import list_versions
 
@@ -192,6 +194,34 @@ def test_a_server_that_is_away_ends_no_night(deployed: Path, serving: Callable[.
     assert night.process.is_running()
     assert "is away" in night.told()
     assert [version.name for version in list_versions(deployed)] == ["v1"]
+
+
+def test_a_worker_that_dies_blocks_no_night(deployed: Path, serving: Callable[..., Serving]) -> None:
+    declared = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    declared["deployments"][0]["schedules"][0]["cron"] = EVERY_MINUTE
+    declared["deployments"][0]["parameters"] = {"then_train": False}
+    (deployed / "prefect.yaml").write_text(yaml.safe_dump(declared))
+    set_knobs(deployed, **SLEEPS)
+    with project_server(deployed, port=free_port()) as server:
+        server.wait()
+        subprocess.run([sys.executable, "-m", "flows.command_line", "pools"], cwd=deployed, check=True, timeout=120)
+        deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--name", "nightly"]
+        subprocess.run(deploy, cwd=deployed, check=True, timeout=180)
+        night = serving("worker", "cpu")
+        night.wait_for_a_night()
+        processes = night.tree()
+        kill_all(night)
+        psutil.wait_procs(processes, timeout=60)
+        set_knobs(deployed)
+        night = serving("worker", "cpu")
+        wait_for(lambda: list_versions(deployed), 300, "a version by the next night")
+        wait_for(lambda: "Completed" in [state for _, state, _ in nights(deployed)], 120, "its end")
+        interrupt(night)
+        assert night.process.wait(240) == 130
+    found = nights(deployed)
+    assert found[0][1:] == ("Crashed", found[0][2])
+    assert "is gone: it was killed, or the machine went down" in found[0][2]
+    assert {state for _, state, _ in found} <= {"Crashed", "Completed", "Skipped", "Scheduled", "Late", "Pending"}
 
 
 def test_serve_starts_its_server_again(deployed: Path, serving: Callable[..., Serving]) -> None:

@@ -64,8 +64,8 @@ def test_a_scheduled_refresh_on_the_cpu_pool_trains_on_the_gpu_pool(
         deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         subprocess.run(deploy, cwd=deployed, check=True, timeout=180)
         with (
-            running(deployed, "prefect", "worker", "start", "--pool", "cpu"),
-            running(deployed, "prefect", "worker", "start", "--pool", "gpu"),
+            running(deployed, "flows.command_line", "worker", "cpu"),
+            running(deployed, "flows.command_line", "worker", "gpu"),
         ):
             wait_for(
                 lambda: "Completed" in states(server.api, "convert"),
