@@ -35,6 +35,7 @@ class Data(StrEnum):
     EXPORT = "data/export"
     METRICS = "data/metrics"
     REPORT = "data/report/report.html"
+    REPORT_MEASURES = "data/report/measures.json"
     REPORT_METRICS = "data/report/metrics.json"
 
     @property

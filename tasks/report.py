@@ -1,7 +1,8 @@
-"""The report: one HTML page that a person opens, and the same numbers for `dvc metrics`.
+"""The report: one HTML page that a person opens, and the same numbers for programs.
 
-    tables, metrics, training history, videos ──► data/report/report.html   (one file, no requests, a few MB)
-                                              └─► data/report/metrics.json
+    tables, metrics, training history, videos ──► data/report/report.html    (one file, no requests, a few MB)
+                                              ├─► data/report/measures.json  (all numbers: by video, pair and stage)
+                                              └─► data/report/metrics.json   (the few that `dvc metrics` compares)
 
 Every section works without what the stages before it have not made yet, and says so. A row of this stage is a video of
 the archive: `ok` when it was measured or there was nothing to measure, `failed` when a converted one could not be.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import yaml
@@ -34,7 +36,8 @@ _TEMPLATES = Path(__file__).parent / "report_page"
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
-    """Writes `data/report/report.html` and `metrics.json`. `retry` changes nothing: the report is always made anew.
+    """Writes `report.html`, `measures.json` and `metrics.json` to `data/report`. `retry` changes nothing: all is always
+    made anew.
 
     Raises:
         FacemillError: a table or file of another version, or a full disk.
@@ -46,7 +49,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     training = gather_training(root, album)
     dataset = gather_dataset(root, params, album)
     stages = gather_stages(root)
-    metrics = {
+    measures: dict[str, Any] = {
         "dataset": dataset.metrics() if dataset else {},
         "training": training.metrics() if training else {},
         "stages": stages_metrics(stages),
@@ -73,8 +76,20 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
         )
     )
     write_bytes(root / Data.REPORT, page.encode())
-    write_json(root / Data.REPORT_METRICS, metrics)
+    write_json(root / Data.REPORT_MEASURES, measures)
+    write_json(root / Data.REPORT_METRICS, _headline(measures))
     return _totals(videos, time.monotonic() - start)
+
+
+def _headline(measures: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that two runs are compared by; how many they are does not depend on the data."""
+    dataset, training = measures["dataset"], measures["training"]
+    return {
+        "dataset": {name: dataset[name] for name in ("accepted", "train", "val") if name in dataset},
+        "training": {name: training[name] for name in ("steps",) if name in training},
+        "videos": measures.get("videos", {}),
+        "swap": measures.get("swap", {}),
+    }
 
 
 def dataset_version(root: Path) -> str | None:

@@ -153,7 +153,7 @@ _TABLE = (
     ),
     Stage(
         name="report",
-        does="Writes one page with pictures and measures, and the same numbers as JSON.",
+        does="Writes one page with pictures and measures, the same numbers as JSON, and the few that DVC compares.",
         params=("seed", "identities", "archive", "collect", "dedup", "extract", "curate", "train", "convert", "report"),
         reads=(
             Data.RAW,
@@ -167,7 +167,7 @@ _TABLE = (
             Data.CONVERSIONS,
             Data.METRICS,
         ),
-        makes=(Data.REPORT,),
+        makes=(Data.REPORT, Data.REPORT_MEASURES),
         metrics=Data.REPORT_METRICS,
         rule=Rule(2 * _HOUR_S, 1, 0, "no network, no chance: a second try would fail alike"),
     ),

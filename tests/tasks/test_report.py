@@ -104,7 +104,7 @@ def write_conversions(root: Path, hopper: np.ndarray) -> None:
 
 def written(root: Path) -> tuple[str, dict[str, Any]]:
     folder = root / "data" / "report"
-    return (folder / "report.html").read_text(), json.loads((folder / "metrics.json").read_text())
+    return (folder / "report.html").read_text(), json.loads((folder / "measures.json").read_text())
 
 
 class Tags(HTMLParser):
@@ -184,6 +184,13 @@ def test_videos_are_measured_and_what_could_not_be_is_counted(tmp_path: Path, ho
     assert f"to the nearest reference; under {SAME_PERSON} is the same person" in page
     assert "the original is no longer in the archive" in page
     assert "no video stream that FFmpeg reads: text" in page
+    compared = json.loads((tmp_path / "data" / "report" / "metrics.json").read_text())
+    assert compared.keys() == {"dataset", "training", "videos", "swap"}
+    assert compared["swap"] == metrics["swap"]
+    # DVC makes a column of each: as many for three videos as for three thousand, and each a number.
+    columns = [value for group in compared.values() for value in group.values()]
+    assert len(columns) <= 24
+    assert all(isinstance(value, int | float) for value in columns)
 
 
 def test_people_who_become_each_other_are_measured_apart(
