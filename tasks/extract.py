@@ -182,7 +182,7 @@ def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
 
 def faces_of(picture: RGB, found: Faces, origin: FaceRow, tools: Tools) -> list[FaceRow]:
     """The rows of a picture's faces, strongest first; empty when there is none."""
-    points = tools.landmarks.predict(picture, found.boxes_xyxy, tools.detector.box_convention)
+    points = tools.landmarks.predict(picture, found.boxes_xyxy, tools.detector.box_convention, points5=found.points5)
     embeddings = tools.embedder.embed(picture, points)
     return [
         _face_row(origin, found.found_by or tools.detector.name, index, found.boxes_xyxy[index], float(score))

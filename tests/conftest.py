@@ -69,6 +69,15 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mesh_weights() -> Path:
+    """Face Mesh V2, which is fetched with `facemill weights mesh` where it is not at hand."""
+    path = Path(os.environ.get("FACEMILL_SHARED", PROJECT.parent / "shared")) / "weights/mesh"
+    if not path.is_dir():
+        pytest.skip("wants Face Mesh V2: set FACEMILL_SHARED to a folder with weights/mesh in it")
+    return path / "face_landmarks_detector_v2.tflite"
+
+
+@pytest.fixture(scope="session")
 def hopper() -> np.ndarray:
     """Grace Hopper's portrait (public domain, ships with matplotlib), RGB."""
     return _portrait("matplotlib", "mpl-data/sample_data/grace_hopper.jpg")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.boxes import HOG_BOXES, BoxConvention
+from facemill.landmarks._upright import upright_boxes
 from facemill.options import checked_options
 from facemill.registry import Registry
 
@@ -33,6 +34,7 @@ __all__ = [
     "build_predictor",
     "landmark_box",
     "register",
+    "upright_boxes",
 ]
 
 JAW, BROWS, NOSE, EYES, MOUTH = slice(0, 17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from facemill.align import five_points
 from facemill.boxes import LANDMARK_BOXES
 from facemill.detect import Detector, build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import landmark_box
+from facemill.landmarks import upright_boxes
 from facemill.landmarks.dlib import DlibPredictor
 
 Array = npt.NDArray[Any]
@@ -53,10 +54,16 @@ class DlibTools:
         """
         hog = self._near.box_convention.to_hog(boxes)
         if before is not None:
-            hog = (hog + LANDMARK_BOXES.to_hog(landmark_box(before))) / 2
-        first = self._landmarks.predict(picture, hog)
-        return (first + self._landmarks.predict(picture, landmark_box(first), LANDMARK_BOXES)) / 2
+            hog = (hog + LANDMARK_BOXES.to_hog(upright_boxes(before))) / 2
+        first = self._landmarks.predict(picture, hog, points5=None if before is None else _fives(before))
+        again = self._landmarks.predict(picture, upright_boxes(first), LANDMARK_BOXES, points5=_fives(first))
+        return (first + again) / 2
 
     def embed(self, picture: Array, landmarks: Array) -> Array:
         """Embeds the faces of an RGB uint8 picture with these (N, 68, 2) landmarks: (N, 128)."""
         return np.asarray(self._embedder.embed(picture, landmarks))
+
+
+def _fives(landmarks: Array) -> Array:
+    """(N, 68, 2) -> (N, 5, 2)."""
+    return np.array([five_points(points) for points in landmarks]).reshape(-1, 5, 2)

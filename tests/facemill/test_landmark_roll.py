@@ -1,0 +1,161 @@
+"""A face on its side gets the points of the upright one, turned with it: by both predictors, at every roll."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facemill.align import five_points, transform
+from facemill.boxes import LANDMARK_BOXES
+from facemill.detect import build_detector
+from facemill.errors import FacemillError
+from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box, upright_boxes
+from facemill.landmarks._upright import Square, roll_of
+from facemill.landmarks.mesh import VERTICES, MeshPredictor
+
+Picture = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float64]
+ROLLS = (30, 75, 90, 135, 180, 240, 330)
+
+
+def turned(picture: Picture, points: Points, degrees: float) -> tuple[Picture, Points]:
+    """The picture turned clockwise about its middle, and the points with it."""
+    height, width = picture.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), -degrees, 1.0)
+    size = (width, height)
+    return cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE), transform(points, turn)
+
+
+def error(found: npt.NDArray[np.float32], expected: Points) -> float:
+    """Mean distance over that of the outer corners of the eyes."""
+    apart = np.linalg.norm(expected[36] - expected[45])
+    return float(np.linalg.norm(found - expected, axis=1).mean() / apart)
+
+
+@pytest.fixture(params=["dlib", "mesh"])
+def predictor(request: pytest.FixtureRequest) -> LandmarkPredictor:
+    if request.param == "mesh":
+        return build_predictor("mesh", weights=request.getfixturevalue("mesh_weights"))
+    return build_predictor("dlib")
+
+
+@pytest.fixture
+def upright(predictor: LandmarkPredictor, collins: Picture) -> Points:
+    boxes = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy[:1]
+    points: Points = predictor.predict(collins, boxes)[0].astype(np.float64)
+    return points
+
+
+@pytest.mark.parametrize("degrees", ROLLS)
+def test_with_five_points_the_roll_does_not_matter(
+    predictor: LandmarkPredictor, collins: Picture, upright: Points, degrees: int
+) -> None:
+    picture, expected = turned(collins, upright, degrees)
+    boxes, fives = upright_boxes(expected[None]), five_points(expected)[None]
+    assert error(predictor.predict(picture, boxes, LANDMARK_BOXES, points5=fives)[0], expected) < 0.02
+
+
+def test_a_face_that_is_almost_upright_is_looked_at_as_it_is(collins: Picture) -> None:
+    dlib = build_predictor("dlib")
+    boxes = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy[:1]
+    points = dlib.predict(collins, boxes)
+    again = dlib.predict(collins, boxes, points5=five_points(points[0])[None])
+    np.testing.assert_array_equal(again, points)
+    np.testing.assert_array_equal(upright_boxes(points), landmark_box(points))
+
+
+@given(st.floats(-3.1, 3.1), st.floats(0.2, 5), st.floats(-500, 500), st.floats(-500, 500))
+def test_a_turned_face_has_its_box_around_the_same_middle_and_of_the_same_size(
+    roll: float, scale: float, x: float, y: float
+) -> None:
+    face = np.random.default_rng(3).uniform(-50, 50, (68, 2)) + [0, 400]
+    face[36:42], face[42:48] = [-30, 380], [30, 380]
+    face[48], face[54] = [-20, 430], [20, 430]
+    spin = scale * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+    spun = face @ spin.T + [x, y]
+    assert roll_of(five_points(spun)) == pytest.approx(roll, abs=1e-6)
+    (before,), (after,) = upright_boxes(face[None]), upright_boxes(spun[None])
+    if abs(roll) > 0.18:  # under 10° the box is the plain one, which grows a little with the roll
+        np.testing.assert_allclose(after[2:] - after[:2], scale * (before[2:] - before[:2]), rtol=1e-6)
+        np.testing.assert_allclose(
+            (after[2:] + after[:2]) / 2, (before[2:] + before[:2]) / 2 @ spin.T + [x, y], atol=1e-4
+        )
+
+
+def test_a_square_crop_has_what_was_in_its_middle_in_its_middle() -> None:
+    affine = Square(np.array([30.0, 40.0]), 20.0, np.pi / 2).affine(41)
+    np.testing.assert_allclose(transform(np.array([[30.0, 40.0]]), affine), [[20, 20]])
+    # a face that is rolled clockwise by a quarter has its chin at the left
+    np.testing.assert_allclose(transform(np.array([[20.0, 40.0]]), affine), [[20, 40.5]])
+
+
+@pytest.mark.parametrize("degrees", [0, *ROLLS])
+def test_the_mesh_finds_the_roll_itself_when_nobody_says_it(mesh_weights: Path, collins: Picture, degrees: int) -> None:
+    mesh = MeshPredictor(mesh_weights)
+    boxes = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy[:1]
+    picture, expected = turned(collins, mesh.predict(collins, boxes)[0].astype(np.float64), degrees)
+    (found,) = mesh.meshes(picture, upright_boxes(expected[None]), LANDMARK_BOXES)
+    assert found.presence > 12
+    assert error(found.points[VERTICES, :2].astype(np.float32), expected) < 0.02
+    assert np.degrees(found.roll) == pytest.approx((degrees + 3 + 180) % 360 - 180, abs=4)  # 3: her own
+
+
+def test_the_mesh_says_where_there_is_no_face(mesh_weights: Path) -> None:
+    grey = np.full((200, 200, 3), 127, np.uint8)
+    (found,) = MeshPredictor(mesh_weights).meshes(grey, np.array([[50, 50, 150, 150]]))
+    assert found.presence < 0
+    assert np.isfinite(found.points).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5000, 3), (7, 3, 3)])
+def test_pictures_of_any_shape_are_borne(predictor: LandmarkPredictor, shape: tuple[int, int, int]) -> None:
+    picture = np.full(shape, 90, np.uint8)
+    points = predictor.predict(picture, np.array([[-2.0, -2.0, 5.0, 5.0]]))
+    assert points.shape == (1, 68, 2)
+    assert np.isfinite(points).all()
+    assert predictor.predict(picture, np.zeros((0, 4))).shape == (0, 68, 2)
+
+
+@pytest.mark.parametrize("points5", [np.full((1, 5, 2), np.nan), np.full((1, 5, 2), np.inf)])
+def test_points_that_are_none_are_refused(predictor: LandmarkPredictor, points5: Points) -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        predictor.predict(np.zeros((50, 50, 3), np.uint8), np.array([[0, 0, 50, 50]]), points5=points5)
+
+
+def test_five_points_in_one_place_are_borne(predictor: LandmarkPredictor) -> None:
+    points = predictor.predict(
+        np.zeros((50, 50, 3), np.uint8), np.array([[0, 0, 50, 50]]), points5=np.full((1, 5, 2), 20.0)
+    )
+    assert np.isfinite(points).all()
+
+
+def broken_weights(good: bytes) -> dict[str, bytes]:
+    return {
+        "cut off": good[:-1],
+        "empty": b"",
+        "a picture": b"\xff\xd8\xff" + bytes(100),
+        "a zip": b"PK\x03\x04" + good[:99],
+    }
+
+
+@pytest.mark.parametrize("kind", ["cut off", "empty", "a picture", "a zip"])
+def test_other_weights_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(broken_weights(bytes(range(256)) * 20)[kind])
+    with pytest.raises(FacemillError, match=r"net.tflite is not Face Mesh V2.*facemill weights mesh"):
+        build_predictor("mesh", weights=path)
+
+
+def test_weights_that_are_missing_or_not_named_say_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(FacemillError, match=r"cannot be read.*facemill weights mesh"):
+        build_predictor("mesh", weights=tmp_path / "none.tflite")
+    with pytest.raises(FacemillError, match="bring no weights"):
+        build_predictor("mesh")
+    with pytest.raises(FacemillError, match="no landmark predictor 'mash'; there are dlib, mesh"):
+        build_predictor("mash")
