@@ -11,7 +11,12 @@ from facemill.errors import FacemillError, InputError
 from facemill.foreign_files import kind_of, open_regular, valid_name
 from facemill.reasons import Reason
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".gif"),
+        *(".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"),
+    }
+)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".wmv", ".ogv"}
 )
@@ -27,7 +32,7 @@ def tell_nobody(message: str) -> None:
     """The `Tell` of whoever has nobody watching."""
 
 
-def list_files(folder: Path, suffixes: Collection[str], tell: Tell = tell_nobody) -> list[Path]:
+def list_files(folder: Path, suffixes: Collection[str] | None, tell: Tell = tell_nobody) -> list[Path]:
     """Files with one of the suffixes (any case) below a folder, or the folder itself if it is such a file.
 
     Links are followed, each folder once; hidden files and folders are skipped. Pipes, sockets and devices with such a
@@ -36,14 +41,14 @@ def list_files(folder: Path, suffixes: Collection[str], tell: Tell = tell_nobody
 
     Args:
         folder: where to look, or a file.
-        suffixes: in lower case, with the dot.
+        suffixes: in lower case, with the dot; None for files of any name.
         tell: gets one message, if something was skipped that is no file.
 
     Raises:
         FacemillError: no such folder, or it may not be read.
     """
     if folder.is_file():
-        return [folder] if folder.suffix.lower() in suffixes else []
+        return [folder] if _is_called(folder.name, suffixes) else []
     if not folder.is_dir():
         if folder.exists():
             raise FacemillError(f"{folder} is {kind_of(folder.stat().st_mode)}: name a file or a folder")
@@ -63,7 +68,7 @@ def list_files(folder: Path, suffixes: Collection[str], tell: Tell = tell_nobody
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if name.startswith(".") or Path(name).suffix.lower() not in suffixes:
+            if name.startswith(".") or not _is_called(name, suffixes):
                 continue
             path = Path(current, name)
             if kind := _other_than_file(path):
@@ -73,6 +78,10 @@ def list_files(folder: Path, suffixes: Collection[str], tell: Tell = tell_nobody
     if skipped:
         tell(_told(skipped, folder))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _is_called(name: str, suffixes: Collection[str] | None) -> bool:
+    return suffixes is None or Path(name).suffix.lower() in suffixes
 
 
 def _other_than_file(path: Path) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import InputError
-from facemill.pictures import DEFAULT_MAX_PIXELS, picture_size
+from facemill.pictures import DEFAULT_MAX_PIXELS, decode, picture_size, sniff
 from facemill.reasons import Reason
 
 SIDE_PX = 32
@@ -43,7 +43,7 @@ class PictureHash:
     sharpness: float
 
 
-def hash_picture(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> PictureHash:
+def hash_picture(data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> PictureHash:
     """Hashes of an encoded picture. Raises InputError as `pictures.decode` does for what is no picture."""
     grey = _reduced_grey(data, max_pixels)
     small = cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -70,8 +70,10 @@ def difference_hash(small: npt.NDArray[np.float32]) -> int:
     return _to_int(grid[:, :-1] > grid[:, 1:])
 
 
-def _reduced_grey(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
+def _reduced_grey(data: bytes, max_pixels: int | None) -> npt.NDArray[np.uint8]:
     size = picture_size(data, max_pixels=max_pixels)
+    if sniff(data) != "jpeg":  # only JPEG can be decoded at a fraction of its cost
+        return np.asarray(cv2.cvtColor(decode(data, max_pixels=max_pixels), cv2.COLOR_RGB2GRAY), np.uint8)
     shorter = min(size) if size else 0
     # four times the side of what is hashed: enough that the fraction does not change the hash
     flag = next((flag for factor, flag in _REDUCED if shorter >= factor * SIDE_PX * 4), cv2.IMREAD_GRAYSCALE)

@@ -1,17 +1,22 @@
 """Bytes to pictures and back, safe against whatever a person can put in a folder.
 
-The header is read before anything is decoded: a 100,000 × 100,000 PNG is refused for 33 bytes of work, not after 30 GB
-of memory. Decoding is OpenCV's with EXIF orientation applied; a JPEG or PNG that ends early is an error, where OpenCV
-alone would fill the rest with grey.
+The size is read from the header before anything is decoded (`picture_headers`): a 100,000 × 100,000 PNG is refused for
+33 bytes of work, not after 30 GB of memory. A picture that ends early or is broken in the middle is an error, where
+most readers fill the rest with grey: for that libjpeg's warnings are heard, through simplejpeg. Everything else is
+Pillow's, with OpenCV for 16 bits. What comes out is what a viewer shows: upright (EXIF), in sRGB, on white where it is
+transparent.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import struct
-from collections.abc import Iterator
-from typing import Any
+import re
+import warnings
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,32 +26,88 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**40))
 import cv2
 
 from facemill.errors import InputError
+from facemill.picture_headers import JpegFile, check_png, header_size, not_read, read_jpeg, sniff
 from facemill.reasons import Reason
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "RGB",
+    "decode",
+    "decode_own",
+    "encode_jpeg",
+    "encode_png",
+    "picture_size",
+    "sha256_hex",
+    "sniff",
+]
 
 RGB = npt.NDArray[np.uint8]
 DEFAULT_MAX_PIXELS = 64_000_000
 
+_PILLOW_FORMATS = {
+    "png": "PNG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "tiff": "TIFF",
+    "pnm": "PPM",
+    "avif": "AVIF",
+    "heic": "HEIF",
+    "jp2": "JPEG2000",
+    "jpeg": "JPEG",
+}
+_TOLD_CHARACTERS = 200
+_ORIENTATION = 0x0112
+_HARMLESS = ("JFIF revision", "Adobe color transform", "SOS parameters", "progression")
+"""Of libjpeg's warnings: all rows are there and as they were written."""
+_UNUSUAL = ("subsampling", "nsupported", "not supported")
+"""Of TurboJPEG's errors: the picture is sound, but of a kind that only libjpeg's own interface reads."""
 
-def decode(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> RGB:
-    """Decodes JPEG, PNG, WebP, BMP, TIFF, PNM or GIF (first frame).
+
+def decode(data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> RGB:
+    """Decodes JPEG (MPO: its first picture), PNG, WebP, BMP, TIFF, PNM, GIF, AVIF, JPEG 2000 and, with the package
+    pillow-heif, HEIC; of several frames or pages the first.
+
+    Args:
+        data: the encoded picture.
+        max_pixels: pictures with more are refused by their header; None where that was judged before.
 
     Returns:
-        RGB uint8 H×W×3, upright (EXIF applied), C-contiguous. Grey becomes three equal channels, alpha is dropped.
+        RGB uint8 H×W×3, upright (EXIF applied), in sRGB (ICC applied), C-contiguous. Grey becomes three equal channels,
+        what is transparent lies on white, 16 bits are brought to 8 by the range that they use (10, 12 or 16 bits).
 
     Raises:
-        InputError: EMPTY_FILE, NOT_A_PICTURE, TRUNCATED, or TOO_LARGE above `max_pixels`.
+        InputError: EMPTY_FILE, NOT_A_PICTURE, TRUNCATED, DAMAGED, or TOO_LARGE above `max_pixels`; nothing else,
+            whatever the bytes are.
     """
     picture_size(data, max_pixels=max_pixels)
-    if _ends_early(data):
-        raise InputError(Reason.TRUNCATED, "no end marker")
+    kind = sniff(data) or ""
     try:
-        bgr: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise InputError(Reason.NOT_A_PICTURE, str(error.err) if hasattr(error, "err") else "decoder error") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of is an error below, or no harm
+            picture, orientation = _decode_jpeg(data) if kind == "jpeg" else _decode_other(data, kind, max_pixels)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(Reason.TOO_LARGE, "not enough memory to decode it") from error
+    # Decoders raise whatever they like at bytes that they did not expect: SyntaxError, struct.error, KeyError, …
+    except Exception as error:
+        raise _problem(error) from error
+    return np.ascontiguousarray(_upright(picture, orientation))
+
+
+def decode_own(data: bytes) -> RGB:
+    """Decodes a JPEG or PNG that facemill has encoded, with OpenCV alone: a GPU machine need have no other decoder.
+
+    Raises:
+        InputError: NOT_A_PICTURE.
+    """
+    bgr: Any = cv2.imdecode(np.frombuffer(data or b"-", np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise InputError(Reason.NOT_A_PICTURE, "the decoder gave up")
-    if bgr.shape[0] * bgr.shape[1] > max_pixels:
-        raise InputError(Reason.TOO_LARGE, f"{bgr.shape[1]}×{bgr.shape[0]} pixels, limit {max_pixels}")
     return np.ascontiguousarray(bgr[:, :, ::-1])
 
 
@@ -54,27 +115,27 @@ def picture_size(data: bytes, *, max_pixels: int | None = None) -> tuple[int, in
     """Width and height in pixels as the header states them (before EXIF rotation); None where only decoding can tell.
 
     Raises:
-        InputError: EMPTY_FILE, NOT_A_PICTURE (no known signature), TOO_LARGE above `max_pixels`.
+        InputError: EMPTY_FILE, NOT_A_PICTURE (no known signature), TRUNCATED (in its header), TOO_LARGE above
+            `max_pixels`.
     """
     if not data:
         raise InputError(Reason.EMPTY_FILE)
     kind = sniff(data)
     if kind is None:
-        raise InputError(Reason.NOT_A_PICTURE, "no known signature")
-    size = _SIZE_READERS[kind](data) if kind in _SIZE_READERS else None
-    if size and max_pixels is not None and size[0] * size[1] > max_pixels:
-        raise InputError(Reason.TOO_LARGE, f"{size[0]}×{size[1]} pixels, limit {max_pixels}")
+        raise InputError(Reason.NOT_A_PICTURE, not_read(data))
+    size = header_size(data, kind)
+    if size is None and kind != "jpeg":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                size = _open(data, kind).size
+        except InputError:
+            raise
+        except Exception:  # decoding says what is wrong
+            return None
+    if size is not None:
+        _check_size(size, max_pixels)
     return size
-
-
-def sniff(data: bytes) -> str | None:
-    """The format by its first bytes (`jpeg`, `png`, `webp`, `bmp`, `gif`, `tiff`, `pnm`), or None."""
-    for signature, kind in _SIGNATURES:
-        if data.startswith(signature):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "webp"
-    return "pnm" if len(data) > 3 and data[0:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace() else None
 
 
 def encode_jpeg(picture: RGB, quality: int = 95) -> bytes:
@@ -105,74 +166,214 @@ def _encode(suffix: str, picture: RGB, options: list[int]) -> bytes:
     return buffer.tobytes()
 
 
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"BM", "bmp"),
-    (b"GIF8", "gif"),
-    (b"II*\x00", "tiff"),
-    (b"MM\x00*", "tiff"),
-)
+def _check_size(size: tuple[int, int], max_pixels: int | None) -> None:
+    if max_pixels is not None and size[0] * size[1] > max_pixels:
+        raise InputError(Reason.TOO_LARGE, f"{size[0]}×{size[1]} pixels, limit {max_pixels}")
 
 
-_START_OF_SCAN = 0xDA
+def _problem(error: Exception) -> InputError:
+    told = f"{error!s:.{_TOLD_CHARACTERS}}" or type(error).__name__
+    if type(error).__name__ == "UnidentifiedImageError":
+        return InputError(Reason.NOT_A_PICTURE, "of a kind that the decoder does not read, or its header is broken")
+    if isinstance(error, EOFError) or "truncated" in told or "not enough image data" in told:
+        return InputError(Reason.TRUNCATED, "it ends before its last row")
+    return InputError(Reason.DAMAGED, told)
 
 
-def _ends_early(data: bytes) -> bool:
-    kind = sniff(data)
-    if kind == "jpeg":
-        # An embedded thumbnail has an end marker too, but it stands before the scan; in the scan 0xFF is escaped.
-        scans = [at for marker, at in _jpeg_segments(data) if marker == _START_OF_SCAN]
-        return not scans or data.find(b"\xff\xd9", scans[0]) < 0
+def _decode_jpeg(data: bytes) -> tuple[RGB, int]:
+    jpeg = read_jpeg(data)
+    orientation = _exif_orientation(jpeg.exif)
+    try:
+        picture = _jpeg_pixels(jpeg)
+    except _UnusualJpeg:
+        return _to_rgb(_open(jpeg.tidy, "jpeg"), jpeg.icc), orientation
+    if jpeg.icc or jpeg.components == 4:
+        return _to_rgb(picture if jpeg.components == 4 else _grey_or_rgb(picture, jpeg), jpeg.icc), orientation
+    return np.asarray(picture), orientation
+
+
+def _jpeg_pixels(jpeg: JpegFile) -> Any:
+    """Pixels as an array, RGB or grey, or of CMYK as a picture of Pillow's."""
+    import simplejpeg
+
+    if not (jpeg.complete or jpeg.all_scanned):
+        raise InputError(Reason.TRUNCATED, "it ends before its last scan")
+    space = {1: "GRAY" if jpeg.icc else "RGB", 4: "CMYK"}.get(jpeg.components, "RGB")
+    try:
+        pixels = simplejpeg.decode_jpeg(jpeg.tidy, colorspace=space, strict=True)
+    except ValueError as error:
+        told = str(error)
+        if any(word in told for word in _UNUSUAL):
+            raise _UnusualJpeg from error
+        if not (any(word in told for word in _HARMLESS) or _is_padded(told, jpeg.tidy)):
+            if jpeg.complete:
+                raise InputError(Reason.DAMAGED, told[:_TOLD_CHARACTERS]) from error
+            raise InputError(Reason.TRUNCATED, "it ends before its last row") from error
+        pixels = simplejpeg.decode_jpeg(jpeg.tidy, colorspace=space, strict=False)
+    if jpeg.components == 4:
+        return _pillow().fromarray(255 - pixels if jpeg.adobe else pixels, "CMYK")
+    return pixels
+
+
+def _is_padded(warning: str, data: bytes) -> bool:
+    """Whether a warning is about bytes before the end that only fill it up; others are what a broken scan left over."""
+    found = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    left_over = data[-2 - int(found[1]) : -2] if found else b""
+    return left_over != b"" and left_over.strip(left_over[:1]) == b""
+
+
+class _UnusualJpeg(Exception):
+    pass
+
+
+def _grey_or_rgb(pixels: Any, jpeg: JpegFile) -> Image:
+    found: Image = _pillow().fromarray(pixels[:, :, 0] if jpeg.components == 1 else pixels)
+    return found
+
+
+def _decode_other(data: bytes, kind: str, max_pixels: int | None) -> tuple[RGB, int]:
     if kind == "png":
-        return b"IEND" not in data[-4096:]
-    if kind == "webp":
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    return False
+        check_png(data)
+    if kind == "webp" and len(data) < int.from_bytes(data[4:8], "little") + 8:
+        raise InputError(Reason.TRUNCATED, "shorter than it says")
+    picture = _open(data, kind)
+    _check_size(picture.size, max_pixels)  # a frame may be larger than the canvas that the header stated
+    profile = picture.info.get("icc_profile") or b""
+    wide = _wide_pixels(data, kind, picture)
+    # Pillow turns a TIFF upright itself, as it loads it; nothing else.
+    orientation = 1 if kind == "tiff" and wide is None else _pillow_orientation(picture)
+    return _to_rgb(picture if wide is None else wide, profile), orientation
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, offset) of each segment up to and including the start of scan."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # fill bytes and markers without a length
-            at += 1 if marker == 0xFF else 2
-            continue
-        yield marker, at
-        if marker == _START_OF_SCAN:
-            return
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+def _open(data: bytes, kind: str) -> Image:
+    """Pillow's picture, of which only the header has been read."""
+    if kind == "heic":
+        _register_heic()
+    found: Image = _pillow().open(io.BytesIO(data), formats=[_PILLOW_FORMATS[kind]])
+    return found
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """From the start-of-frame segment."""
-    for marker, at in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= len(data):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
-    return None
+@cache
+def _pillow() -> ModuleType:
+    from PIL import Image
+
+    # Pillow's own limit is 179 million pixels for everybody; ours is a parameter, and is checked before each decoding.
+    Image.MAX_IMAGE_PIXELS = None
+    return Image
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
-    if len(data) < 24:
-        raise InputError(Reason.TRUNCATED, "no header")
-    width, height = struct.unpack(">II", data[16:24])
-    return width, height
+def _register_heic() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise InputError(
+            Reason.NOT_A_PICTURE, "HEIC, which is read where the package pillow-heif is installed"
+        ) from None
+    register_heif_opener()
 
 
-def _gif_size(data: bytes) -> tuple[int, int]:
-    if len(data) < 10:
-        raise InputError(Reason.TRUNCATED, "no header")
-    width, height = struct.unpack("<HH", data[6:10])
-    return width, height
+def _wide_pixels(data: bytes, kind: str, picture: Image) -> Image | None:
+    """A picture of 16 bits a channel brought to 8; None for any other. Pillow would drop the low 8 bits."""
+    bits = picture.tag_v2.get(258, (8,)) if kind == "tiff" else ()  # type: ignore[attr-defined]
+    is_wide = (kind == "png" and data[24] == 16) or (kind == "tiff" and set(bits) == {16})
+    if kind == "pnm" and picture.mode == "I":
+        return _narrowed(np.clip(np.asarray(picture), 0, 65_535).astype(np.uint16))
+    if not is_wide:
+        return None
+    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        if picture.mode.startswith("I;16"):
+            return _narrowed(np.asarray(picture).astype(np.uint16))
+        return None
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]
+    return _narrowed(pixels)
 
 
-def _bmp_size(data: bytes) -> tuple[int, int]:
-    if len(data) < 26:
-        raise InputError(Reason.TRUNCATED, "no header")
-    width, height = struct.unpack("<ii", data[18:26])
-    return abs(width), abs(height)
+def _narrowed(pixels: npt.NDArray[np.uint16]) -> Image:
+    """16 bits to 8 by the range that is used: cameras and scanners put 10 or 12 bits into 16."""
+    colours = pixels[:, :, :3] if pixels.ndim == 3 else pixels
+    top = int(colours.max(initial=0))
+    full = next(levels for levels in (255, 1023, 4095, 65_535) if top <= levels)
+    to_8 = (np.arange(65_536, dtype=np.uint64) * 255 + full // 2) // full
+    narrow = to_8.clip(0, 255).astype(np.uint8)[colours]
+    if pixels.ndim == 3 and pixels.shape[2] == 4:  # alpha uses all of its range
+        narrow = np.dstack([narrow, (pixels[:, :, 3] >> 8).astype(np.uint8)])
+    found: Image = _pillow().fromarray(narrow)
+    return found
 
 
-_SIZE_READERS = {"jpeg": _jpeg_size, "png": _png_size, "gif": _gif_size, "bmp": _bmp_size}
+def _to_rgb(picture: Image, profile: bytes) -> RGB:
+    """A picture of any mode as RGB: alpha on white, colours in sRGB."""
+    picture.load()
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        raise InputError(Reason.NOT_A_PICTURE, f"pixels of a kind that is not read ({picture.mode})")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        alpha = picture.getchannel("A")
+        colours = _in_srgb(picture.convert("RGB"), profile)
+        white = _pillow().new("RGB", picture.size, (255, 255, 255))
+        white.paste(colours, (0, 0), alpha)
+        return np.asarray(white)
+    if picture.mode in ("P", "1"):
+        picture = picture.convert("RGB")
+    return np.asarray(_in_srgb(picture, profile))
+
+
+def _in_srgb(picture: Image, profile: bytes) -> Image:
+    """The picture in RGB, its colours as sRGB; a profile that cannot be read or is none of its kind says nothing."""
+    if profile:
+        from PIL import ImageCms
+
+        try:
+            transform = _transform_to_srgb(profile, picture.mode)
+            if transform is not None:
+                return ImageCms.applyTransform(picture, transform) or picture
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            pass
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+@lru_cache(maxsize=16)
+def _transform_to_srgb(profile: bytes, mode: str) -> Any:
+    """Little CMS's transform, or None where the profile is sRGB already."""
+    from PIL import ImageCms
+
+    read = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(read):
+        return None
+    return ImageCms.buildTransform(read, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def _exif_orientation(block: bytes) -> int:
+    """1 to 8 of an EXIF block; 1 where there is none or it cannot be read."""
+    if not block:
+        return 1
+    exif = _pillow().Exif()
+    try:
+        exif.load(block)
+        return _stated(exif.get(_ORIENTATION))
+    except Exception:  # a broken EXIF block is no reason to lose the picture
+        return 1
+
+
+def _pillow_orientation(picture: Image) -> int:
+    try:
+        return _stated(picture.getexif().get(_ORIENTATION))
+    except Exception:  # as above
+        return 1
+
+
+def _stated(value: Any) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(picture: RGB, orientation: int) -> RGB:
+    """Turned and mirrored as EXIF's orientation 1 to 8 wants it."""
+    if orientation in (5, 6, 7, 8):
+        picture = picture.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        picture = picture[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        picture = picture[::-1]
+    return picture

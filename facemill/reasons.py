@@ -39,7 +39,8 @@ class Reason(StrEnum):
 
     # failed: pictures
     EMPTY_FILE = "empty_file", State.FAILED, "the file has no bytes"
-    NOT_A_PICTURE = "not_a_picture", State.FAILED, "the bytes are not a picture that OpenCV reads"
+    NOT_A_PICTURE = "not_a_picture", State.FAILED, "the bytes are not a picture of a kind that is read"
+    DAMAGED = "damaged", State.FAILED, "the picture is broken before its end"
     TRUNCATED = "truncated", State.FAILED, "the picture ends before its last row"
     TOO_LARGE = "too_large", State.FAILED, "the picture or file is over the limit on size"
     UNREADABLE = "unreadable", State.FAILED, "the file could not be opened"

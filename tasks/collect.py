@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemill import tables
-from facemill.batches import batched
+from facemill.batches import batched_by_weight
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_object
 from facemill.foreign_files import valid_name
@@ -37,6 +36,7 @@ from tasks.work.cluster import Pool, open_pool, run_all
 from tasks.work.deciders import read_deciders
 from tasks.work.failures import Cut, Lost
 from tasks.work.results import (
+    SHARD_BYTES,
     Made,
     Part,
     Shard,
@@ -183,23 +183,35 @@ def _collect_pictures(
     )
     store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
     old = _old_network_rows(params, output, store)
-    wanted = _wanted(params, root, inventory, old)
+    wanted = _wanted(params, root, inventory, old.urls)
     kinds = network_kinds()
     local = {each.key: each for each in wanted if each.entry["source"] not in kinds}
     network = [each for each in wanted if each.entry["source"] in kinds]
-    found = dict.fromkeys(_ask_network(store, network, settings, pool))
-    carried = [unit for units in old.values() for unit in units if unit not in found]
+    found = _ask_network(store, network, settings, pool)
+    carried = [unit for units in old.urls.values() for unit in units if unit not in found]
     _keep_carried(store, output, carried)
 
     alone = [each.key for each in local.values() if each.unit is not None and not each.unit.single]
-    planned = spread([*local, *found, *carried], present, params.collect.rows_per_shard, alone)
-    plan = [Part(part.name, tuple(WorkItem(key, local.get(key)) for key in part.units)) for part in planned]
+    sizes = old.sizes | found | {key: _file_size(each) for key, each in local.items()}
+    planned = spread([*local, *found, *carried], present, params.collect.rows_per_shard, alone, sizes)
+    plan = [
+        Part(part.name, tuple(WorkItem(key, local.get(key), sizes.get(key, 0)) for key in part.units))
+        for part in planned
+    ]
     made = make_parts(
         store, plan, collect_shard, _lost_row, pool,
         settings=settings, rows_per_shard=params.collect.rows_per_shard, retry=retry, unit="shards of pictures",
     )  # fmt: skip
     publish_parts(made.paths, output)
     return made, _rows_in(plan, output), drop_unreached(store)
+
+
+def _file_size(wanted: Wanted) -> int:
+    """The bytes of the file that a unit is; 0 where there is none, or where whoever reads it says what is wrong."""
+    try:
+        return 0 if wanted.unit is None or wanted.unit.path is None else wanted.unit.path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _present_units(output: Path) -> dict[str, list[str]]:
@@ -273,21 +285,21 @@ def find_addresses(search: Wanted) -> list[Unit] | str:
         return str(problem)
 
 
-def fetch_addresses(addresses: Addresses) -> list[str]:
-    """Fetches pictures and keeps their rows among the results, some at a time; gives the keys of the rows."""
-    kept: list[str] = []
-    for units in batched(addresses.units, KEPT_TOGETHER):
-        rows = [_row(item, addresses.settings) for unit in units for item in fetch(unit)]
-        kept += _keep(addresses.store, rows)
+def fetch_addresses(addresses: Addresses) -> dict[str, int]:
+    """Fetches pictures and keeps their rows among the results, some at a time; the rows' keys, each with its bytes."""
+    kept: dict[str, int] = {}
+    rows = (_row(item, addresses.settings) for unit in addresses.units for item in fetch(unit))
+    for together in batched_by_weight(rows, KEPT_TOGETHER, _weight, SHARD_BYTES):
+        kept |= _keep(addresses.store, together)
     return kept
 
 
-def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool) -> list[str]:
-    """What the network has today: keys of rows that are among the results. It may have something else tomorrow.
+def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool) -> dict[str, int]:
+    """What the network has today: keys of rows that are among the results, each with the bytes of its picture.
 
     A search that fails is a row, and so is each address that kills its worker; all others go on.
     """
-    kept: list[str] = []
+    kept: dict[str, int] = {}
     by_host: dict[str, dict[tuple[str, str, str, str], Unit]] = {}
     for index, found in run_all(pool, find_addresses, searches):
         if isinstance(found, list):
@@ -296,51 +308,69 @@ def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSett
         else:
             reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
             say(f"collect: {detail or reason.sentence}")
-            kept += _keep(store, [_lost_row(searches[index], reason, detail)])
+            kept |= _keep(store, [_lost_row(searches[index], reason, detail)])
     jobs = [Addresses(store, tuple(units.values()), settings) for units in by_host.values()]
     for index, result in run_all(pool, fetch_addresses, jobs, _one_by_one):
         for number, keys in enumerate(result.results if isinstance(result, Cut) else [result]):
             if isinstance(keys, Lost):
                 unit = jobs[index].units[number]
                 keys = _keep(store, [_row(unit.failed(InputError(keys.reason, keys.detail)), settings)])
-            kept += keys
+            kept |= keys
     return kept
 
 
-def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], list[str]], list[Addresses]]:
+def _weight(row: RawRow) -> int:
+    return len(row["image"]["bytes"]) if row.get("image") else 0
+
+
+def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], dict[str, int]], list[Addresses]]:
     return fetch_addresses, [replace(job, units=(unit,)) for unit in job.units]
 
 
-def _keep(store: Store, rows: Sequence[RawRow]) -> list[str]:
-    """Keeps rows of the network among the results; their keys, each once."""
+def _keep(store: Store, rows: Sequence[RawRow]) -> dict[str, int]:
+    """Keeps rows of the network among the results; their keys, each once, with the bytes of its picture."""
     keyed: dict[str, RawRow] = {}
     for row in rows:
         unit = content_key(row["identity"], row["role"], row["source"], row["url"], row.get("sample_id"))
         keyed.setdefault(unit, {**row, "unit": unit})
     if keyed:
         put_items(store, [(unit, [row]) for unit, row in keyed.items()])
-    return list(keyed)
+    return {unit: _weight(row) for unit, row in keyed.items()}
 
 
-def _old_network_rows(params: Params, output: Path, store: Store) -> dict[str, dict[str, str]]:
-    """What earlier runs fetched well: unit → address, for each identity that still has a network source.
+@dataclass
+class Old:
+    """What earlier runs fetched well.
+
+    Attributes:
+        urls: unit → address, for each identity that still has a network source.
+        sizes: about how many bytes each of these units has.
+    """
+
+    urls: dict[str, dict[str, str]]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def _old_network_rows(params: Params, output: Path, store: Store) -> Old:
+    """What earlier runs fetched well, for each identity that still has a network source.
 
     Also what a run has fetched that was killed before it could publish, and what lay in a table that a kill has taken.
     """
     asked = {
         name for name, person in params.identities.items() if any(source.asks_network for source in person.sources)
     }
-    found: dict[str, dict[str, str]] = {name: {} for name in sorted(asked)}
+    old = Old({name: {} for name in sorted(asked)})
     kinds = network_kinds()
     if not asked:
-        return found
+        return old
     columns = ["identity", "source", "url", "status", "unit"]
-    kept = (row for path in intact_results(store) for row in _readable_rows(path, columns))
-    published = tables.iterate_rows(output, RAW, columns) if output.is_dir() else ()
-    for row in chain(published, kept):
-        if row["identity"] in found and row["source"] in kinds and row["status"] == State.OK:
-            found[row["identity"]][row["unit"]] = row["url"]
-    return found
+    for path in [*(tables.checked_parts(output, RAW) if output.is_dir() else ()), *intact_results(store)]:
+        rows = _readable_rows(path, columns)
+        for row in rows:
+            if row["identity"] in old.urls and row["source"] in kinds and row["status"] == State.OK:
+                old.urls[row["identity"]][row["unit"]] = row["url"]
+                old.sizes[row["unit"]] = path.stat().st_size // len(rows)
+    return old
 
 
 def _readable_rows(path: Path, columns: Sequence[str] | None = None) -> list[RawRow]:

@@ -132,7 +132,7 @@ def _batches(pictures: Iterable[UniqueRow]) -> Iterator[list[tuple[FaceRow, RGB 
     for row in pictures:
         origin = _origin(row)
         try:
-            picture = decode(row["image"]["bytes"])
+            picture = decode(row["image"]["bytes"], max_pixels=None)  # collect has judged it
         except InputError as error:
             batch.append((origin, error))
             continue

@@ -68,10 +68,12 @@ class FolderArchive(_Group):
 
 
 class CollectParams(_Group):
-    max_file_bytes: Annotated[int, Field(ge=1)] = 40_000_000
+    max_file_bytes: Annotated[int, Field(ge=1, le=2**30)] = 40_000_000
+    """Larger files are not read, and not downloaded."""
     max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
+    """Pictures with more are refused by their header. What is collected is taken by all later stages."""
     rows_per_shard: Annotated[int, Field(ge=1)] = 64
-    """Pictures in a part of the table, and fetched by a worker at a time."""
+    """Pictures in a part of the table, and fetched by a worker at a time; fewer where they have more than 256 MiB."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.2
     """The stage fails when a larger share of its rows failed."""
 

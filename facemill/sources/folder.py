@@ -1,20 +1,24 @@
 """Source `folder`: pictures that lie in a folder, or one picture.
 
-Read as they are: whether a file really is a picture is found out by whoever decodes it, so that a text named .jpg ends
-as a row with a reason.
+What a file is called decides nothing: it is a picture if it begins like one, whatever its name, and a text named .jpg
+ends as a row with a reason. What is neither is counted and told. Files are read as they are: whether one really is a
+picture is found out by whoever decodes it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
-from facemill.media_files import PICTURE_SUFFIXES, list_files, read_limited, stable_name
+from facemill.foreign_files import open_regular
+from facemill.media_files import PICTURE_SUFFIXES, Tell, list_files, read_limited, stable_name
+from facemill.pictures import sniff
 from facemill.sources import Item, References, Source, StatedPath, Surroundings, Unit, register
 
 
@@ -37,7 +41,7 @@ class FolderSource(Source):
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each picture file below the folder, by name."""
         folder = around.place(self.path)
-        files = list_files(folder, PICTURE_SUFFIXES, around.tell)[: self.max_files]
+        files = _picture_files(folder, around.tell)[: self.max_files]
         if not files:
             raise FacemillError(f"no picture in {folder} (identity {identity}): put some there, or correct the path")
         options = {"licence": self.licence, "author": self.author, "max_file_bytes": around.max_file_bytes}
@@ -68,3 +72,27 @@ class FolderSource(Source):
     def from_reference(cls, text: str) -> FolderSource:
         """The source for a reference that is a path: a folder of pictures, or a picture."""
         return cls(path=text)
+
+
+def _picture_files(folder: Path, tell: Tell) -> list[Path]:
+    """The files below a folder that are called like pictures or begin like one; tells how many others there are."""
+    files: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in list_files(folder, None, tell):
+        if path.suffix.lower() in PICTURE_SUFFIXES or _begins_like_a_picture(path):
+            files.append(path)
+        else:
+            others[path.suffix.lower() or "without a suffix"] += 1
+    if others:
+        named = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        more = f", and {len(others) - 5} other kinds" if len(others) > 5 else ""
+        tell(f"{folder}: left out {others.total()} files that are no pictures ({named}{more})")
+    return files
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    try:
+        with open_regular(path) as stream:
+            return sniff(stream.read(64)) is not None
+    except OSError:
+        return False

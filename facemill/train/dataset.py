@@ -24,7 +24,7 @@ from facemill import tables
 from facemill.align import transform
 from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
-from facemill.pictures import RGB, decode
+from facemill.pictures import RGB, decode_own
 from facemill.schema import DATASET, DatasetRow
 from facemill.train.data import FaceSet
 
@@ -161,7 +161,7 @@ def _rows(folder: Path, split: str, columns: list[str]) -> Iterator[DatasetRow]:
 def _face(row: DatasetRow, view: CropGeometry) -> _Face:
     """What is kept of one row."""
     try:
-        crop = decode(row["crop"]["bytes"])
+        crop = decode_own(row["crop"]["bytes"])
     except (InputError, TypeError) as error:
         raise FacemillError(
             f"face {row['face_id']} of the dataset has no usable crop ({error}): extract it again"

@@ -40,7 +40,7 @@ class Album:
         if not data:
             return None
         try:
-            return self.add(decode(data), side_px)
+            return self.add(decode(data, max_pixels=None), side_px)  # a picture of our tables
         except InputError:
             return None
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from facemill import tables
-from facemill.batches import batched
+from facemill.batches import batched_by_weight
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, is_as_stamped, read_json, stamp, sweep, write_json
 from facemill.reasons import Reason, State
@@ -41,6 +41,8 @@ from tasks.work.terminal import say
 
 PLAN_FILE = "plan.json"
 KEY_DIGITS = 32
+SHARD_BYTES = 256 * 2**20
+"""What is worked or kept together has about so many bytes at most; a column of Arrow's holds 2 GiB."""
 ASSEMBLED_IN_WORKERS = 64
 """From so many parts on, putting them together is given to the pool; for fewer its start would take longer."""
 PARTS_AT_ONCE = 256
@@ -53,11 +55,12 @@ class WorkItem(NamedTuple):
     """The smallest thing that is worked.
 
     `key`: hash of what it reads; `value`: what the function gets, small. None: its rows were put among the results
-    (`put_items`), and only they can give it.
+    (`put_items`), and only they can give it. `weight`: about how many bytes its rows have, where they may be many.
     """
 
     key: str
     value: Any
+    weight: int = 0
 
 
 @dataclass(frozen=True)
@@ -331,10 +334,14 @@ def _shards(parts: Sequence[Part], missing: set[str], rows_per_shard: int) -> li
         fresh = [item for item in part.items if item.key in missing and item.key not in taken]
         taken.update(item.key for item in fresh)
         if fresh and len(fresh) == len(part.items):
-            whole += map(tuple, batched(fresh, rows_per_shard))
+            whole += map(tuple, _batches(fresh, rows_per_shard))
         else:
             rest += fresh
-    return [*whole, *map(tuple, batched({item.key: item for item in rest}.values(), rows_per_shard))]
+    return [*whole, *map(tuple, _batches({item.key: item for item in rest}.values(), rows_per_shard))]
+
+
+def _batches(items: Iterable[WorkItem], rows_per_shard: int) -> Iterator[list[WorkItem]]:
+    return batched_by_weight(items, rows_per_shard, lambda item: item.weight, SHARD_BYTES)
 
 
 def _work(

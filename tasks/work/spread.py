@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.work.results import content_key
+from facemill.batches import batched_by_weight
+from tasks.work.results import SHARD_BYTES, content_key
 
 NAME_DIGITS = 16
 SMALL_PARTS = 16
@@ -27,7 +28,11 @@ class PlannedPart:
 
 
 def spread(
-    wanted: Sequence[str], present: Mapping[str, Sequence[str]], units_per_part: int, alone: Collection[str] = ()
+    wanted: Sequence[str],
+    present: Mapping[str, Sequence[str]],
+    units_per_part: int,
+    alone: Collection[str] = (),
+    sizes: Mapping[str, int] | None = None,
 ) -> list[PlannedPart]:
     """The parts of a table.
 
@@ -36,6 +41,7 @@ def spread(
         present: the parts as they are, each with the keys of its units.
         units_per_part: how many units a new part takes.
         alone: keys of units that are large and get a part each.
+        sizes: bytes of units, where known: a new part takes no more than `SHARD_BYTES` of them.
 
     Returns:
         Parts by name. What is wanted lies in exactly one of them, and nothing else does.
@@ -58,7 +64,11 @@ def spread(
         fresh = [*(unit for name in small for unit in small[name]), *fresh]
         kept = {name: units for name, units in kept.items() if name not in small}
     together = [unit for unit in fresh if unit not in alone_keys]
-    groups = [tuple(together[at : at + units_per_part]) for at in range(0, len(together), units_per_part)]
+    known = sizes or {}
+    groups = [
+        tuple(group)
+        for group in batched_by_weight(together, units_per_part, lambda unit: known.get(unit, 0), SHARD_BYTES)
+    ]
     groups += [(unit,) for unit in fresh if unit in alone_keys]
     return sorted([*_parts(kept), *map(_new_part, groups)], key=lambda part: part.name)
 

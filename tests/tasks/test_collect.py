@@ -2,6 +2,7 @@
 
 import http.server
 import shutil
+import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from facemill.sources.sample.pictures import huge_png
 from facemill.sources.sample.videos import sample_archive, write_archive_video
 from tasks import collect, inventory
 from tasks.params import Params, parse_params
-from tasks.work import file_hashes
+from tasks.work import file_hashes, results, spread
 
 RIGHTS = {"basis": "own", "evidence": "pictures made by this test"}
 
@@ -303,6 +304,33 @@ def test_equal_names_in_two_folders_are_told_apart(root: Path) -> None:
     _run(_params([{"kind": "folder", "path": "p1/photos"}, {"kind": "folder", "path": str(root / "p2/photos")}]), root)
     urls = sorted(row["url"] for row in _rows(root) if row["source"] == "folder" and row["role"] == "sample")
     assert urls == ["p1/photos/a.jpg", "p2/photos/a.jpg", "photos/b.jpg"]
+
+
+def test_large_pictures_are_spread_over_more_parts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        (root / "photos" / f"large {number}.png").write_bytes(_picture(40 + number, 100))
+    most = 2 * (root / "photos" / "large 0.png").stat().st_size + 5000
+    for module in (collect, results, spread):
+        monkeypatch.setattr(module, "SHARD_BYTES", most)
+    params = _params(PHOTOS, collect={"rows_per_shard": 64, "failure_limit": 1.0})
+    _run(params, root)
+    rows = [row for row in _rows(root) if row["url"].startswith("photos/large")]
+    assert [row["status"] for row in rows] == ["ok"] * 6
+    for part in (root / "data" / "raw").glob("*.parquet"):
+        images = [row["image"] for row in tables.part_rows(part, RAW) if row["url"].startswith("photos/")]
+        assert sum(len(image["bytes"]) for image in images if image) <= most
+
+
+@pytest.mark.slow
+def test_sixty_two_scans_of_36_mb_are_collected(root: Path) -> None:
+    """In one part they would have 2.2 GB, more than a column of Arrow's can hold."""
+    header = b"BM" + bytes(8) + struct.pack("<IIiiHHIIiiII", 54, 40, 3464, 3464, 1, 24, 0, 0, 0, 0, 0, 0)
+    for number in range(62):
+        with (root / "photos" / f"scan {number:02d}.bmp").open("wb") as stream:
+            stream.write(header + bytes([number + 1] * 3000))
+            stream.truncate(54 + 3464 * 3464 * 3)  # the rest is a hole
+    totals = _run(_params(PHOTOS, collect={"rows_per_shard": 64, "failure_limit": 1.0}), root)
+    assert totals.counts["ok"][""] == 62 + 2 + 2 + 3
 
 
 def test_a_refresh_adds_to_what_the_network_gave_before(root: Path, result_page: list[bytes]) -> None:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facemill.errors import FacemillError
+from facemill.pictures import decode, encode_jpeg
 from facemill.reasons import Reason
 from facemill.sources import SOURCES, Source, Surroundings, Unit, fetch
 from facemill.sources.folder import FolderSource
@@ -97,3 +99,35 @@ def test_a_name_says_nothing_of_the_machine(tmp_path: Path, stated: str, key: st
     (tmp_path / "photos" / "a.jpg").write_bytes(PICTURE)
     around = Surroundings(place=lambda path: tmp_path / path.replace("~", str(tmp_path)))
     assert [unit.key for unit in FolderSource(path=stated).plan("anna", "sample", around)] == [key]
+
+
+def test_the_content_decides_and_what_is_left_out_is_told(tmp_path: Path) -> None:
+    jpeg = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pictures = ["a.jpg", "b.jfif", "c.jpe", "d.txt", "e", "f.jpg_large", "g.JPEG"]
+    for name in pictures:
+        (folder / name).write_bytes(jpeg)
+    for name in ("h.avif", "i.heic", "text.jpg"):  # called like pictures: rows with a reason
+        (folder / name).write_bytes(b"text")
+    for name in ("notes.txt", "more.txt", "without", "talk.mp4", "empty"):
+        (folder / name).write_bytes(b"text"[: 4 * (name != "empty")])
+    (folder / "link").symlink_to("nowhere")
+    told: list[str] = []
+    units = FolderSource(path=str(folder)).plan("anna", "sample", Surroundings(tell=told.append))
+    assert [unit.key for unit in units] == [f"photos/{name}" for name in [*pictures, "h.avif", "i.heic", "text.jpg"]]
+    assert told == [f"{folder}: left out 6 files that are no pictures (3 without a suffix, 2 .txt, 1 .mp4)"]
+
+
+SUFFIXES = Path(__file__).parents[3] / "shared" / "data" / "dataset_faults" / "suffixes"
+if not SUFFIXES.is_dir():
+    SUFFIXES = Path(__file__).parents[4] / "shared" / "data" / "dataset_faults" / "suffixes"
+
+
+@pytest.mark.skipif(not SUFFIXES.is_dir(), reason="wants ../shared/data/dataset_faults/suffixes")
+def test_ten_pictures_with_odd_suffixes_are_ten_pictures() -> None:
+    units = FolderSource(path=str(SUFFIXES)).plan("anna", "sample", Surroundings())
+    assert len(units) == 10
+    for unit in units:
+        [item] = fetch(unit)
+        assert decode(item.data or b"").shape == (96, 96, 3)

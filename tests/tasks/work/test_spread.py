@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.work.results import SHARD_BYTES
 from tasks.work.spread import SMALL_PARTS, spread
 
 units = st.lists(st.integers(0, 60).map(str), unique=True, max_size=40)
@@ -33,6 +34,13 @@ def test_the_same_plan_again_changes_nothing(wanted: list[str], per_part: int) -
     first = spread(wanted, {}, per_part)
     assert spread(list(reversed(wanted)), as_present(first), per_part) == first
     assert spread(wanted, {}, per_part) == first
+
+
+def test_a_part_takes_no_more_bytes_than_a_shard_may_have() -> None:
+    wanted = [str(n) for n in range(10)]
+    sizes = dict.fromkeys(wanted[:9], SHARD_BYTES // 3)
+    parts = spread(wanted, {}, 64, sizes=sizes)
+    assert sorted(len(part.units) for part in parts) == [3, 3, 4]  # of the last nothing is known
 
 
 def test_a_new_unit_at_the_head_opens_a_part_and_touches_none() -> None:
