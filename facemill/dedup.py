@@ -97,10 +97,14 @@ class Looks:
     @classmethod
     def concatenate(cls, parts: Iterable[Self]) -> Self:
         """The pictures of all parts, in their order; none where there is no part. The parts rank by equal columns."""
-        chunks = list(parts) or [
-            cls.from_columns(phash=(), dhash=(), flat=(), owner=(), sample_id=(), rank=[()], tie=())
-        ]
-        return cls(**{name: np.concatenate([getattr(part, name) for part in chunks]) for name in _DTYPES})
+        columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _DTYPES}
+        for part in parts:
+            for name, chunks in columns.items():
+                chunks.append(getattr(part, name))
+        if not columns["phash"]:
+            return cls.from_columns(phash=(), dhash=(), flat=(), owner=(), sample_id=(), rank=[()], tie=())
+        # Column by column, and what is done with let go: all of them twice would be the most that dedup ever holds.
+        return cls(**{name: np.concatenate(columns.pop(name)) for name in _DTYPES})
 
     def take(self, rows: Rows) -> Self:
         """The pictures of these rows, in their order."""
