@@ -38,6 +38,7 @@ _TEMPORARY = re.compile(
 _SUFFIX = re.compile(r"\.[0-9A-Za-z]{1,16}")
 _FOREIGN_S = 24 * 3600.0  # after so long without a change, what another machine was writing is taken for abandoned
 _WAIT_S = 1.0
+_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000  # the longest of Linux is 10 ms; FAT has 2 s
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV)
@@ -204,9 +205,30 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
 def stamp(path: Path) -> dict[str, int]:
     """A file's size and time of its last change, as plain values for JSON: while they are the same, so is the content,
     for all that can be seen without reading it. Raises OSError where there is no such file, or it may not be seen.
+
+    For files that facemill writes. Whoever replaces another one can give it any time: `foreign_stamp`.
     """
     status = path.stat()
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def foreign_stamp(path: Path) -> dict[str, int]:
+    """The same for files that others write, with the time that nobody can set (ctime): a copy that takes over the old
+    file's time (`cp -p`, `rsync -t`, an archive that is unpacked) is seen to be another file.
+
+    Links change that time, too: of files that stages link from folder to folder it says nothing.
+    """
+    return {**stamp(path), "ctime_ns": path.stat().st_ctime_ns}
+
+
+def is_settled(stamped: Mapping[str, int]) -> bool:
+    """Whether a file with such a `foreign_stamp` gets another one if it is changed from now on.
+
+    Not so if it was changed within the clock's last tick, or if the clock was set back since: a change may then have
+    the very same time.
+    """
+    coarse = stamped["ctime_ns"] % 1_000_000_000 == 0  # a file system that counts whole seconds, or pairs of them
+    return stamped["ctime_ns"] < time.time_ns() - (_COARSE_TICK_NS if coarse else _TICK_NS)
 
 
 def file_sha256(path: Path) -> str:
@@ -217,10 +239,11 @@ def file_sha256(path: Path) -> str:
 
 def is_as_stamped(path: Path, stamped: Mapping[str, int] | None, sha256: str | None) -> bool:
     """Whether a file is what it was: by size and time, and by content where only its time is another."""
-    if stamped is None or not path.is_file():
+    if not isinstance(stamped, Mapping) or not path.is_file():  # it may come from a file that anybody has edited
         return False
-    now = stamp(path)
-    return now == stamped or (now["bytes"] == stamped["bytes"] and file_sha256(path) == sha256)
+    now = foreign_stamp(path)
+    as_stamped = all(now.get(key) == value for key, value in stamped.items())
+    return as_stamped or (now["bytes"] == stamped["bytes"] and file_sha256(path) == sha256)
 
 
 def folder_sha256(folder: Path) -> str:

@@ -64,7 +64,7 @@ def collect_videos(
         key = content_key(code, params.seed, params.archive.model_dump(), inventory["portraits"])
         folder = keyed_folder(root, "collect-archive", key)
         samples = _written_samples(folder, params.archive.seconds, params.seed, pool)
-        hashes = hash_files(root, "archive", samples.values())
+        hashes = hash_files(root, "archive", samples.values(), ours=True)
         listed = [(name, hashes[path]) for name, path in samples.items()]
         drop_other_folders(folder)
     else:

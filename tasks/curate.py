@@ -122,7 +122,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     limits = params.curate.model_dump(mode="json", exclude={"val_share"})
     judging = open_store(root, "curate-judge", JUDGED, code=code, limits=limits, references=references.key)
     writing = open_store(root, "curate", DATASET, code=code)  # what the parameters decide is in the verdicts
-    content = hash_files(root, "faces", parts)
+    content = hash_files(root, "faces", parts, ours=True)
     judged = _judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate))
     split = Split.of(_accepted(judged.paths.values()), params.curate.val_share, identities)
     made = judged + _dataset_parts(writing, root, parts, content, judged.paths, split)
@@ -169,16 +169,20 @@ def read_embeddings(part: Path) -> Embeddings:
 def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
     """Judges parts of `faces`. An item is (part of `faces`, part of `unique` of the same name)."""
     settings: JudgeSettings = shard.settings
-    return [
-        judge_rows(
-            tables.part_rows(Path(faces), FACES, _JUDGED),
-            read_embeddings(Path(faces)),
-            read_clusters(Path(unique)),
-            settings.references,
-            settings.params,
-        )
-        for faces, unique in shard.items
-    ]
+    return [_judge_part(Path(faces), Path(unique), settings) for faces, unique in shard.items]
+
+
+def _judge_part(faces: Path, unique: Path, settings: JudgeSettings) -> list[JudgedRow]:
+    rows, clusters = tables.part_rows(faces, FACES, _JUDGED), read_clusters(unique)
+    for row in rows:
+        if (row["sample_id"], row["identity"]) not in clusters:
+            # Without its cluster a picture could get to both sides of the split.
+            raise FacemillError(
+                f"{unique} has no row of picture {row['sample_id'][:16]} of {row['identity']}, which {faces} has: the "
+                "two do not belong together. Bring both tables back with `dvc checkout data/unique data/faces`, or run "
+                "`dvc repro`"
+            )
+    return judge_rows(rows, read_embeddings(faces), clusters, settings.references, settings.params)
 
 
 def read_clusters(part: Path) -> dict[tuple[str, str], str]:

@@ -223,7 +223,7 @@ def _unique_parts(
     store: Store, root: Path, parts: Sequence[Path], hashes: Mapping[str, Path], verdicts: Verdicts, pool: Pool
 ) -> Made:
     """The parts of `unique`, each from the part of `raw` of its name; those whose verdicts are as before are known."""
-    content = hash_files(root, "raw", parts)
+    content = hash_files(root, "raw", parts, ours=True)
     with scratch_folder(root, "dedup-verdicts") as scratch:
         plan, first = [], 0
         for part in parts:

@@ -214,7 +214,26 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
             write_deciders(root, name, current_deciders(root, name, params))
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
             sweep(folder, deep=False)  # what a killed run left half-written
-        return stage.run(params, root, retry=retry)
+        totals = stage.run(params, root, retry=retry)
+        _check_params_stayed(root, stage, params)
+        return totals
+
+
+def _check_params_stayed(root: Path, stage: Stage, before: Params) -> None:
+    """DVC writes down the parameters as they are when a stage has ended, as what its outputs were made with."""
+    from tasks.params import load_params
+
+    try:
+        now = load_params(root)
+    except FacemillError as error:
+        raise FacemillError(
+            f"params.yaml was edited while stage {stage.name} ran, and is wrong now: {error}"
+        ) from error
+    if edited := [group for group in stage.params if getattr(now, group) != getattr(before, group)]:
+        raise FacemillError(
+            f"params.yaml was edited while stage {stage.name} ran ({', '.join(edited)}): what it made belongs to the "
+            "old parameters; run the same command again"
+        )
 
 
 def _check_code(root: Path) -> None:

@@ -17,7 +17,7 @@ import av.error
 
 from facemill.device_choice import Device
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, is_as_stamped, read_json, stamp, write_json
+from facemill.files import file_sha256, foreign_stamp, is_as_stamped, read_json, stamp, write_json
 from facemill.reasons import Reason, State
 from facemill.swap.converter import Receipt, convert
 from facemill.swap.settings import SwapSettings
@@ -65,7 +65,7 @@ def convert_one(job: ConversionJob) -> Outcome:
     video, output = Path(job.input), Path(job.output)
     outcome = _blank(job)
     try:
-        outcome["input"] = _stamp(video)
+        outcome["input"] = _foreign_stamp(video)
         outcome["input_sha256"] = _checked_sha256(job, video)
         swapper = _swapper(job.model_dir, tuple(job.becomes.items()), job.settings.device)
         tools = _tools(job.settings.detector, swapper.device, json.dumps(job.settings.detector_options))
@@ -73,7 +73,7 @@ def convert_one(job: ConversionJob) -> Outcome:
     except InputError as error:
         output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
         return record(job, outcome | {"status": error.reason.state, "error": error.reason, "detail": error.detail})
-    done = {"output": _stamp(output), "receipt": receipt.as_dict() | {"warnings": _warnings(receipt)}}
+    done = {"output": stamp(output), "receipt": receipt.as_dict() | {"warnings": _warnings(receipt)}}
     return record(job, outcome | done | {"status": State.OK})
 
 
@@ -145,9 +145,9 @@ def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
     return is_as_stamped(Path(job.input), outcome["input"], outcome["input_sha256"])
 
 
-def _stamp(path: Path) -> dict[str, int]:
+def _foreign_stamp(path: Path) -> dict[str, int]:
     try:
-        return stamp(path)
+        return foreign_stamp(path)
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
 

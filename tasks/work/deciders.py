@@ -27,7 +27,7 @@ import yaml
 
 from facemill.detect import detector_modules
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, read_json, stamp, write_bytes, write_json
+from facemill.files import file_sha256, foreign_stamp, read_json, write_bytes, write_json
 from tasks.catalogue import code_file
 from tasks.params import Params
 from tasks.work.scratch import WORK_FOLDER
@@ -135,7 +135,9 @@ def environment() -> str:
     As long as it is the same, what was found out about code and packages need not be found out again.
     """
     folders = [_folder_of(package) for package in ROOTS]
-    sources = [[str(file), stamp(file)] for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    sources = [
+        [str(file), foreign_stamp(file)] for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()
+    ]
     own = [item for item in sources if "__pycache__" not in item[0]]
     installed = sorted({file.name for place in sys.path for file in Path(place or ".").glob("*-info")})
     return hashlib.sha256(json.dumps([sys.version, own, installed]).encode()).hexdigest()

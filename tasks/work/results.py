@@ -424,23 +424,27 @@ def _assemble_all(
 ) -> None:
     if retry:  # a part that is written anew may be where another one finds its rows: one after another, told of at once
         for part in parts:
-            _assemble((store, keys[part.name], _placed(part, known)))
+            _assemble((store, keys[part.name], _placed(store, part, known)))
             _learn(store, known, keys[part.name])
         return
-    jobs = [(store, keys[part.name], _placed(part, known)) for part in parts]
+    jobs = [(store, keys[part.name], _placed(store, part, known)) for part in parts]
     chosen: Pool = pool if len(jobs) >= ASSEMBLED_IN_WORKERS else InlinePool()
     for _, result in run_all(chosen, _assemble, jobs):
         if isinstance(result, Lost):
             raise FacemillError(f"{store.name}: {result.detail or result.reason}; {_RUN_AGAIN}")
 
 
-def _placed(part: Part, known: Known) -> tuple[tuple[str, Place], ...]:
+def _placed(store: Store, part: Part, known: Known) -> tuple[tuple[str, Place], ...]:
     placed = []
     for item, place in zip(part.items, known.places([item.key for item in part.items]), strict=True):
         if place is None:
-            raise FacemillError(f"part {part.name}: a result that it is made of has gone; {_RUN_AGAIN}")
+            raise FacemillError(_has_gone(store))
         placed.append((item.key, place))
     return tuple(placed)
+
+
+def _has_gone(store: Store) -> str:
+    return f"a result in {store.folder} has gone while the stage ran (was {WORK_FOLDER} deleted?); {_RUN_AGAIN}"
 
 
 def _assemble(job: tuple[Store, str, tuple[tuple[str, Place], ...]]) -> None:
@@ -448,6 +452,8 @@ def _assemble(job: tuple[Store, str, tuple[tuple[str, Place], ...]]) -> None:
     store, key, places = job
     pieces = []
     for result, group in groupby(places, key=lambda each: each[1].result):
+        if not store.path(result).exists():
+            raise FacemillError(_has_gone(store))
         table = tables.read_part(store.path(result), store.schema)
         pieces += [table.slice(place.start, place.rows) for _, place in group]
     table = pa.concat_tables(pieces).combine_chunks() if pieces else tables.empty(store.schema)
