@@ -26,8 +26,12 @@ class Viewable(Protocol):
     @property
     def height(self) -> int: ...
 
+    @property
+    def pixel_ratio(self) -> float:
+        """Width of a pixel over its height; 1 where they are square."""
+
     def region(
-        self, box: tuple[float, float, float, float], scale: float = 1.0
+        self, box: tuple[float, float, float, float], scale: float | tuple[float, float] = 1.0
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
         """The RGB pixels that a box touches at a scale, and their rectangle; see `facemill.video.Frame.region`."""
 
@@ -51,12 +55,17 @@ class View:
 
     @classmethod
     def of(cls, frame: Viewable, box: Array, reach: float, scale: float) -> View:
-        """The square around a box (4,) xyxy, `reach` times its shorter side (the box itself where `reach` is 1)."""
+        """The square around a box (4,) xyxy, `reach` times its shorter side (the box itself where `reach` is 1).
+
+        The view has square pixels: where the frame's are wider or higher, that side has more of them.
+        """
+        square = _square_pixels(frame)
         centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
         if reach != 1.0:
-            half = np.repeat(half.min() * reach, 2)
+            half = (half * square).min() * reach / square
         first, last = centre - half + 0.5, centre + half + 0.5
-        rgb, (x0, y0, x1, y1) = frame.region((first[0], first[1], last[0], last[1]), scale)
+        zoom = (scale * square[0], scale * square[1])
+        rgb, (x0, y0, x1, y1) = frame.region((first[0], first[1], last[0], last[1]), zoom)
         exact = np.array(rgb.shape[1::-1]) / np.maximum(1, [x1 - x0, y1 - y0])  # rounded to whole pixels
         return cls(rgb, np.array([x0, y0], float), exact)
 
@@ -64,7 +73,8 @@ class View:
     def whole(cls, frame: Viewable, max_side_px: int) -> View:
         """The whole frame, made smaller where its longer side exceeds `max_side_px`."""
         box = np.array([0, 0, frame.width, frame.height]) - 0.5
-        return cls.of(frame, box, 1.0, min(1.0, max_side_px / max(frame.width, frame.height)))
+        square = _square_pixels(frame)
+        return cls.of(frame, box, 1.0, min(1.0, max_side_px / max(frame.width * square[0], frame.height * square[1])))
 
     def to_view(self, points: Array) -> Array:
         """Points or boxes of the frame as coordinates of the view; x and y in turn along the last axis."""
@@ -77,11 +87,18 @@ class View:
         return np.asarray(((pairs + 0.5) / self.scale - 0.5 + self.origin).reshape(points.shape))
 
 
+def _square_pixels(frame: Viewable) -> Array:
+    """By how much x and y are to be stretched for the frame's pixels to be square; nothing is shrunk."""
+    ratio = frame.pixel_ratio
+    return np.array([max(1.0, ratio), max(1.0, 1 / ratio)])
+
+
 @dataclass(frozen=True)
 class Still:
     """A picture, RGB uint8 H×W×3, to be looked at like a frame."""
 
     rgb: npt.NDArray[np.uint8]
+    pixel_ratio: float = 1.0
 
     @property
     def width(self) -> int:
@@ -92,13 +109,14 @@ class Still:
         return int(self.rgb.shape[0])
 
     def region(
-        self, box: tuple[float, float, float, float], scale: float = 1.0
+        self, box: tuple[float, float, float, float], scale: float | tuple[float, float] = 1.0
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
         """RGB of the pixels that a box touches, and their rectangle, as `Frame.region` gives them."""
         limits = np.array([self.width, self.height] * 2)
         x0, y0, x1, y1 = np.clip([*np.floor(box[:2]), *np.ceil(box[2:])], 0, limits).astype(int).tolist()
         part: Any = self.rgb[y0 : max(y0, y1), x0 : max(x0, x1)]
-        if scale != 1.0 and part.size:
-            size_wh = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
-            part = cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        zoom = scale if isinstance(scale, tuple) else (scale, scale)
+        if zoom != (1.0, 1.0) and part.size:
+            size_wh = (max(1, round((x1 - x0) * zoom[0])), max(1, round((y1 - y0) * zoom[1])))
+            part = cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA if max(zoom) < 1 else cv2.INTER_CUBIC)
         return np.ascontiguousarray(part), (x0, y0, x1, y1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from clips import make_clip, packets, times
@@ -20,7 +22,7 @@ from facemill.swap.people import Sightings
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
 from facemill.swap.tools import DlibTools
-from facemill.video import read_frames
+from facemill.video import probe, read_frames
 from facemill.video.frame import planes
 
 
@@ -191,3 +193,29 @@ def test_the_inset_face_of_the_same_person_is_left_alone(
         changed = planes(before.picture)[0] != planes(after.picture)[0]
         assert changed.any()
         assert not changed[440:, :140].any()
+
+
+@pytest.mark.parametrize("ratio", [Fraction(2), Fraction(1, 2), Fraction(4, 3)])
+def test_a_face_is_found_in_square_pixels_and_painted_in_those_that_are_stored(
+    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings, ratio: Fraction
+) -> None:
+    """Half as wide or half as high as it is shown: as such the detector would not know it."""
+    size = (int(480 / ratio) // 2 * 2, 320) if ratio > 1 else (480, int(320 * ratio))
+    stored = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in scene[:4]]
+    video = make_clip(tmp_path / "in.mp4", frames=stored, tags={"sample_aspect_ratio": ratio})  # type: ignore[dict-item]
+    receipt = run(video, tmp_path / "out.mp4", replace(swapper, model=Paint()), tools, settings)
+    assert receipt.frames_swapped == 4
+    before, after = next(read_frames(video)), next(read_frames(tmp_path / "out.mp4"))
+    assert probe(tmp_path / "out.mp4").sample_aspect_ratio == ratio
+    ys, xs = np.nonzero(planes(before.picture)[0] != planes(after.picture)[0])
+    assert xs.max() < size[0] * 0.58  # Collins is as she was
+    assert 0.7 < np.ptp(xs) * float(ratio) / np.ptp(ys) < 1.3  # as round on the screen as a face is
+
+
+def test_frames_that_were_passed_between_swapped_ones_are_named(
+    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+) -> None:
+    receipt = run(people, tmp_path / "out.mp4", swapper, tools, settings)
+    assert receipt.warnings == (
+        "5 frames between swapped ones are as they were, in 1 places; the longest has 5 frames from 0.40 s",
+    )
