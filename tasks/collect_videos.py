@@ -128,7 +128,7 @@ def _row(folder: Path, name: str, sha256: str) -> VideoRow:
         row |= {"size_bytes": path.stat().st_size}
         info = probe(path)
         if info.hdr:
-            raise InputError(Reason.HDR_VIDEO, f"transfer {info.colour.trc}, {info.bit_depth} bits")
+            raise InputError(Reason.HDR_VIDEO, info.hdr_name)
     except OSError as error:
         return row | _problem(Reason.UNREADABLE, error.strerror or type(error).__name__)
     except InputError as problem:

@@ -95,7 +95,7 @@ def _sampled(path: Path, every_s: float, max_frames: int) -> Iterator[tuple[int,
             start_s = frame.time_s if start_s is None else start_s
             if frame.time_s - start_s < next_s - 1e-9:
                 continue
-            yield frame.pts, f"{frame.pts}@{frame.time_base}", encode_jpeg(frame.rgb, JPEG_QUALITY)
+            yield frame.pts, f"{frame.pts}@{frame.time_base}", encode_jpeg(frame.square_rgb, JPEG_QUALITY)
             taken += 1
             next_s = (int((frame.time_s - start_s) / every_s + 1e-9) + 1) * every_s
             if taken >= max_frames:

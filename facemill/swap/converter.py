@@ -118,11 +118,13 @@ def convert(
     painter = FacePainter(swapper, settings)
     finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings)
     swapped = dict.fromkeys(swapper.becomes, 0)
+    passed = _Passed()
     with VideoReader(video, threads=settings.decoder_threads) as reader:
         info = reader.info
         queued = max(2, min(2 * settings.batch, QUEUED_BYTES // (info.width * info.height * 2)))
-        with VideoWriter(output, info, settings.encoder, sound_from=video) as writer:
+        with VideoWriter(output, info, settings.encoder, sound_from=video, clock=reader.clock) as writer:
             reader.pix_fmt = writer.pix_fmt
+            reader.deinterlace = info.interlaced and not writer.keeps_fields
             with (
                 ahead(reader, queued) as frames,
                 ahead(finder.follow(frames), queued) as sightings,
@@ -131,6 +133,7 @@ def convert(
                 for batch in _batches(sightings, min(settings.batch, queued)):
                     for sighting, painted in zip(batch, painter.paint(batch), strict=True):
                         counts[painted.state] += 1
+                        passed.see(painted.state, sighting.frame.time_s)
                         for identity in painted.swapped:
                             swapped[identity] += 1
                         if painted.failure:
@@ -138,7 +141,7 @@ def convert(
                         write(sighting.frame)
             _check(reader, failures, settings)
             writer.commit()
-            warnings = (*reader.warnings(), *writer.warnings)
+            warnings = (*reader.warnings(), *writer.warnings, *passed.notes())
             written = writer.frames_written
     seconds = time.monotonic() - start
     return Receipt(
@@ -173,6 +176,40 @@ class Painted:
         if self.swapped:
             return "swapped"
         return "failed" if self.failure else "passed"
+
+
+class _Passed:
+    """Counts frames without anybody to replace that lie between frames with somebody: in those a face may have been
+    missed, and the video shows two people in turn."""
+
+    def __init__(self) -> None:
+        self._frames = self._runs = 0
+        self._longest = (0, 0.0)  # frames, and when they begin
+        self._open: tuple[int, float] | None = None
+
+    def see(self, state: str, time_s: float) -> None:
+        if state == "swapped":
+            if self._open is not None and self._open[0]:
+                self._frames += self._open[0]
+                self._runs += 1
+                self._longest = max(self._longest, self._open, key=lambda run: run[0])
+            self._open = (0, time_s)
+        elif self._open is not None:
+            frames, since = self._open
+            self._open = (frames + 1, since if frames else time_s)
+
+    def notes(self) -> list[str]:
+        """What a person should know, after the last frame."""
+        notes = []
+        if self._frames:
+            frames, since = self._longest
+            notes.append(
+                f"{self._frames} frames between swapped ones are as they were, in {self._runs} places; the longest has "
+                f"{frames} frames from {since:.2f} s"
+            )
+        if self._open is not None and self._open[0]:
+            notes.append(f"the last {self._open[0]} frames are as they were, from {self._open[1]:.2f} s")
+        return notes
 
 
 class FacePainter:
@@ -260,7 +297,9 @@ class _Place:
     @classmethod
     def of(cls, index: int, frame: Frame, identity: str, face: Face, swapper: Swapper) -> _Place:
         side = swapper.input_px
-        affine = crop_affine(face.landmarks, side, swapper.coverage)
+        # faces are upright in square pixels, whatever the frame's are
+        square = np.array([[frame.pixel_ratio, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        affine = compose(crop_affine(transform(face.landmarks, square), side, swapper.coverage), square)
         corners = transform(np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5, invert(affine))
         low, high = corners.min(axis=0), corners.max(axis=0)
         region, (*origin, _, _) = frame.region((low[0], low[1], high[0] + 1, high[1] + 1))

@@ -6,6 +6,7 @@ the picture writable (which copies it if the decoder still holds it).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -15,11 +16,22 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from facemill.video.info import VideoInfo
+from facemill.video.info import UNSPECIFIED, Colour, Orientation, VideoInfo
 
 RGB = npt.NDArray[np.uint8]
 # Formats that `Frame` works in, with the subsampling of chroma in x and y.
-SUBSAMPLING = {"yuv420p": (2, 2), "yuv422p": (2, 1), "yuv444p": (1, 1)}
+SUBSAMPLING = {
+    "yuv420p": (2, 2),
+    "yuv422p": (2, 1),
+    "yuv444p": (1, 1),
+    "yuv420p10le": (2, 2),
+    "yuv422p10le": (2, 1),
+    "yuv444p10le": (1, 1),
+}
+EIGHT_BITS = tuple(name for name in SUBSAMPLING if name.endswith("p"))
+COLOURLESS = 2  # of 255: chroma that lies so near to its middle everywhere belongs to a picture without colour
+# Codecs of video proper: their grey is limited unless it says otherwise. That of pictures (PNG, GIF, …) is full.
+LIMITED_GREY = {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "prores", "dnxhd", "vc1"}
 
 
 class Frame:
@@ -28,18 +40,27 @@ class Frame:
     Attributes:
         pts: presentation time in ticks of `time_base` seconds; unique and rising through a video.
         duration: ticks until the next frame as the container states them, 0 where it does not.
+        pixel_ratio: width of a pixel over its height. Boxes and sizes are in pixels all the same, whatever their shape.
     """
 
     def __init__(
-        self, picture: av.VideoFrame, pts: int, time_base: Fraction, duration: int = 0, matrix: int | None = None
+        self,
+        picture: av.VideoFrame,
+        pts: int,
+        time_base: Fraction,
+        duration: int = 0,
+        matrix: int | None = None,
+        pixel_ratio: Fraction | None = None,
     ) -> None:
-        """`picture` must be in a format of `SUBSAMPLING`; `matrix` (H.273) overrides what its tag says of its YUV."""
+        """`picture` must be in a format of `SUBSAMPLING`; `matrix` (H.273) overrides what its tag says of its YUV;
+        `pixel_ratio` is the width of a pixel over its height."""
         if picture.format.name not in SUBSAMPLING:
             raise ValueError(f"expected a picture in {sorted(SUBSAMPLING)}, got {picture.format.name}")
         self.picture = picture
         self.pts = pts
         self.time_base = time_base
         self.duration = duration
+        self.pixel_ratio = float(pixel_ratio or 1)
         self._matrix = matrix or colour_matrix(int(picture.colorspace), picture.width, picture.height)
 
     @classmethod
@@ -79,20 +100,31 @@ class Frame:
         return _to_rgb(self.picture, self._matrix)
 
     @property
+    def square_rgb(self) -> RGB:
+        """The whole picture as people see it: RGB uint8, stretched where its pixels are not square."""
+        if self.pixel_ratio == 1:
+            return self.rgb
+        zoom = (max(1.0, self.pixel_ratio), max(1.0, 1 / self.pixel_ratio))
+        return self.region((0, 0, self.width, self.height), zoom)[0]
+
+    @property
     def luma(self) -> npt.NDArray[np.uint8]:
-        """The brightness plane, H×W, read-only and free of cost."""
+        """The brightness plane, uint8 H×W, read-only; free of cost where the picture has 8 bits."""
         view = planes(self.picture)[0]
+        if view.dtype != np.uint8:
+            view = (view >> 2).astype(np.uint8)
         view.flags.writeable = False
         return view
 
     def region(
-        self, box: tuple[float, float, float, float], scale: float = 1.0
+        self, box: tuple[float, float, float, float], scale: float | tuple[float, float] = 1.0
     ) -> tuple[RGB, tuple[int, int, int, int]]:
         """RGB of a rectangle, grown to whole chroma samples and clipped to the picture.
 
         Args:
             box: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
-            scale: the result's pixels for one of the picture's; scaling on the way to RGB costs less than after it.
+            scale: the result's pixels for one of the picture's, in x and y where they differ; scaling on the way to RGB
+                costs less than after it.
 
         Returns:
             RGB uint8 h×w×3 (h or w is 0 where the box lies outside) and the rectangle x0, y0, x1, y1 that it shows.
@@ -100,7 +132,8 @@ class Frame:
         x0, y0, x1, y1 = self._grown(box)
         if x1 <= x0 or y1 <= y0:
             return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), np.uint8), (x0, y0, x1, y1)
-        size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+        zoom = scale if isinstance(scale, tuple) else (scale, scale)
+        size = (max(1, round((x1 - x0) * zoom[0])), max(1, round((y1 - y0) * zoom[1])))
         if (x0, y0, x1, y1) == (0, 0, self.width, self.height):
             return _to_rgb(self.picture, self._matrix, size), (x0, y0, x1, y1)  # not through `rgb`, which would keep it
         part = av.VideoFrame(x1 - x0, y1 - y0, self.picture.format.name)
@@ -115,7 +148,8 @@ class Frame:
         Args:
             rgb: RGB uint8 h×w×3 of the rectangle that `region` gave.
             origin: x, y of its first pixel, as `region` gave it.
-            changed: h×w, true where `rgb` differs. A chroma sample is rewritten if any of its pixels changed.
+            changed: h×w, true where `rgb` differs. A chroma sample is rewritten if any of its pixels changed, and none
+                is where the rectangle had no colour at all: what goes into a picture in black and white has none.
         """
         if not changed.any():
             return
@@ -123,10 +157,14 @@ class Frame:
         part = _to_yuv(rgb, self.picture.format.name, self._matrix, int(self.picture.color_range))
         self.picture.make_writable()
         self.__dict__.pop("rgb", None)
+        places = []
         for source, target, (sx, sy) in zip(planes(part), planes(self.picture), self._strides(), strict=True):
             h, w = source.shape
-            place = target[y0 // sy : y0 // sy + h, x0 // sx : x0 // sx + w]
-            np.copyto(place, source, where=_any_pixel(changed, sx, sy))
+            places.append(target[y0 // sy : y0 // sy + h, x0 // sx : x0 // sx + w])
+        colourless = all(_without_colour(place) for place in places[1:])
+        for source, place, (sx, sy) in zip(planes(part), places, self._strides(), strict=True):
+            if ((sx, sy) == (1, 1) and place is places[0]) or not colourless:
+                np.copyto(place, source, where=_any_pixel(changed, sx, sy))
 
     def _grown(self, box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
         sx, sy = SUBSAMPLING[self.picture.format.name]
@@ -142,7 +180,7 @@ class Frame:
 
 
 def working_format(info: VideoInfo, supported: tuple[str, ...], *, odd_420: bool) -> str:
-    """The 8-bit planar format to decode into and to encode, so that as little as possible is lost.
+    """The planar format to decode into and to encode, so that as little as possible is lost.
 
     Args:
         supported: the encoder's pixel formats, empty for "any".
@@ -150,33 +188,70 @@ def working_format(info: VideoInfo, supported: tuple[str, ...], *, odd_420: bool
     """
     chroma = _chroma(info.pix_fmt)
     odd = (bool(info.width % 2), bool(info.height % 2))
-    if chroma == "yuv422p" and (odd[0] or info.rotation in (90, 270)):
+    if chroma == "yuv422p" and (odd[0] or info.orientation.transposed):
         chroma = "yuv444p"
     if chroma == "yuv420p" and any(odd) and not odd_420:
         chroma = "yuv444p"  # keeps the size; 4:2:0 could not without cutting or padding
-    return chroma if not supported or chroma in supported else "yuv420p"
+    deep = f"{chroma}10le"
+    wanted = [deep, chroma, "yuv420p10le"] if info.bit_depth > 8 else [chroma]
+    return next((name for name in wanted if name in supported), "yuv420p") if supported else wanted[0]
 
 
-def planes(picture: av.VideoFrame) -> list[npt.NDArray[np.uint8]]:
-    """Views H×W of the three planes, without the padding at the end of each line."""
+def working_colour(info: VideoInfo) -> Colour:
+    """The tags of the YUV that a video is worked on and written in: its own, or what RGB and grey become."""
+    colour = info.colour
+    if is_rgb(info.pix_fmt):
+        return replace(colour, space=colour_matrix(UNSPECIFIED, info.width, info.height), range=int(ColorRange.MPEG))
+    if is_grey(info.pix_fmt) and colour.range == 0 and info.codec not in LIMITED_GREY:
+        return replace(colour, range=int(ColorRange.JPEG))
+    return colour
+
+
+def planes(picture: av.VideoFrame) -> list[npt.NDArray[Any]]:
+    """Views H×W of the planes, uint8 or (from 10 bits on) uint16, without the padding at the end of each line."""
+    deep = picture.format.components[0].bits > 8
     views = []
     for plane in picture.planes:
         flat = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # Plane has the buffer protocol
-        views.append(flat[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)[:, : plane.width])
+        lines = flat[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+        views.append((lines.view(np.uint16) if deep else lines)[:, : plane.width])
     return views
 
 
-def upright(picture: av.VideoFrame, rotation: int) -> av.VideoFrame:
-    """Turns a picture by 90, 180 or 270 degrees counter-clockwise (the sense of FFmpeg's display matrix)."""
-    turns = rotation // 90 % 4
-    if turns == 0:
+def upright(picture: av.VideoFrame, orientation: Orientation) -> av.VideoFrame:
+    """Turns and mirrors a stored picture as players show it."""
+    if not orientation:
         return picture
-    width, height = (picture.height, picture.width) if turns % 2 else (picture.width, picture.height)
+    width, height = orientation.size(picture.width, picture.height)
     turned = av.VideoFrame(width, height, picture.format.name)
     for source, target in zip(planes(picture), planes(turned), strict=True):
-        target[:] = np.rot90(source, turns)
+        target[:] = orientation.apply(source)
     turned.colorspace, turned.color_range = picture.colorspace, picture.color_range
     return turned
+
+
+def fitted(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """The whole picture in another size: scaled, and where the shape differs with black at two sides."""
+    scale = min(width / picture.width, height / picture.height)
+    sx, sy = SUBSAMPLING[picture.format.name]
+    inner = [max(2, min(width, round(picture.width * scale))), max(2, min(height, round(picture.height * scale)))]
+    inner = [
+        inner[0] if inner[0] == width else inner[0] // sx * sx,
+        inner[1] if inner[1] == height else inner[1] // sy * sy,
+    ]
+    small = VideoReformatter().reformat(picture, inner[0], inner[1], threads=1)
+    left, top = (width - inner[0]) // 2 // sx * sx, (height - inner[1]) // 2 // sy * sy
+    canvas = av.VideoFrame(width, height, picture.format.name)
+    bits = picture.format.components[0].bits
+    full = int(picture.color_range) == ColorRange.JPEG
+    black = [0 if full else 16 << (bits - 8), 128 << (bits - 8), 128 << (bits - 8)]
+    strides = ((1, 1), (sx, sy), (sx, sy))
+    for source, target, value, (px, py) in zip(planes(small), planes(canvas), black, strides, strict=True):
+        target[:] = value
+        y, x = top // py, left // px
+        target[y : y + source.shape[0], x : x + source.shape[1]] = source
+    canvas.colorspace, canvas.color_range = picture.colorspace, picture.color_range
+    return canvas
 
 
 def colour_matrix(space: int, width: int, height: int) -> int:
@@ -186,32 +261,91 @@ def colour_matrix(space: int, width: int, height: int) -> int:
     return int(Colorspace.ITU709) if width >= 1280 or height > 576 else int(Colorspace.ITU601)
 
 
-def to_format(picture: av.VideoFrame, pix_fmt: str) -> av.VideoFrame:
-    """The picture in another pixel format with the same matrix and range (RGB becomes YUV by `colour_matrix`)."""
+def to_format(picture: av.VideoFrame, pix_fmt: str, colour: Colour | None = None) -> av.VideoFrame:
+    """The picture in another pixel format.
+
+    Args:
+        colour: the matrix and the range that the result is to have (its tags, unspecified as players guess them); by
+            default the picture's own.
+    """
     name = picture.format.name
-    if name == pix_fmt:
-        return picture
+    rgb = is_rgb(name)
+    tagged = int(picture.color_range)
+    full = name.startswith("yuvj") or tagged == ColorRange.JPEG
     matrix = colour_matrix(int(picture.colorspace), picture.width, picture.height)
-    full = name.startswith("yuvj") or int(picture.color_range) == ColorRange.JPEG
-    is_rgb = picture.format.is_rgb or name == "pal8"
-    wide = ColorRange.JPEG if full and not is_rgb else ColorRange.MPEG
-    return VideoReformatter().reformat(
+    wanted_full, wanted_matrix = full and not rgb, matrix
+    if colour is not None:
+        wanted_full, wanted_matrix = (
+            colour.range == ColorRange.JPEG,
+            colour_matrix(colour.space, picture.width, picture.height),
+        )
+        if not rgb and tagged == 0 and not name.startswith("yuvj"):
+            full = wanted_full  # as the others of its video
+        if int(picture.colorspace) == UNSPECIFIED:
+            matrix = wanted_matrix
+    same = name.replace("yuvj", "yuv") == pix_fmt and full == wanted_full and matrix == wanted_matrix
+    if same and name == pix_fmt:
+        return picture
+    if is_grey(name) and full == wanted_full:
+        return _coloured_grey(picture, pix_fmt, full=full)
+    converted = VideoReformatter().reformat(
         picture,
         format=pix_fmt,
         src_colorspace=matrix,
-        dst_colorspace=matrix,
-        src_color_range=ColorRange.JPEG if is_rgb else wide,
-        dst_color_range=wide,
+        dst_colorspace=wanted_matrix,
+        src_color_range=ColorRange.JPEG if rgb or full else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG if wanted_full else ColorRange.MPEG,
         threads=1,
     )
+    if wanted_full or rgb:
+        converted.color_range = ColorRange.JPEG if wanted_full else ColorRange.MPEG
+    return converted
+
+
+def is_rgb(pix_fmt: str) -> bool:
+    """Whether a pixel format holds red, green and blue, or a palette of them."""
+    return pix_fmt == "pal8" or av.VideoFormat(pix_fmt, 16, 16).is_rgb
+
+
+def is_grey(pix_fmt: str) -> bool:
+    """Whether a pixel format holds brightness alone, with alpha or without."""
+    return pix_fmt != "pal8" and len(av.VideoFormat(pix_fmt, 16, 16).components) < 3
+
+
+def has_alpha(pix_fmt: str) -> bool:
+    """Whether a pixel format has a channel of transparency. A palette may have transparent colours, too."""
+    return pix_fmt == "pal8" or len(av.VideoFormat(pix_fmt, 16, 16).components) in (2, 4)
+
+
+def _coloured_grey(picture: av.VideoFrame, pix_fmt: str, *, full: bool) -> av.VideoFrame:
+    """Grey as YUV with chroma exactly in the middle; FFmpeg's own way takes every grey for full range."""
+    grey = picture
+    if picture.format.name not in ("gray", "gray10le"):
+        name = "gray10le" if picture.format.components[0].bits > 8 else "gray"
+        grey = VideoReformatter().reformat(picture, format=name, threads=1)
+    result = av.VideoFrame(picture.width, picture.height, pix_fmt)
+    have, want = grey.format.components[0].bits, result.format.components[0].bits
+    luma, *chroma = planes(result)
+    samples = planes(grey)[0]
+    luma[:] = samples >> (have - want) if have > want else samples.astype(luma.dtype) << (want - have)
+    for plane in chroma:
+        plane[:] = 128 << (want - 8)
+    result.colorspace, result.color_range = picture.colorspace, ColorRange.JPEG if full else picture.color_range
+    result.pts, result.time_base = picture.pts, picture.time_base
+    return result
+
+
+def _without_colour(chroma: npt.NDArray[Any]) -> bool:
+    middle, near = (128, COLOURLESS) if chroma.dtype == np.uint8 else (512, 4 * COLOURLESS)
+    return chroma.size == 0 or (int(chroma.min()) >= middle - near and int(chroma.max()) <= middle + near)
 
 
 def _chroma(pix_fmt: str) -> str:
-    layout = av.VideoFormat(pix_fmt, 64, 64)
-    if layout.is_rgb or pix_fmt == "pal8":
+    if is_rgb(pix_fmt):
         return "yuv444p"
-    if len(layout.components) < 3:  # grey
+    if is_grey(pix_fmt):
         return "yuv420p"
+    layout = av.VideoFormat(pix_fmt, 64, 64)
     shape = (layout.chroma_width(64), layout.chroma_height(64))
     return {(32, 32): "yuv420p", (32, 64): "yuv422p"}.get(shape, "yuv444p")
 

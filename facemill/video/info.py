@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
 import av.error
 import av.video.stream
+import numpy.typing as npt
+from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
 
 from facemill.errors import InputError
@@ -21,8 +26,19 @@ from facemill.reasons import Reason
 
 PQ_TRC, HLG_TRC = 16, 18  # transfer characteristics of HDR10/Dolby Vision and of HLG (ITU-T H.273, table 3)
 UNSPECIFIED = 2
-# Demuxers that take a picture or a text for a video of one frame.
-NOT_VIDEO_DEMUXERS = ("_pipe", "image2", "tty", "bin", "xbin", "idf", "adf")
+PROGRESSIVE = 1  # a field order: above it, fields
+SKEW = 0.02  # of a display matrix's small numbers over its large ones, up to which it turns by quarters
+# Demuxers of files that hold a video themselves. None that reads a list (ffconcat, HLS, DASH, …): the names in there
+# are opened. None that takes a picture or a text for a video of one frame. "matroska" stands for "matroska,webm" etc.
+DEMUXERS = (
+    "apng,asf,av1,avi,avs2,avs3,bink,dirac,dv,dxa,evc,film_cpk,flic,flv,gif,gxf,h261,h263,h264,hevc,ifv,ingenient,ivf,"
+    "ivr,jpegxl_anim,live_flv,lvf,lxf,m4v,matroska,mjpeg,mjpeg_2000,mlv,mov,mp4,mpeg,mpegts,mpegvideo,mtv,mv,mxf,nsv,"
+    "nut,nuv,obu,ogg,pmp,psp,psxstr,pva,r3d,rl2,rm,roq,rpl,smjpeg,smk,swf,tmv,ty,vc1,vc1test,vivo,vmd,vvc,webm,wsd,wtv,"
+    "wtv,yuv4mpegpipe"
+)
+MAX_PIXELS = 2**26  # 8,192 × 8,192: above that a frame and its copies take gigabytes
+DOLBY_VISION_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
+IMMERSIVE = {Type.SPHERICAL: "spherical data", Type.STEREO3D: "stereo 3D data"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,53 @@ class Colour:
     trc: int = UNSPECIFIED
     space: int = UNSPECIFIED
     range: int = 0
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored picture becomes the one that players show: transposed first, then mirrored in x and in y."""
+
+    transposed: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    def __bool__(self) -> bool:
+        return self.transposed or self.flip_x or self.flip_y
+
+    @classmethod
+    def of(cls, matrix: Sequence[float]) -> Orientation | None:
+        """By a display matrix (a b u, c d v, x y w); None where it is not made of quarter turns and mirrors.
+
+        It sends a stored point (x, y) to (a x + c y, b x + d y).
+        """
+        a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+        straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
+        if max(abs(b), abs(c)) < SKEW * straight:
+            return cls(False, a < 0, d < 0)
+        if max(abs(a), abs(d)) < SKEW * crossed:
+            return cls(True, c < 0, b < 0)
+        return None
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether writing would read backwards in the stored picture."""
+        return self.transposed ^ self.flip_x ^ self.flip_y
+
+    @property
+    def rotation(self) -> int:
+        """Degrees counter-clockwise; a mirrored picture is mirrored from left to right before."""
+        if self.transposed:
+            return 270 if self.flip_x else 90
+        return 180 if self.flip_y else 0
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Of the shown picture."""
+        return (height, width) if self.transposed else (width, height)
+
+    def apply(self, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A view of H×W samples as they are shown."""
+        shown = samples.T if self.transposed else samples
+        return shown[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
 @dataclass(frozen=True)
@@ -61,17 +124,34 @@ class VideoInfo:
     time_base: Fraction  # seconds per tick of pts
     frames: int | None  # packets as the container states them; None where it does not
     duration_s: float | None
-    rotation: int  # degrees counter-clockwise by which the stored picture is turned to stand upright
+    orientation: Orientation  # how the stored picture is turned and mirrored to be shown
+    skew: bool  # whether it would have to be turned by something else than quarters, which is left
     sample_aspect_ratio: Fraction | None  # None where pixels are square
     colour: Colour
     interlaced: bool
+    alpha: bool  # whether pixels can be transparent
+    dolby_vision: int | None  # the profile, where there is one
+    immersive: tuple[str, ...]  # what else the picture is to be shown by: "spherical data", "stereo 3D data"
     audio: tuple[AudioInfo, ...]
     other: tuple[str, ...]  # streams that a conversion cannot carry, e.g. "subtitle stream 2 (mov_text)"
 
     @property
     def hdr(self) -> bool:
-        """High dynamic range: PQ or HLG, or ten bits in BT.2020."""
-        return self.colour.trc in (PQ_TRC, HLG_TRC) or (self.bit_depth > 8 and self.colour.primaries == 9)
+        """High dynamic range: PQ or HLG, ten bits in BT.2020, or Dolby Vision (whose profile 5 has no tags)."""
+        by_tags = self.colour.trc in (PQ_TRC, HLG_TRC) or (self.bit_depth > 8 and self.colour.primaries == 9)
+        return by_tags or self.dolby_vision is not None
+
+    @property
+    def hdr_name(self) -> str:
+        """What kind of high dynamic range it is, in words."""
+        if self.dolby_vision is not None:
+            return f"Dolby Vision, profile {self.dolby_vision}"
+        return {PQ_TRC: "HDR10 (PQ)", HLG_TRC: "HLG"}.get(self.colour.trc, f"BT.2020 in {self.bit_depth} bits")
+
+    @property
+    def rotation(self) -> int:
+        """Degrees counter-clockwise by which the stored picture is turned to stand upright."""
+        return self.orientation.rotation
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -79,20 +159,22 @@ def probe(path: Path | str) -> VideoInfo:
 
     Raises:
         InputError: UNREADABLE (no such file, no permission), EMPTY_FILE, NOT_A_VIDEO (no demuxer, no video stream, or
-            not one frame that decodes), VIDEO_TRUNCATED (an MP4 whose index was never written).
+            not one frame that decodes), VIDEO_TRUNCATED (an MP4 whose index was never written), TOO_LARGE (a picture of
+            more than `MAX_PIXELS`).
     """
     path = Path(path)
     with open_input(path) as container:
         stream = video_stream(container)
         first = _first_frame(container, stream)
         context = stream.codec_context
-        rotation = int(first.rotation) % 360
-        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
+        turned = orientation(first)
+        width, height = (turned or Orientation()).size(first.width, first.height)
         pixel_ratio = stream.sample_aspect_ratio or None
         if pixel_ratio in (0, 1):
             pixel_ratio = None
-        elif pixel_ratio and rotation in (90, 270):
+        elif pixel_ratio and turned and turned.transposed:
             pixel_ratio = 1 / pixel_ratio
+        dolby = _dolby_vision(path, container, stream, first)
         return VideoInfo(
             container=container.format.name,
             size_bytes=path.stat().st_size,
@@ -106,10 +188,14 @@ def probe(path: Path | str) -> VideoInfo:
             time_base=Fraction(stream.time_base or Fraction(1, 1000)),
             frames=stream.frames or None,
             duration_s=_duration_s(container, stream),
-            rotation=rotation,
+            orientation=turned or Orientation(),
+            skew=turned is None,
             sample_aspect_ratio=pixel_ratio,
             colour=_colour(context, first),
-            interlaced=bool(first.interlaced_frame),
+            interlaced=bool(first.interlaced_frame) or context.field_order > PROGRESSIVE,
+            alpha=_transparent(first, stream),
+            dolby_vision=dolby,
+            immersive=tuple(name for kind, name in IMMERSIVE.items() if side_data(first, kind) is not None),
             audio=tuple(
                 AudioInfo(audio.index, audio.codec_context.codec.canonical_name, audio.sample_rate or 0, audio.channels)
                 for audio in container.streams.audio
@@ -126,17 +212,32 @@ def open_input(path: Path) -> Iterator[av.container.InputContainer]:
         with open_regular(path) as stream:  # FFmpeg would wait for a pipe's other end
             if os.fstat(stream.fileno()).st_size == 0:
                 raise InputError(Reason.EMPTY_FILE)
-        # Metadata in whatever encoding an old camera used must not cost us the video.
-        container = av.open(str(path), metadata_errors="replace")
+        # Metadata in whatever encoding an old camera used must not cost us the video. Nothing but this file is opened.
+        container = av.open(
+            f"file:{path}",
+            options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)},
+            metadata_errors="replace",
+        )
     except av.error.FFmpegError as error:
         raise _open_error(path, error) from error
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
     with container:
-        name = container.format.name
-        if name.endswith(NOT_VIDEO_DEMUXERS[0]) or name in NOT_VIDEO_DEMUXERS:
-            raise InputError(Reason.NOT_A_VIDEO, f"FFmpeg reads it as {name}")
         yield container
+
+
+def side_data(picture: av.VideoFrame, kind: Type) -> bytes | None:
+    """What a decoder has put beside a picture."""
+    found: Any = picture.side_data.get(kind)  # type: ignore[call-overload]  # a mapping by type
+    return None if found is None else bytes(found)
+
+
+def orientation(picture: av.VideoFrame) -> Orientation | None:
+    """How a decoded picture is to be shown; None where that takes more than quarter turns and mirrors."""
+    matrix = side_data(picture, Type.DISPLAYMATRIX)
+    if matrix is None:
+        return Orientation()
+    return Orientation.of(struct.unpack("=9i", matrix[:36]))
 
 
 def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
@@ -147,8 +248,13 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     """
     for stream in container.streams.video:
         if not _attached_picture(stream):
-            if stream.codec_context is None:
+            context = stream.codec_context
+            if context is None:
                 raise InputError(Reason.NOT_A_VIDEO, f"no decoder for video stream {stream.index}")
+            if context.width * context.height > MAX_PIXELS:
+                size = f"{context.width}×{context.height} pixels in video stream {stream.index}"
+                raise InputError(Reason.TOO_LARGE, f"{size}, limit {MAX_PIXELS}: make it smaller before")
+            context.options = {"max_pixels": str(MAX_PIXELS)}  # for a size that grows on the way
             return stream
     raise InputError(Reason.NOT_A_VIDEO, "no video stream")
 
@@ -180,6 +286,10 @@ def _first_frame(
             break
         except av.error.FFmpegError:
             continue
+    if not stream.codec_context.width:  # FFmpeg has none where its limit was exceeded, too
+        raise InputError(
+            Reason.NOT_A_VIDEO, f"not one frame could be decoded: its size is unknown, or above {MAX_PIXELS} pixels"
+        )
     raise InputError(Reason.NOT_A_VIDEO, "not one frame could be decoded")
 
 
@@ -199,12 +309,57 @@ def _colour(context: av.video.codeccontext.VideoCodecContext, frame: av.VideoFra
     )
 
 
+def _transparent(first: av.VideoFrame, stream: av.video.stream.VideoStream) -> bool:
+    """Whether pixels can be transparent; of RGB and palettes, which always can, whether some of the first picture are.
+
+    VP8 and VP9 keep that beside the picture, where FFmpeg's decoder drops it.
+    """
+    beside = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode")
+    if first.format.name == "pal8" or (first.format.is_rgb and len(first.format.components) == 4):
+        return bool(first.to_ndarray(format="rgba")[..., 3].min() < 255)
+    return beside == "1" or len(first.format.components) in (2, 4)
+
+
+def _dolby_vision(
+    path: Path, container: av.container.InputContainer, stream: av.video.stream.VideoStream, first: av.VideoFrame
+) -> int | None:
+    """The profile of Dolby Vision, 0 where it is Dolby Vision and says no more."""
+    by_box = _dolby_box(path) if container.format.name.startswith(("mov", "matroska")) else None
+    if by_box is not None:
+        return by_box
+    by_frame = any(side_data(first, kind) is not None for kind in (Type.DOVI_METADATA, Type.DOVI_RPU_BUFFER))
+    return 0 if by_frame or stream.codec_context.codec_tag in DOLBY_VISION_TAGS else None
+
+
+def _dolby_box(path: Path, reach: int = 2**20) -> int | None:
+    """The profile out of an MP4's or a Matroska's `dvcC`, `dvvC` or `dvwC`: FFmpeg has read it, PyAV does not show it.
+
+    The box stands in the header, which lies within the first or the last `reach` bytes.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(reach)
+        stream.seek(max(len(head), os.fstat(stream.fileno()).st_size - reach))
+        tail = stream.read(reach)
+    for part in (head, tail):
+        # MP4: size, type, then version 1.0 and 7 bits of profile; Matroska: the type (BlockAddIDType), then the data
+        if found := re.search(rb"dv[cvw]C(?:\x41\xed[\x80-\xff])?[\x01\x02][\x00-\x03](.)", part, re.DOTALL):
+            return found[1][0] >> 1
+    return None
+
+
 def _other_streams(container: av.container.InputContainer, video_index: int) -> tuple[str, ...]:
+    """Streams that are neither sound nor subtitles nor attachments, and that the muxers do not make anew.
+
+    MP4 keeps its chapters and its timecode in streams of their own.
+    """
     found = []
+    chapters = len(container.chapters())
     for stream in container.streams:
         context = stream.codec_context
-        if stream.index == video_index or (stream.type == "audio" and context is not None):
+        if stream.index == video_index or stream.type in ("audio", "subtitle", "attachment"):
             continue
-        kind = "attached picture" if _attached_picture(stream) else f"{stream.type} stream"
+        if stream.type == "data" and ("timecode" in stream.metadata or (chapters and stream.frames == chapters)):
+            continue
+        kind = "cover picture" if _attached_picture(stream) else f"{stream.type} stream"
         found.append(f"{kind} {stream.index} ({context.name if context else 'no codec'})")
     return tuple(found)

@@ -1,11 +1,12 @@
 """Frames of a video one after another, and an honest account of what could not be read.
 
 Broken packets are skipped, counted and bounded. A stream that ends before the container's own word is reported as cut:
-FFmpeg itself only logs that.
+FFmpeg itself only logs that. All times are on one clock that begins with the file (`clock.py`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,13 +15,26 @@ from typing import Any
 import av
 import av.error
 from av.packet import Packet
+from av.video.stream import VideoStream
 
 from facemill.errors import InputError
 from facemill.reasons import Reason
-from facemill.video.frame import SUBSAMPLING, Frame, colour_matrix, to_format, upright, working_format
-from facemill.video.info import VideoInfo, open_input, probe, video_stream
+from facemill.video.clock import Clock, StreamClock
+from facemill.video.fields import Weaver
+from facemill.video.frame import (
+    EIGHT_BITS,
+    Frame,
+    colour_matrix,
+    fitted,
+    to_format,
+    upright,
+    working_colour,
+    working_format,
+)
+from facemill.video.info import Orientation, VideoInfo, open_input, orientation, probe, video_stream
 
 MAX_CORRUPT_PACKETS = 64
+RESIZES_NAMED = 5
 CUT_TOLERANCE_S = 0.5  # containers round their duration, some to whole frames of sound
 
 
@@ -43,6 +57,7 @@ class VideoReader:
         frames_read: frames handed out so far.
         corrupt_packets: packets that could not be demuxed or decoded so far.
         repaired_pts: frames whose timestamp was missing or did not rise, and was set to one that does.
+        clock: what was added to the file's own times.
         cut: after the last frame, whether the stream ended before the container said it would.
     """
 
@@ -54,12 +69,18 @@ class VideoReader:
         pix_fmt: str | None = None,
         max_corrupt_packets: int = MAX_CORRUPT_PACKETS,
     ) -> None:
-        """`threads` for the decoder, 0 for one per core; `pix_fmt` one of `SUBSAMPLING`, by default the nearest."""
+        """
+        Args:
+            threads: for the decoder, 0 for one per core.
+            pix_fmt: one of `SUBSAMPLING`, by default the nearest with 8 bits.
+        """
         self.path = Path(path)
         self.info: VideoInfo = probe(self.path)
         if self.info.hdr:
-            raise InputError(Reason.HDR_VIDEO, f"transfer {self.info.colour.trc}, {self.info.bit_depth} bits")
-        self.pix_fmt = pix_fmt or working_format(self.info, tuple(SUBSAMPLING), odd_420=True)
+            raise InputError(Reason.HDR_VIDEO, self.info.hdr_name)
+        self.clock = Clock.of(self.path)
+        self.pix_fmt = pix_fmt or working_format(self.info, EIGHT_BITS, odd_420=True)
+        self.deinterlace = False
         self.frames_read = 0
         self.corrupt_packets = 0
         self.repaired_pts = 0
@@ -69,6 +90,8 @@ class VideoReader:
         self._packets = 0
         self._end_s = 0.0
         self._last_pts: int | None = None
+        self._resized: list[str] = []
+        self._oriented: tuple[int, Orientation] | None = None
         self._opened = open_input(self.path)
         self._container = self._opened.__enter__()
 
@@ -83,15 +106,49 @@ class VideoReader:
         stream.codec_context.thread_type = "AUTO"  # frames and slices: half as fast again as slices alone
         stream.codec_context.thread_count = self._threads
         time_base = Fraction(stream.time_base or self.info.time_base)
-        matrix = colour_matrix(self.info.colour.space, self.info.width, self.info.height)
-        for packet in self._demux():
-            for picture in self._decode(packet):
-                duration = int(picture.duration or 0)
-                pts = self._rising(picture.pts, duration, time_base)
-                working = upright(to_format(picture, self.pix_fmt), self.info.rotation)
-                self.frames_read += 1
-                yield Frame(working, pts, time_base, duration, matrix)
+        colour = working_colour(self.info)
+        matrix = colour_matrix(colour.space, self.info.width, self.info.height)
+        pixel_ratio = self.info.sample_aspect_ratio
+        for picture in self._pictures(stream, time_base):
+            duration = int(picture.duration or 0)
+            pts = self._rising(picture.pts, duration, time_base)
+            working = self._shown(to_format(picture, self.pix_fmt, colour), picture, pts * time_base)
+            self.frames_read += 1
+            yield Frame(working, pts, time_base, duration, matrix, pixel_ratio)
         self.cut = self._ended_early()
+
+    def _pictures(self, stream: VideoStream, time_base: Fraction) -> Iterator[av.VideoFrame]:
+        """Decoded pictures in order of display, with their times."""
+        clock, weaver = StreamClock(self.clock, stream), Weaver() if self.deinterlace else None
+        # AVI has no times of display, only the order of its packets
+        decode_order = _DecodeOrder(stream, self._step(time_base)) if self.info.container == "avi" else None
+        for packet in self._demux():
+            if packet.size:
+                clock.set(packet)
+                if decode_order is not None:
+                    decode_order.packet(packet)
+            for picture in self._decode(packet):
+                if decode_order is not None:
+                    decode_order.picture(picture)
+                if weaver is None:
+                    yield picture
+                else:
+                    yield from weaver.progressive(picture)
+        if weaver is not None:
+            yield from weaver.rest()
+
+    def _shown(self, working: av.VideoFrame, picture: av.VideoFrame, time_s: Fraction) -> av.VideoFrame:
+        """The picture turned as it says itself, in the size of the video."""
+        if self._oriented is None or self._oriented[0] != picture.rotation:
+            self._oriented = (picture.rotation, orientation(picture) or Orientation())
+        working = upright(working, self._oriented[1])
+        size = (working.width, working.height)
+        if size == (self.info.width, self.info.height):
+            return working
+        note = f"the picture size changes to {size[0]}×{size[1]} at {float(time_s):.0f} s: scaled"
+        if not self._resized or self._resized[-1].split(" at ")[0] != note.split(" at ")[0]:
+            self._resized.append(note)
+        return fitted(working, self.info.width, self.info.height)
 
     def warnings(self) -> list[str]:
         """What a person should know about the input, after the last frame."""
@@ -106,12 +163,21 @@ class VideoReader:
             )
         if self.repaired_pts:
             notes.append(f"{self.repaired_pts} missing or falling timestamps were repaired")
-        if self.info.bit_depth > 8:
-            notes.append(f"{self.info.bit_depth} bits a channel became 8")
-        if self.info.rotation % 90:
-            notes.append(f"a rotation of {self.info.rotation} degrees was ignored")
+        if self.clock.times_set_anew:
+            notes.append(f"the clock was set anew {self.clock.times_set_anew} times: picture and sound run on")
+        notes += self._resized[:RESIZES_NAMED]
+        bits = 10 if self.pix_fmt.endswith("10le") else 8
+        if self.info.bit_depth > bits:
+            notes.append(f"{self.info.bit_depth} bits a channel became {bits}")
+        if self.info.skew:
+            notes.append("the picture is to be turned by less than a quarter, which was ignored")
+        if self.info.alpha:
+            notes.append("alpha dropped: no pixel is transparent any more")
+        notes += [f"dropped the {name} of the picture" for name in self.info.immersive]
         if self.info.interlaced:
-            notes.append("interlaced input is converted as whole frames")
+            notes.append(
+                "fields were made into whole frames (bwdif)" if self.deinterlace else "interlaced, and kept so"
+            )
         return notes
 
     def _demux(self) -> Iterator[Packet[Any]]:
@@ -157,10 +223,14 @@ class VideoReader:
         if pts is None or (last is not None and pts <= last):
             self.repaired_pts += 1
             missing = pts is None
-            step = duration or (round(1 / (self.info.fps * time_base)) if self.info.fps else 1)
+            step = duration or self._step(time_base)
             pts = 0 if last is None else last + (max(1, step) if missing else 1)
         self._last_pts = pts
         return pts
+
+    def _step(self, time_base: Fraction) -> int:
+        """Ticks from one frame to the next, by the average rate."""
+        return max(1, round(1 / (self.info.fps * time_base))) if self.info.fps else 1
 
     def _ended_early(self) -> bool:
         # AVI counts ticks and Matroska nothing: only MP4's number of frames is one
@@ -173,3 +243,31 @@ class VideoReader:
         whole_s = duration / av.time_base
         tolerance_s = max(min(CUT_TOLERANCE_S, 0.25 * whole_s), 0.02 * whole_s)
         return self._end_s < start / av.time_base + whole_s - tolerance_s
+
+
+class _DecodeOrder:
+    """Times of display for a container that knows only when packets are decoded: those times in order, later by as many
+    frames as the decoder holds back to sort them."""
+
+    def __init__(self, stream: VideoStream, step: int) -> None:
+        self._context = stream.codec_context
+        self._step = step
+        self._times: deque[int] = deque()
+        self._delay: int | None = None
+
+    def packet(self, packet: Packet[Any]) -> None:
+        """Takes a packet's time and leaves it there, to be found in its picture."""
+        if packet.dts is not None:
+            self._times.append(packet.dts)
+            packet.pts = packet.dts
+
+    def picture(self, picture: av.VideoFrame) -> None:
+        """Sets `pts` of the next picture in order of display."""
+        if self._delay is None:
+            self._delay = self._context.reorder_depth * self._step
+        decoded = picture.pts
+        while self._times:
+            shown = self._times.popleft() + self._delay
+            if decoded is None or shown >= decoded:  # else its packet was lost: nothing is shown before it is decoded
+                picture.pts = shown
+                return

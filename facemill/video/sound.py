@@ -1,22 +1,29 @@
-"""Carries the original sound into the output: packets as they are, or AAC where the container cannot hold the codec.
+"""Carries what stands beside the picture into the output: sound and subtitles, as packets if it holds them.
 
-The file is opened a second time for its sound, so that the frames may take as long as they like and packets are muxed
-just ahead of the picture: memory stays flat, and the two stay interleaved.
+The file is opened a second time, so that the frames may take as long as they like and packets are muxed just ahead of
+the picture: memory stays flat, and all stay interleaved. Sound that the container does not hold becomes AAC.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
+import av.codec
 import av.container
 import av.error
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
+from av.stream import Stream
 
+from facemill.errors import FacemillError
+from facemill.video.clock import Clock, StreamClock
 from facemill.video.info import open_input
+from facemill.video.labels import copy_labels
 
 # What players accept in MP4; the muxer itself would take more. QuickTime also holds PCM, Matroska everything.
 MP4_SOUND = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
@@ -24,27 +31,28 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7
 
 
 class SoundTrack:
-    """All audio streams of one file on their way into another.
+    """All streams of sound and subtitles of one file on their way into another.
 
     Attributes:
         notes: what was changed or lost, for the receipt.
     """
 
-    def __init__(self, source: Path, output: av.container.OutputContainer) -> None:
+    def __init__(self, source: Path, output: av.container.OutputContainer, clock: Clock) -> None:
         self.notes: list[str] = []
         self._output = output
         self._opened = open_input(source)
         self._input = self._opened.__enter__()
-        self._carriers = {
-            stream.index: self._carrier(stream)
-            for stream in self._input.streams.audio
-            if stream.codec_context is not None
-        }
+        self._clocks: dict[int, StreamClock] = {}
+        self._carriers: dict[int, _Copier | _Transcoder] = {}
+        for stream in self._input.streams:
+            if carrier := self._carrier(stream):
+                self._carriers[stream.index] = carrier
+                self._clocks[stream.index] = StreamClock(clock, stream)
         self._packets = self._demux()
-        self._waiting: Packet[AudioStream] | None = next(self._packets, None)
+        self._waiting: Packet[Any] | None = next(self._packets, None)
 
     def advance(self, until_s: float) -> None:
-        """Muxes what sounds up to a time in seconds on the container's clock."""
+        """Muxes what is due up to a time in seconds on the output's clock."""
         while self._waiting is not None and _time_s(self._waiting) <= until_s:
             self._carriers[self._waiting.stream.index].carry(self._waiting)
             self._waiting = next(self._packets, None)
@@ -54,26 +62,41 @@ class SoundTrack:
         self.advance(float("inf"))
         for carrier in self._carriers.values():
             carrier.finish()
+            self.notes += carrier.notes
 
     def close(self) -> None:
         self._opened.__exit__(None, None, None)
 
-    def _carrier(self, stream: AudioStream) -> _Copier | _Transcoder:
-        codec = stream.codec_context.codec.canonical_name
-        if _holds(self._output, codec):
+    def _carrier(self, stream: Stream) -> _Copier | _Transcoder | None:
+        if stream.type not in ("audio", "subtitle"):
+            return None
+        container = self._output.format.name
+        context: Any = stream.codec_context  # None where FFmpeg has no decoder, whatever its stub says
+        if context is None:
+            self.notes.append(f"dropped {stream.type} stream {stream.index}: no decoder here knows its codec")
+            return None
+        codec = context.codec.canonical_name
+        if stream.type == "subtitle":
+            if _muxer_takes(stream, container):
+                return _Copier(stream, self._output)
+            self.notes.append(f"dropped subtitle stream {stream.index} ({codec}): {container} does not hold it")
+            return None
+        assert isinstance(stream, AudioStream)
+        if _players_take(container, codec) and _muxer_takes(stream, container):
             return _Copier(stream, self._output)
-        self.notes.append(f"sound {codec} became aac, which the container can hold")
-        return _Transcoder(stream, self._output)
+        carrier = _Transcoder(stream, self._output)
+        changed = "" if carrier.rate == stream.sample_rate else f" at {carrier.rate} Hz instead of {stream.sample_rate}"
+        self.notes.append(f"sound {codec} (stream {stream.index}) became aac{changed}, which the container can hold")
+        return carrier
 
-    def _demux(self) -> Iterator[Packet[AudioStream]]:
+    def _demux(self) -> Iterator[Packet[Any]]:
         if not self._carriers:
             return
         try:
-            for packet in self._input.demux(
-                [stream for stream in self._input.streams.audio if stream.index in self._carriers]
-            ):
-                if packet.size and packet.dts is not None:
-                    yield packet  # type: ignore[misc]  # a list of audio streams gives audio packets
+            for packet in self._input.demux([self._input.streams[index] for index in self._carriers]):
+                if packet.size:
+                    self._clocks[packet.stream.index].set(packet)
+                    yield packet
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
@@ -81,32 +104,56 @@ class SoundTrack:
 
 
 class _Copier:
-    def __init__(self, stream: AudioStream, output: av.container.OutputContainer) -> None:
-        self._output = output
-        self._target = output.add_stream_from_template(stream)
-        self._target.metadata.update(stream.metadata)
+    """Packets as they are, at times that rise."""
 
-    def carry(self, packet: Packet[AudioStream]) -> None:
+    def __init__(self, stream: Stream, output: av.container.OutputContainer) -> None:
+        self.notes: list[str] = []
+        self._output = output
+        self._index = stream.index
+        self._target = output.add_stream_from_template(stream)
+        copy_labels(stream, self._target, output.format.name)
+        self._next: int | None = None  # the earliest time that a packet can have
+        self._moved = 0
+
+    def carry(self, packet: Packet[Any]) -> None:
+        expected = self._next
+        if packet.dts is None:
+            packet.dts = packet.pts if packet.pts is not None else (expected or 0)
+        if expected is not None and packet.dts < expected:
+            self._moved += 1
+            packet.dts = expected
+        if packet.pts is None or packet.pts < packet.dts:
+            packet.pts = packet.dts
+        # two packets of a subtitle may begin together, two of sound may not
+        self._next = packet.dts + 1
         packet.stream = self._target
         self._output.mux(packet)
 
     def finish(self) -> None:
-        pass
+        if self._moved:
+            self.notes.append(f"{self._moved} falling timestamps of stream {self._index} were moved")
 
 
 class _Transcoder:
+    """Sound as AAC; at the rates and in the layouts that its encoder knows."""
+
     def __init__(self, stream: AudioStream, output: av.container.OutputContainer) -> None:
+        self.notes: list[str] = []
+        self.rate = _aac_rate(stream.sample_rate)
         self._output = output
+        self._index = stream.index
+        self._broken = 0
         # Matroska names no layout, only a number of channels, and the encoder wants a name
         layout = LAYOUTS.get(stream.channels, "stereo")
-        self._target = output.add_stream("aac", rate=stream.sample_rate, layout=layout)
-        self._target.metadata.update(stream.metadata)
-        self._resampler = AudioResampler("fltp", layout, stream.sample_rate)
+        self._target = output.add_stream("aac", rate=self.rate, layout=layout)
+        copy_labels(stream, self._target, output.format.name)
+        self._resampler = AudioResampler("fltp", layout, self.rate)
 
-    def carry(self, packet: Packet[AudioStream]) -> None:
+    def carry(self, packet: Packet[Any]) -> None:
         try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:  # one broken packet of sound is a click, not a failed video
+            frames: list[Any] = packet.decode()
+        except av.error.FFmpegError:  # one broken packet of sound is a click, not a failed video
+            self._broken += 1
             return
         for frame in frames:
             for part in self._resampler.resample(frame):
@@ -116,16 +163,37 @@ class _Transcoder:
         for part in self._resampler.resample(None):
             self._output.mux(self._target.encode(part))
         self._output.mux(self._target.encode(None))
+        if self._broken:
+            self.notes.append(f"{self._broken} broken packets of sound (stream {self._index}) were skipped")
 
 
-def _holds(output: av.container.OutputContainer, codec: str) -> bool:
-    name = output.format.name
-    if name == "mp4":
+def _players_take(container: str, codec: str) -> bool:
+    if container == "mp4":
         return codec in MP4_SOUND
-    if name == "mov":
+    if container == "mov":
         return codec in MP4_SOUND - {"opus", "flac"} or codec.startswith("pcm_")
-    return codec in output.supported_codecs
+    return True
 
 
-def _time_s(packet: Packet[AudioStream]) -> float:
-    return float(packet.dts * packet.time_base)  # type: ignore[operator]  # `_demux` lets none without dts through
+def _muxer_takes(stream: Stream, container: str) -> bool:
+    """Whether the muxer writes a header with this stream: the only one who knows all limits of codec, rate and tag."""
+    try:
+        with av.open(BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _aac_rate(rate_hz: int) -> int:
+    """The rate at which AAC holds sound of a rate: the same, or the next higher, or the highest."""
+    rates = sorted(av.codec.Codec("aac", "w").audio_rates or ())
+    if not rates:
+        raise FacemillError("this FFmpeg has no encoder of AAC: install the project's PyAV")
+    return next((rate for rate in rates if rate >= rate_hz), rates[-1])
+
+
+def _time_s(packet: Packet[Any]) -> float:
+    at = packet.dts if packet.dts is not None else packet.pts
+    return float("-inf") if at is None else float(at * packet.time_base)

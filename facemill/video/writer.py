@@ -7,11 +7,13 @@ behind; a killed process leaves a hidden `.facemill-new-…` that `facemill.file
 
 from __future__ import annotations
 
+import os
 from array import array
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
+from math import lcm
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,20 +22,28 @@ import av.codec
 import av.container
 import av.error
 import numpy as np
+from av.codec.context import Flags, OptionType
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from facemill.errors import FacemillError
 from facemill.files import atomic_path
 from facemill.settings import Limits, Name, Settings
-from facemill.video.frame import Frame, planes, to_format, working_format
-from facemill.video.info import VideoInfo
+from facemill.video.clock import Clock
+from facemill.video.frame import Frame, planes, to_format, working_colour, working_format
+from facemill.video.info import VideoInfo, open_input
+from facemill.video.labels import copy_container, copy_labels, lost_labels
 from facemill.video.sound import SoundTrack
 from facemill.video.verify import verify
 
 # Containers we write, by suffix; anything else (avi, webm, ts, wmv, …) cannot hold H.264 with exact timestamps.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: no random ids, so that the same frames give the same bytes
+AUTO = "auto"
+USUAL_PRESETS = {"libx264": "veryfast", "libx265": "veryfast", "libsvtav1": "8"}
+FIELD_ENCODERS = {"libx264"}  # encoders that keep the two fields of an interlaced picture
+WORTH_SAYING_S = Fraction(1, 1000)
+MOST_TICKS = 2**31 - 1  # of a second of MP4's clock
 ODD_420_ENCODERS = {"libvpx-vp9", "libsvtav1", "libaom-av1", "librav1e", "ffv1"}
 
 
@@ -45,15 +55,17 @@ class EncoderSettings(Settings):
     """FFmpeg's name of the encoder: libx264, libx265, libsvtav1, h264_nvenc and others."""
     crf: Annotated[int, Limits(ge=0, le=51)] = 20
     """Constant quality: 0 is lossless, 18 is visually close to the original, 51 is the worst."""
-    preset: Annotated[str, Limits(max_length=64)] = "veryfast"
-    """The encoder's own word for speed against size; empty for encoders that know none."""
+    preset: Annotated[str, Limits(max_length=64)] = "auto"
+    """The encoder's own word for speed against size; auto: veryfast for libx264 and libx265, p4 for those of NVIDIA, 8
+    for libsvtav1, and none for others; empty for none."""
     threads: Annotated[int, Limits(ge=1, le=64)] = 2
     """Threads of the encoder. The bytes of x264's output depend on it, so it is not taken from the machine."""
 
     def options(self) -> dict[str, str]:
         """The settings as the encoder's own options, by FFmpeg's names for them."""
         quality = "cq" if self.name.endswith("_nvenc") else "crf"
-        options = {quality: str(self.crf)} | ({"preset": self.preset} if self.preset else {})
+        preset = _usual_preset(self.name) if self.preset == AUTO else self.preset
+        options = {quality: str(self.crf)} | ({"preset": preset} if preset else {})
         # x264's macroblock tree reads memory that it has not set: one run in twenty gave other bytes on a small clip,
         # and none of 300 did without it
         return options | ({"x264-params": "mbtree=0"} if self.name == "libx264" else {})
@@ -64,6 +76,7 @@ class VideoWriter:
 
     Attributes:
         pix_fmt: the format to decode into, so that nothing is converted on the way (`VideoReader(pix_fmt=...)`).
+        keeps_fields: whether interlaced pictures are written as such; else whoever reads deinterlaces.
         warnings: what a person should know about the output.
         frames_written: frames handed to the encoder so far.
     """
@@ -75,12 +88,14 @@ class VideoWriter:
         settings: EncoderSettings | None = None,
         *,
         sound_from: Path | str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """
         Args:
             path: the output; its suffix must be in `CONTAINERS`.
             info: of the source: size, timing, colour tags and pixel ratio are taken from it.
-            sound_from: the file whose audio streams are carried over.
+            sound_from: the file whose sound, subtitles, chapters and labels are carried over.
+            clock: of that file, where it is known; the frames' times are on it.
 
         Raises:
             FacemillError: a container that cannot be written, or an encoder that this machine cannot open.
@@ -89,9 +104,13 @@ class VideoWriter:
         self.settings = settings or EncoderSettings()
         self.info = info
         self.pix_fmt = output_format(info, self.settings.name)
+        _check_preset(self.settings)
+        self.keeps_fields = info.interlaced and _keeps_fields(info, self.settings.name)
         self.warnings = _losses(info, self.pix_fmt, self.settings.name)
         self.frames_written = 0
         self._sound_from = Path(sound_from) if sound_from is not None else None
+        self._clock = clock
+        self._colour = working_colour(info)
         self._pts = array("q")
         self._stack = ExitStack()
         self._container_name = container_name(self.path)
@@ -113,7 +132,7 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Encodes a frame of the source's size. Its pts is kept; frames come in order of display."""
-        picture = to_format(frame.picture, self.pix_fmt)
+        picture = to_format(frame.picture, self.pix_fmt, self._colour)
         if (picture.width, picture.height) != (self._stream.width, self._stream.height):
             picture = _padded(picture, self._stream.width, self._stream.height)
         picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
@@ -136,26 +155,46 @@ class VideoWriter:
             self._sound.finish()
             self.warnings += self._sound.notes
         self._close()
+        if self._sound_from is not None:
+            self.warnings += lost_labels(self._sound_from, self._temporary)
+            _keep_times(self._sound_from, self._temporary)
         # Matroska knows no time below 0, where the sound of an MP4 begins: it moves everything by the same amount
         may_shift = self._container_name == "matroska" and "matroska" not in self.info.container
         size = (self._width, self._height)
         shift = verify(self._temporary, self._pts, self.info.time_base, size=size, shifted=may_shift)
-        if shift:
+        if abs(shift) >= WORTH_SAYING_S:
             self.warnings.append(f"all times are {float(shift) * 1000:.0f} ms later: Matroska holds none below 0")
         self._stack.close()
 
     def _open(self) -> None:
-        # the index first, so that it plays while it is still arriving
-        options = {"movflags": "+faststart"} if self._container_name in ("mp4", "mov") else {}
-        self._output = av.open(str(self._temporary), "w", format=self._container_name, options=options)
+        clock = self._clock
+        if clock is None:
+            clock = Clock.of(self._sound_from) if self._sound_from is not None else Clock()
+        self._output = av.open(
+            f"file:{self._temporary}", "w", format=self._container_name, options=self._muxer_options(clock)
+        )
         self._output.flags |= BITEXACT
         self._sound: SoundTrack | None = None
         self._open_resources: list[Any] = [self._output]
         self._stream = self._add_video()
         self._width, self._height = self._stream.width, self._stream.height
         if self._sound_from is not None:
-            self._sound = SoundTrack(self._sound_from, self._output)
+            with open_input(self._sound_from) as source:
+                copy_labels(source.streams[self.info.index], self._stream, self._output.format.name)
+                self.warnings += copy_container(source, self._output, clock)
+            self._sound = SoundTrack(self._sound_from, self._output, clock)
             self._open_resources.insert(0, self._sound)
+
+    def _muxer_options(self, clock: Clock) -> dict[str, str]:
+        if self._container_name not in ("mp4", "mov"):
+            return {}
+        # the index first, so that it plays while it is still arriving
+        options = {"movflags": "+faststart"}
+        # A stream that begins later does so on the film's own clock, of whole milliseconds unless told otherwise
+        exact = lcm(1000, *(start.denominator for start in clock.starts_s.values()))
+        if exact != 1000:
+            options["movie_timescale"] = str(exact if exact <= MOST_TICKS else self.info.time_base.denominator)
+        return options
 
     def _add_video(self) -> VideoStream:
         info, settings = self.info, self.settings
@@ -173,8 +212,12 @@ class VideoWriter:
         context.time_base = info.time_base  # the source's clock: pts pass unchanged, however uneven
         context.thread_count = settings.threads
         context.thread_type = "AUTO"  # whole frames: slices alone cost size and, in x264, the lookahead
-        context.color_primaries, context.color_trc = info.colour.primaries, info.colour.trc
-        context.colorspace, context.color_range = _space(info), info.colour.range
+        colour = self._colour
+        context.color_primaries, context.color_trc = colour.primaries, colour.trc
+        context.colorspace, context.color_range = colour.space, colour.range
+        context.flags |= Flags.frame_duration.value  # or the last frame would last as long as the one before
+        if self.keeps_fields:
+            context.flags |= Flags.interlaced_dct.value | Flags.interlaced_me.value
         if info.sample_aspect_ratio:
             context.sample_aspect_ratio = info.sample_aspect_ratio
         _open_encoder(context, settings)
@@ -222,6 +265,7 @@ def check_encoder(settings: EncoderSettings) -> None:
             with its preset on this machine.
     """
     formats = _formats(settings.name)
+    _check_preset(settings)
     with av.open(BytesIO(), "w", format="mp4") as output:
         try:
             stream = output.add_stream(settings.name, rate=25, options=settings.options())
@@ -231,8 +275,6 @@ def check_encoder(settings: EncoderSettings) -> None:
         stream.width, stream.height = 256, 256  # some on graphics cards take nothing smaller
         stream.pix_fmt = "yuv420p" if "yuv420p" in formats or not formats else formats[0]
         _open_encoder(stream.codec_context, settings)
-        if "preset" in stream.codec_context.options:  # what the encoder has not taken is left in there
-            raise FacemillError(f"{settings.name} knows no presets: leave the preset empty")
 
 
 def _formats(encoder: str) -> tuple[str, ...]:
@@ -246,6 +288,26 @@ def _formats(encoder: str) -> tuple[str, ...]:
     return tuple(layout.name for layout in codec.video_formats or ())
 
 
+def _check_preset(settings: EncoderSettings) -> None:
+    """Raises FacemillError where FFmpeg's own table of the encoder's options knows no such preset."""
+    if settings.preset in (AUTO, ""):
+        return
+    options = av.CodecContext.create(settings.name, "w").supported_options.private
+    preset = next((option for option in options if option.name == "preset"), None)
+    if preset is None:
+        raise FacemillError(f"{settings.name} knows no presets: leave the preset at auto")
+    names = [choice.name for choice in preset.choices]
+    if names and settings.preset not in names:
+        raise FacemillError(
+            f"{settings.name} knows no preset {settings.preset!r}: take auto, or one of {', '.join(names)}"
+        )
+    if not names and preset.type == OptionType.INT and not settings.preset.lstrip("-").isdecimal():
+        raise FacemillError(
+            f"{settings.name} knows no preset {settings.preset!r}: take auto, or a number from {preset.min:.0f} to "
+            f"{preset.max:.0f}"
+        )
+
+
 def _open_encoder(context: Any, settings: EncoderSettings) -> None:
     """Raises FacemillError where the encoder does not open."""
     try:
@@ -253,7 +315,7 @@ def _open_encoder(context: Any, settings: EncoderSettings) -> None:
     except (av.error.FFmpegError, ValueError) as error:
         raise FacemillError(
             f"the encoder {settings.name} does not open on this machine with the preset {settings.preset!r} "
-            f"({error}): use libx264 with veryfast"
+            f"({error}): use libx264"
         ) from error
 
 
@@ -275,11 +337,19 @@ def _losses(info: VideoInfo, pix_fmt: str, encoder: str) -> list[str]:
     return notes
 
 
-def _space(info: VideoInfo) -> int:
-    """The matrix tag. RGB sources (0) become YUV and are tagged with the matrix that did it."""
-    if info.colour.space != 0:
-        return info.colour.space
-    return 1 if info.width >= 1280 or info.height > 576 else 6
+def _keeps_fields(info: VideoInfo, encoder: str) -> bool:
+    """Fields lie in lines: a picture that is turned or stands on its head has others."""
+    return encoder in FIELD_ENCODERS and not (info.orientation.transposed or info.orientation.flip_y)
+
+
+def _keep_times(source: Path, target: Path) -> None:
+    """The date by which an archive is sorted."""
+    status = source.stat()
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _usual_preset(encoder: str) -> str:
+    return USUAL_PRESETS.get(encoder, "p4" if encoder.endswith("_nvenc") else "")
 
 
 def _padded(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
