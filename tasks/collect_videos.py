@@ -13,7 +13,7 @@ from facemill import tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import publish_folder
 from facemill.foreign_files import valid_name
-from facemill.media_files import VIDEO_SUFFIXES, Tell, list_files, tell_nobody
+from facemill.media_files import Tell, tell_nobody
 from facemill.reasons import Reason, State
 from facemill.schema import VIDEOS, VideoRow
 from tasks.catalogue import Data
@@ -39,8 +39,10 @@ def archive_videos(params: Params, root: Path, tell: Tell = tell_nobody) -> list
     """
     if isinstance(params.archive, SampleArchive):
         return []
+    from facemill.video import list_videos
+
     folder = archive_folder(params, root)
-    files = list_files(folder, VIDEO_SUFFIXES, tell)
+    files = list_videos(folder, tell)
     if not files or folder.is_file():
         raise FacemillError(f"{folder} is not a folder with videos: put some there, or correct the path")
     return files

@@ -17,12 +17,12 @@ from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, sweep
 from facemill.foreign_files import fitting_name, valid_name
-from facemill.media_files import VIDEO_SUFFIXES, list_files
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
 from facemill.swap.job import ConversionJob, describe, finished
-from facemill.video.writer import CONTAINERS
+from facemill.video import list_videos
+from facemill.video.writer import CONTAINERS, container_holds
 from tasks.catalogue import Data
 from tasks.params import ConvertParams, Params
 from tasks.paths import archive_folder
@@ -68,7 +68,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     common = _common(params.convert, root / Data.MODEL, root, read_deciders(root, "convert", params))
     scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive = archive_folder(params, root)
-    names = output_names([row["video"] for row in rows])
+    names = output_names([row["video"] for row in rows], params.convert.encoder.name)
     jobs, job_names = list[ConversionJob](), list[str]()
     lost_rows = list[ConversionRow]()
     for row, name in zip(rows, names, strict=True):
@@ -112,14 +112,12 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path, ro
         raise FacemillError(f"{output} and {archive} lie in each other: choose an output folder outside the archive")
     output.mkdir(parents=True, exist_ok=True)
     sweep(output)
-    files = list_files(archive, VIDEO_SUFFIXES, say)
+    files = list_videos(archive, say)
     if not files:
-        raise FacemillError(
-            f"no video in {archive}: files are taken by their suffix ({', '.join(sorted(VIDEO_SUFFIXES))})"
-        )
+        raise FacemillError(f"no video in {archive}: put some there, or name another folder")
     common = _common(params.convert, model_dir, root, deciders_of("convert", plugins_of("convert", params)))
     videos = [path.relative_to(archive).as_posix() for path in files]
-    names = output_names(videos)
+    names = output_names(videos, params.convert.encoder.name)
     jobs = [
         ConversionJob(
             video=valid_name(video),
@@ -141,10 +139,11 @@ def plan_folder(params: Params, archive: Path, output: Path, model_dir: Path, ro
     )
 
 
-def output_names(videos: Sequence[str]) -> list[str]:
-    """Output paths for paths inside an archive. Containers that cannot be written get `.mp4` behind their name, so that
-    `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
-    taken: set[str] = {video for video in videos if PurePosixPath(video).suffix.lower() in CONTAINERS}
+def output_names(videos: Sequence[str], encoder: str = "libx264") -> list[str]:
+    """Output paths for paths inside an archive. Containers that cannot be written, or cannot hold what the encoder
+    gives, get `.mp4` behind their name, so that `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
+    kept = {suffix for suffix, container in CONTAINERS.items() if container_holds(container, encoder)}
+    taken: set[str] = {video for video in videos if PurePosixPath(video).suffix.lower() in kept}
     names = []
     for video in videos:
         name = video

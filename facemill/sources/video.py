@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
-from facemill.media_files import VIDEO_SUFFIXES, list_files, stable_name
+from facemill.media_files import VIDEO_SUFFIXES, stable_name
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
 from facemill.sources import Item, References, Source, StatedPath, Surroundings, Unit, register
@@ -40,8 +40,10 @@ class VideoSource(Source):
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each video: it is decoded in one go."""
+        from facemill.video import list_videos  # PyAV loads 100 MB of libraries
+
         folder = around.place(self.path)
-        files = list_files(folder, VIDEO_SUFFIXES, around.tell)
+        files = list_videos(folder, around.tell)
         if not files:
             raise FacemillError(f"no video in {folder} (identity {identity}): put some there, or correct the path")
         options = {

@@ -37,6 +37,8 @@ DEMUXERS = (
     "wtv,yuv4mpegpipe"
 )
 MAX_PIXELS = 2**26  # 8,192 × 8,192: above that a frame and its copies take gigabytes
+STILL_BRANDS = {"heic", "heix", "heim", "heis", "mif1", "avif"}
+MAYBE_STILL = {"gif", "apng"}  # one picture, or more
 DOLBY_VISION_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 IMMERSIVE = {Type.SPHERICAL: "spherical data", Type.STEREO3D: "stereo 3D data"}
 
@@ -174,6 +176,8 @@ def probe(path: Path | str) -> VideoInfo:
             pixel_ratio = None
         elif pixel_ratio and turned and turned.transposed:
             pixel_ratio = 1 / pixel_ratio
+        if _still(container, stream):
+            raise InputError(Reason.NOT_A_VIDEO, "a still picture")
         dolby = _dolby_vision(path, container, stream, first)
         return VideoInfo(
             container=container.format.name,
@@ -307,6 +311,13 @@ def _colour(context: av.video.codeccontext.VideoCodecContext, frame: av.VideoFra
         space=int(context.colorspace),
         range=2 if full_by_name else int(context.color_range),
     )
+
+
+def _still(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
+    """Whether it is a picture in a container of videos: HEIF and AVIF, and a GIF or the like that does not move."""
+    if container.metadata.get("major_brand", "").strip() in STILL_BRANDS:
+        return True
+    return container.format.name in MAYBE_STILL and sum(1 for packet in container.demux(stream) if packet.size) == 0
 
 
 def _transparent(first: av.VideoFrame, stream: av.video.stream.VideoStream) -> bool:

@@ -12,6 +12,7 @@ from array import array
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from io import BytesIO
 from math import lcm
 from pathlib import Path
@@ -246,6 +247,34 @@ def container_name(path: Path) -> str:
     except KeyError:
         known = ", ".join(sorted(CONTAINERS))
         raise FacemillError(f"cannot write a video named {path.name}: the suffix must be one of {known}") from None
+
+
+@lru_cache
+def container_holds(container: str, encoder: str) -> bool:
+    """Whether a muxer takes what an encoder gives, by the header that it writes. True where that cannot be told here,
+    since the encoder does not open on this machine.
+
+    Args:
+        container: FFmpeg's name of the muxer, see `CONTAINERS`.
+    """
+    settings = EncoderSettings(name=encoder)
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.width, context.height, context.time_base = 256, 256, Fraction(1, 25)
+    formats = _formats(encoder)
+    context.pix_fmt = "yuv420p" if "yuv420p" in formats or not formats else formats[0]
+    try:
+        context.options = settings.options()
+        context.open()
+    except (av.error.FFmpegError, ValueError):
+        return True
+    try:
+        with av.open(BytesIO(), "w", format=container) as trial:
+            stream: Any = trial.add_stream(encoder, rate=25, options=settings.options())
+            stream.width, stream.height, stream.pix_fmt = 256, 256, context.pix_fmt
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def output_format(info: VideoInfo, encoder: str) -> str:

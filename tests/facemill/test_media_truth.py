@@ -16,11 +16,21 @@ from clips import make_clip, packets, picture, times
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemill.errors import InputError
+from facemill.errors import FacemillError, InputError
 from facemill.reasons import Reason
-from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter, probe, read_frames
+from facemill.video import (
+    EncoderSettings,
+    Frame,
+    VideoReader,
+    VideoWriter,
+    check_encoder,
+    list_videos,
+    probe,
+    read_frames,
+)
 from facemill.video.clock import Clock
 from facemill.video.info import Orientation
+from facemill.video.writer import container_holds
 
 FAULTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "media_faults"
 HOUR_10 = 36_000
@@ -532,3 +542,62 @@ def test_reported_files_come_out_as_players_show_them(
     assert max(gaps(tmp_path / "out.mp4")) <= 0.1
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.duration / av.time_base == pytest.approx(lasts_s, abs=0.03)
+
+
+# --- what counts as a video ------------------------------------------------------------------------------------------
+
+
+def test_content_decides_which_files_are_videos(tmp_path: Path) -> None:
+    """Whatever they are called; what is named as a video is listed even where it is none."""
+    clip = make_clip(tmp_path / "clip.mp4", frames=3)
+    for name in ("phone.3gp", "camera.MOD", "no suffix", "clip.bak", "день.m2v"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    remux(clip, tmp_path / "tape.vob.ts").rename(tmp_path / "tape.dat")
+    (tmp_path / "cut.xyz").write_bytes(clip.read_bytes()[:1500])
+    (tmp_path / "letter.mp4").write_text("Dear Sir or Madam")
+    (tmp_path / "notes.txt").write_text("not for us\n" * 50)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nclip.mp4\n#EXT-X-ENDLIST\n")
+    cv2.imwrite(str(tmp_path / "still.png"), picture(0, 96, 64))
+    cv2.imwrite(str(tmp_path / "still.jpg"), picture(0, 96, 64))
+    cv2.imwrite(str(tmp_path / "other.jpg"), picture(0, 96, 64))
+    for name, frames in (("moves.gif", 4), ("stands.gif", 1)):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream: Any = container.add_stream("gif", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "rgb8"
+            for index in range(frames):
+                frame = av.VideoFrame.from_ndarray(picture(index, 96, 64), format="rgb24").reformat(format="rgb8")
+                frame.pts, frame.time_base = index, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    told: list[str] = []
+    found = {path.name for path in list_videos(tmp_path, told.append)}
+    assert found == {
+        "clip.mp4", "phone.3gp", "camera.MOD", "no suffix", "clip.bak", "день.m2v", "tape.dat", "cut.xyz", "letter.mp4",
+        "moves.gif",
+    }  # fmt: skip
+    assert len(told) == 1
+    assert "6 files are no videos" in told[0]
+    assert "2 .jpg" in told[0]
+
+
+@pytest.mark.parametrize("encoder", ["h264_nvenc", "hevc_nvenc", "libsvtav1"])
+def test_a_preset_of_another_encoder_is_refused_with_those_there_are(encoder: str) -> None:
+    with pytest.raises(FacemillError, match=r"auto, or (one of default, slow|a number from -2 to 13)"):
+        check_encoder(EncoderSettings(name=encoder, preset="veryfast"))
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "mpeg4"])
+def test_every_encoder_opens_with_its_usual_preset(tmp_path: Path, encoder: str) -> None:
+    transcode(make_clip(tmp_path / "in.mp4", frames=3), tmp_path / "out.mp4", name=encoder, preset="auto", crf=30)
+    assert len(times(tmp_path / "out.mp4")) == 3
+
+
+@pytest.mark.parametrize(
+    ("encoder", "container", "holds"),
+    [
+        ("libx264", "mov", True), ("libx265", "mov", True), ("libsvtav1", "mp4", True), ("libsvtav1", "mov", False),
+        ("libvpx-vp9", "mov", False), ("libvpx-vp9", "matroska", True), ("h264_nvenc", "mov", True),
+    ],
+)  # fmt: skip
+def test_what_a_container_holds_is_asked_of_its_muxer(encoder: str, container: str, holds: bool) -> None:
+    assert container_holds(container, encoder) == holds
