@@ -5,9 +5,10 @@ without a face is one row, rejected as no_face; one that cannot be decoded is on
 The totals count pictures: in = those with a face (ok) + without (rejected) + failed.
 
 Dask takes the shards; a worker loads each model once. The pictures of a shard are searched together, everything else is
-done picture by picture. Which pictures share a search does not matter: HOG takes them one by one anyway, and with the
-nets a box moves by less than a hundredth of a pixel. The same table with the same parameters gives the same bytes; a
-picture that makes the search fail is found by searching one at a time, and is one row, failed with what was raised.
+done picture by picture. Which pictures share a search changes no bit (`facemill.detect.Detector.detect`), so that a
+row's key need not name its company; only on a GPU a box may move by a few thousandths of a pixel. The same table with
+the same parameters gives the same bytes; a picture that makes the search fail is found by searching one at a time, and
+is one row, failed with what was raised.
 """
 
 from __future__ import annotations

@@ -88,7 +88,11 @@ class Detector(Protocol):
     """How it draws boxes: what `landmarks` needs to know."""
 
     def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Faces]:
-        """One `Faces` for each RGB uint8 H×W×3 picture, strongest face first; pictures may differ in size."""
+        """One `Faces` for each RGB uint8 H×W×3 picture, strongest face first; pictures may differ in size.
+
+        On the CPU the answer for a picture has the same bits whatever other pictures are asked about with it: work that
+        is known by its content must not depend on its company. tests/facemill/test_detect.py holds each detector to it.
+        """
 
 
 @dataclass(frozen=True)

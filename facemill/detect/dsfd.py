@@ -9,7 +9,8 @@ No weights come with facemill. `weights` names a folder that training wrote, or 
 one (weights for research only, see its authors), whose names are mapped and which has square priors.
 
 What differs from the authors' code: priors of all pictures of a batch are decoded at once, the threshold comes before
-NMS, pictures share a batch when they pad to the same multiple of 128 px, and boxes that only one look found stay.
+NMS, pictures share a batch on a GPU when they pad to the same multiple of 128 px, and boxes that only one look found
+stay.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ canvas depends on the picture alone (unlike `letterbox`'s), and so do its boxes,
 MAX_PIXELS = 4_000_000
 """Larger pictures are looked at smaller; bounds memory at about 2 GB in float32. The authors' GPU had room for
 10.7 million (0x7FFFFFFF / 200)."""
-BATCH_PIXELS = {"cpu": 1_000_000, "cuda": 16_000_000}
-"""Pixels in one pass of the net."""
+BATCH_PIXELS = {"cpu": 1, "cuda": 16_000_000}
+"""Pixels in one pass of the net, or one picture. On the CPU each goes alone: in company its sums would have another
+order, and only pictures of at most 128 px would gain by it, an eighth of their time."""
 _COMFORTABLE_PX = 24
 """A face is shown at about this size when only larger ones are asked for: 1.5 times the smallest prior."""
 

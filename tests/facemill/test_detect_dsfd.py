@@ -42,6 +42,18 @@ def untrained(seed=0, face_logit=0.0):
     return model
 
 
+def test_a_picture_has_the_same_faces_to_the_bit_in_any_company():
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (120, width, 3), np.uint8) for width in (90, 100, 128, 140, 200)]
+    detector = DsfdDetector(untrained())
+    together = detector.detect(pictures)
+    assert min(map(len, together)) > 20
+    for picture, faces in zip(pictures, together, strict=True):
+        [alone] = detector.detect([picture])
+        assert alone.boxes_xyxy.tobytes() == faces.boxes_xyxy.tobytes()
+        assert alone.scores.tobytes() == faces.scores.tobytes()
+
+
 class Brightest(Dsfd):
     """DSFD whose answers come from the brightness of the picture and not from weights.
 

@@ -16,7 +16,7 @@ from facemill.detect._onnx import read_initializers
 from facemill.detect._suppress import nms_dense, nms_groups
 from facemill.detect.mtcnn import Batches, load_nets, pyramid_scales, wheel_folder
 from facemill.errors import FacemillError
-from facemill.nets.mtcnn import MaxPool, Slopes, cells
+from facemill.nets.mtcnn import Dense, MaxPool, Slopes, cells
 
 box = st.tuples(*[st.integers(0, 40)] * 2, *[st.integers(1, 30)] * 2).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
@@ -310,3 +310,18 @@ def test_weights_with_nan_are_refused(tmp_path):
         (tmp_path / f"{name}.onnx").write_bytes(data.replace(kernel, np.float32("nan").tobytes() + kernel[4:]))
     with pytest.raises(FacemillError, match="NaN or infinity"):
         load_nets(tmp_path)
+
+
+@given(
+    count=st.integers(0, 200), at=st.integers(0, 199), inputs=st.sampled_from([32, 576, 1152]), rest=st.integers(1, 70)
+)
+def test_a_dense_layer_answers_for_a_row_the_same_bits_whatever_rows_there_are(count, at, inputs, rest):
+    torch.manual_seed(inputs)
+    layer, rows = Dense(inputs, 5, rows_at_once=rest), torch.randn(200, inputs)
+    with torch.inference_mode():
+        [alone] = layer(rows[at : at + 1])
+        answers = layer(torch.cat([rows[:count], rows[at : at + 1]]).reshape(1, count + 1, inputs))
+        assert answers.shape == (1, count + 1, 5)
+        assert torch.equal(answers[0, -1], alone)
+        torch.testing.assert_close(answers[0, -1], rows[at] @ layer.weight.T + layer.bias)
+        assert layer(rows[:0]).shape == (0, 5)
