@@ -48,6 +48,10 @@ class Pool(Protocol):
         """The same for one argument, while nothing else is at work in this pool, whichever thread wants it."""
 
 
+class NotStarted(FacemillError):
+    """The cluster that the parameters name has no worker, after all that was tried."""
+
+
 Parts = Callable[[Any], tuple[Callable[[Any], Any], Sequence[Any]]]
 
 
@@ -103,7 +107,8 @@ def open_pool(params: ClusterParams) -> Iterator[Pool]:
     """The pool that the parameters name. A cluster starts with the first work, so a stage without any starts none.
 
     Raises:
-        FacemillError: (at the first work) no scheduler there, or a cluster class that cannot be loaded.
+        NotStarted: (at the first work) no scheduler there, or no worker.
+        FacemillError: a cluster class or options that cannot be used.
     """
     if params.kind == "inline":
         yield InlinePool()
@@ -163,19 +168,21 @@ def _start(params: ClusterParams, opened: ExitStack) -> Any:
     """The client of a cluster that has a worker. A worker that is killed as it starts is no reason to give up.
 
     Raises:
-        FacemillError: not within `start_timeout_s`, or not in `START_TRIES`.
+        NotStarted: not within `start_timeout_s`, or not in `START_TRIES`.
     """
     deadline = time.monotonic() + params.start_timeout_s
-    for tries_left in reversed(range(START_TRIES if params.kind == "local" else 1)):
+    most = START_TRIES if params.kind == "local" else 1
+    for tried in range(1, most + 1):
         with ExitStack() as attempt:
             try:
                 client = _connect(params, attempt, deadline)
             except (OSError, TimeoutError, RuntimeError) as error:
                 first = _first_cause(error)
                 # A worker that was killed is told as a RuntimeError that nothing caused.
-                if tries_left and isinstance(first, RuntimeError) and time.monotonic() < deadline:
+                killed = isinstance(first, RuntimeError) and params.kind == "local"
+                if killed and tried < most and time.monotonic() < deadline:
                     continue
-                raise FacemillError(_not_started(params, first)) from error
+                raise NotStarted(_killed_each_time(tried) if killed else _not_started(params, first)) from error
             opened.push(attempt.pop_all())
             return client
     raise AssertionError
@@ -185,6 +192,14 @@ def _first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _killed_each_time(tried: int) -> str:
+    times = "and" if tried == 1 else f"{tried} times in a row, and"
+    return (
+        f"cluster: workers died while they started, {times} no work was begun: most often the system kills them "
+        "where memory is short. Take fewer of them (`cluster: {workers: 1}`) or none (`cluster: {kind: inline}`)"
+    )
 
 
 def _not_started(params: ClusterParams, cause: BaseException) -> str:
