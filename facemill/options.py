@@ -12,10 +12,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from facemill.errors import FacemillError
+from facemill.settings import WORDS
 
 
 def options_of(builder: Callable[..., Any]) -> dict[str, tuple[type, ...]]:
@@ -61,7 +62,7 @@ def checked_options(builder: Callable[..., Any], options: Mapping[str, Any], *, 
     }
 
 
-_NAMES = {NoneType: "null", Path: "a path", list: "a list"}
+_NAMES = {**WORDS, list: "a list"}
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

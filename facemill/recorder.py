@@ -7,7 +7,7 @@ Whatever cannot be read ends in a record with the reason, and the next file goes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -46,7 +46,7 @@ class RecordSettings:
     """How faces are looked for and what is kept of them. Plain data.
 
     Attributes:
-        detector: a registered name, or several ("hog,mtcnn"); `options`: its own keywords and their values.
+        detector: a registered name, or several ("hog,mtcnn"); `options`: as `build_detector` has them, files as paths.
         min_face_px: smaller faces are not looked for.
         every: in videos, frames from one key frame to the next; 1 detects in each; None: 10, at most 0.4 s.
         landmarks: whether the 68 points and the pose are wanted.
@@ -55,7 +55,7 @@ class RecordSettings:
     """
 
     detector: str = "auto"
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     min_face_px: int = 40
     every: int | None = None
@@ -83,9 +83,8 @@ class Recorder:
 
     def __init__(self, settings: RecordSettings) -> None:
         self.settings = settings
-        options = dict(settings.options)
         self._detector = build_detector(
-            settings.detector, min_face_px=settings.min_face_px, device=settings.device, **options
+            settings.detector, min_face_px=settings.min_face_px, device=settings.device, **settings.options
         )
         self._landmarks = DlibPredictor() if settings.landmarks or settings.crops else None
 
@@ -233,9 +232,15 @@ class Recorder:
     def _head(self, name: str) -> FileRecord:
         settings = self.settings
         used = {"min_face_px": settings.min_face_px, "every": settings.every, "device": settings.device}
-        # weights by their name: where they lie says nothing, and records of two machines should be equal
-        own = {key: value.name if isinstance(value, Path) else value for key, value in settings.options}
-        return FileRecord(file=name, detector=self._detector.name, options=used | own)
+        return FileRecord(file=name, detector=self._detector.name, options=used | _without_folders(settings.options))
+
+
+def _without_folders(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights by their name: where they lie says nothing, and records of two machines should be equal."""
+    return {
+        key: _without_folders(value) if isinstance(value, Mapping) else value.name if isinstance(value, Path) else value
+        for key, value in options.items()
+    }
 
 
 def is_picture(path: Path) -> bool:

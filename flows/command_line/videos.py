@@ -45,6 +45,14 @@ def detect(
     detector: Annotated[
         str, typer.Option(help='Name of the detector, or several to ask in turn, such as "hog,mtcnn".')
     ] = "auto",
+    detector_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Option of the detector, as detector_options of params.yaml has it, such as threshold=0.7; of one of "
+            "several dsfd.threshold=0.7. It can be given several times.",
+        ),
+    ] = None,
     every: Annotated[
         int | None,
         typer.Option(
@@ -59,9 +67,6 @@ def detect(
     crop_format: Annotated[str, typer.Option(help="Format of the close-ups: jpeg or png.")] = "jpeg",
     crop_px: Annotated[int, typer.Option(min=16, max=2048, help="Side of the close-ups, in pixels.")] = 256,
     device: Annotated[str, typer.Option(help="Device of the detector: cpu or cuda.")] = "cpu",
-    weights: Annotated[
-        Path | None, typer.Option(help="File or folder of the weights, for a detector that brings none.", **PATH)
-    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of worker processes; each takes files of its own.")] = 1,
 ) -> None:
     """Find the faces in pictures and videos; say where they are, or write it as records.
@@ -70,10 +75,11 @@ def detect(
     """
     from facemill.recorder import RecordSettings
     from tasks.commands.detect import write_records
+    from tasks.work.detector_files import typed_detector_options
 
     settings = RecordSettings(
         detector=detector,
-        options=() if weights is None else (("weights", weights),),
+        options=typed_detector_options(detector, detector_option or [], Path.cwd()),
         device=device,
         min_face_px=min_face_px,
         every=every,

@@ -9,6 +9,7 @@ cannot be used.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,12 +137,16 @@ def _record(unit: FileGroup) -> Iterator[Record]:
     return _recorder(unit.settings).record((Path(path), name) for path, name in unit.files)
 
 
-@lru_cache(maxsize=1)
 def _recorder(settings: RecordSettings) -> Recorder:
+    return _loaded(pickle.dumps(settings))
+
+
+@lru_cache(maxsize=1)
+def _loaded(settings: bytes) -> Recorder:
     """Once a process: loading the models takes a second."""
     from facemill.recorder import Recorder
 
-    return Recorder(settings)
+    return Recorder(pickle.loads(settings))
 
 
 def _write(records: Iterable[Record], sink: BinaryIO) -> DetectTotals:

@@ -61,12 +61,12 @@ def test_an_option_that_an_objective_does_not_have_is_named(model: Autoencoder) 
 @pytest.mark.parametrize(
     ("name", "options", "problem"),
     [
-        ("gan", {"cycle": "no"}, "cycle of gan must be bool, got 'no'"),
-        ("gan", {"features": 5}, "features of gan must be str or null, got 5"),
-        ("cyclegan", {"pool": "many"}, "pool of cyclegan must be int, got 'many'"),
-        ("cyclegan", {"pool": True}, "pool of cyclegan must be int, got True"),
-        ("transform", {"style_share": "two"}, "style_share of transform must be float or null, got 'two'"),
-        ("transform", {"style_pictures": 2.5}, "style_pictures of transform must be int, got 2.5"),
+        ("gan", {"cycle": "no"}, "cycle of gan must be true or false, got 'no'"),
+        ("gan", {"features": 5}, "features of gan must be a text or null, got 5"),
+        ("cyclegan", {"pool": "many"}, "pool of cyclegan must be a whole number, got 'many'"),
+        ("cyclegan", {"pool": True}, "pool of cyclegan must be a whole number, got True"),
+        ("transform", {"style_share": "two"}, "style_share of transform must be a number or null, got 'two'"),
+        ("transform", {"style_pictures": 2.5}, "style_pictures of transform must be a whole number, got 2.5"),
     ],
 )
 def test_an_option_of_another_type_is_named(name: str, options: dict[str, object], problem: str) -> None:

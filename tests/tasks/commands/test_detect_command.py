@@ -168,3 +168,17 @@ def test_an_unknown_detector_is_named_before_any_record(folder: Path) -> None:
     with pytest.raises(FacemillError, match="no detector 'eyes'"):
         detect(folder, sink, RecordSettings(detector="eyes"))
     assert sink.getvalue() == b""
+
+
+def test_options_of_a_detector_reach_it_and_the_records(folder: Path, tmp_path: Path) -> None:
+    """With HOG's margin above all that it gives, no face is found."""
+    command = ["detect", str(folder / "a.jpg"), "--json", "--no-landmarks", "--min-face-px", "80", "--detector"]
+    few = CliRunner().invoke(app, [*command, "hog", "--detector-option", "threshold=9"])
+    chain = CliRunner().invoke(app, [*command, "hog,mtcnn", "--detector-option", "hog.threshold=9"])
+    assert few.exit_code == chain.exit_code == 0
+    head, frame, _ = read_records(few.stdout_bytes.splitlines())
+    chain_head, chain_frame, _ = read_records(chain.stdout_bytes.splitlines())
+    assert (head.options["threshold"], len(frame.faces)) == (9, 0)
+    assert (chain_head.options["hog"], len(chain_frame.faces)) == ({"threshold": 9}, 1)
+    wrong = CliRunner().invoke(app, [*command, "hog", "--detector-option", "upsample=9"])
+    assert str(wrong.exception) == "detector 'hog': upsample must be 0…4 doublings, got 9"

@@ -11,7 +11,12 @@ import pytest
 from facemill.detect import build_detector
 from facemill.detect._mtcnn_weights import wheel_folder
 from facemill.errors import FacemillError
-from tasks.work.detector_files import deciding_options, detector_weights, placed_detector_options
+from tasks.work.detector_files import (
+    deciding_options,
+    detector_weights,
+    placed_detector_options,
+    typed_detector_options,
+)
 
 
 @pytest.fixture
@@ -72,3 +77,55 @@ def test_the_files_of_all_detectors_are_listed_by_their_options(home: Path) -> N
 def test_what_cannot_be_is_named(home: Path, detector: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(FacemillError, match=message):
         detector_weights(detector, options, home)
+
+
+@pytest.mark.parametrize(
+    ("detector", "typed", "options"),
+    [
+        ("hog", ["upsample=1", "threshold=-0.5"], {"upsample": 1, "threshold": -0.5}),
+        ("mtcnn", ["thresholds=[0.6, 0.7, 0.8]", "half=true"], {"thresholds": [0.6, 0.7, 0.8], "half": True}),
+        ("mtcnn", ["weights=~/nets", "pools=mixed"], {"weights": Path("{home}/nets"), "pools": "mixed"}),
+        (
+            "dsfd",
+            ["weights=12", "sha256=1", "looks=many"],
+            {"weights": Path("{home}/12"), "sha256": "1", "looks": "many"},
+        ),
+        ("mtcnn", ["weights=null"], {"weights": None}),
+        ("hog, mtcnn", ["mtcnn.weights=nets"], {"mtcnn": {"weights": Path("{home}/nets")}}),
+        ("hog", [], {}),
+    ],
+)
+def test_typed_options_are_those_of_params_yaml(
+    home: Path, detector: str, typed: list[str], options: dict[str, Any]
+) -> None:
+    """A number that is a name or a hash stays text, as the builder declares it."""
+    assert typed_detector_options(detector, typed, home) == _in(home, options)
+
+
+def _in(home: Path, options: dict[str, Any]) -> dict[str, Any]:
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _in(home, value)
+        return Path(str(value).format(home=home)) if isinstance(value, Path) else value
+
+    return {name: placed(value) for name, value in options.items()}
+
+
+@pytest.mark.parametrize(
+    ("detector", "typed", "message"),
+    [
+        ("hog", ["upsample"], "'upsample' must be NAME=VALUE$"),
+        ("hog", ["=1"], "'=1' must be NAME=VALUE$"),
+        ("hog", ["weights=x"], "hog has no option weights; there are upsample, threshold$"),
+        ("hog", ["upsample=much"], "upsample of hog must be a whole number, got 'much'$"),
+        ("hog", ["upsample=[1"], r"upsample cannot be '\[1', which means nothing in params.yaml$"),
+        ("hog", ["upsample=1", "upsample=2"], "upsample is given twice$"),
+        ("hog,mtcnn", ["upsample=1"], "must be DETECTOR.NAME=VALUE with one of hog, mtcnn$"),
+        ("hog,mtcnn", ["dsfd.looks=one"], "must be DETECTOR.NAME=VALUE with one of hog, mtcnn$"),
+        ("eyes", [], "no detector 'eyes'"),
+    ],
+)
+def test_what_cannot_be_typed_is_one_clear_line(tmp_path: Path, detector: str, typed: list[str], message: str) -> None:
+    with pytest.raises(FacemillError, match=message) as raised:
+        typed_detector_options(detector, typed, tmp_path)
+    assert len(str(raised.value).splitlines()) == 1
