@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.errors import InputError
+from facemill.picture_headers import read_jpeg
 from facemill.pictures import DEFAULT_MAX_PIXELS, decode, picture_size, sniff
 from facemill.reasons import Reason
 
@@ -74,6 +75,9 @@ def _reduced_grey(data: bytes, max_pixels: int | None) -> npt.NDArray[np.uint8]:
     size = picture_size(data, max_pixels=max_pixels)
     if sniff(data) != "jpeg":  # only JPEG can be decoded at a fraction of its cost
         return np.asarray(cv2.cvtColor(decode(data, max_pixels=max_pixels), cv2.COLOR_RGB2GRAY), np.uint8)
+    data = read_jpeg(
+        data
+    ).tidy  # stray bytes are told on this process's own output, by nobody who could be asked not to
     shorter = min(size) if size else 0
     # four times the side of what is hashed: enough that the fraction does not change the hash
     flag = next((flag for factor, flag in _REDUCED if shorter >= factor * SIDE_PX * 4), cv2.IMREAD_GRAYSCALE)

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable", State.FAILED, "the file could not be opened"
     CHANGED = "changed", State.FAILED, "the file changed while the refresh ran; the next run takes it"
     SEARCH_FAILED = "search_failed", State.FAILED, "the search gave no addresses; see the detail"
+    BROKEN_LINE = "broken_line", State.FAILED, "the line of a list has no address; see the detail"
     DOWNLOAD_FAILED = "download_failed", State.FAILED, "the address gave no picture"
     # failed: videos
     NOT_A_VIDEO = "not_a_video", State.FAILED, "no video stream that FFmpeg reads"

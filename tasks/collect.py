@@ -279,6 +279,8 @@ def find_addresses(search: Wanted) -> list[Unit] | str:
     """What a search has found, or in words why it has not."""
     if search.unit is None:
         return "it was there when the inventory looked, and has gone since"
+    if _has_changed(search.unit.path, search.sha256):
+        return Reason.CHANGED.sentence
     try:
         return find(search.unit)
     except FacemillError as problem:

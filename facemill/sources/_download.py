@@ -24,7 +24,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import certifi
 import httpcore
@@ -33,6 +33,7 @@ import httpx
 from facemill.errors import InputError
 from facemill.pictures import sniff
 from facemill.reasons import Reason
+from facemill.sources import Item, Unit
 from facemill.sources._opt_outs import (
     AGENT,
     ROBOTS_BYTES,
@@ -336,11 +337,19 @@ def shared_downloader(policy: Policy) -> Downloader:
     return found
 
 
+def downloaded(unit: Unit, policy: Policy, **stated: str) -> Item:
+    """The picture behind the address that is a unit's key, or the reason why there is none; `stated`: of the item."""
+    try:
+        return unit.item(data=shared_downloader(policy).fetch(unit.key).data, **stated)
+    except InputError as problem:
+        return unit.failed(problem, **stated)
+
+
 def host_of(url: str) -> str:
     """The host of an address, to put together what one host is asked for; empty where there is none to be seen."""
     try:
-        return httpx.URL(url).raw_host.decode("ascii")
-    except (httpx.InvalidURL, ValueError):
+        return urlsplit(url).hostname or ""  # 20 times as fast as httpx, and lists are long
+    except ValueError:
         return ""
 
 

@@ -26,11 +26,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from facemill.errors import FacemillError, InputError
+from facemill.errors import FacemillError
 from facemill.patience import PICTURE_SEARCH
 from facemill.processes import end_group
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._download import Policy, host_of, shared_downloader
+from facemill.sources._download import Policy, downloaded, host_of
 
 _TOLD_LINES = 4
 
@@ -77,12 +77,8 @@ class GoogleSource(Source):
     def fetch(unit: Unit) -> Iterator[Item]:
         """The picture of an address, or the reason why there is none."""
         options = unit.options
-        stated = {"page": options["page"], "licence": "unknown"}
         policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
-        try:
-            yield unit.item(data=shared_downloader(policy).fetch(unit.key).data, **stated)
-        except InputError as problem:
-            yield unit.failed(problem, **stated)
+        yield downloaded(unit, policy, page=options["page"], licence="unknown")
 
     @staticmethod
     def find(unit: Unit) -> list[Unit]:

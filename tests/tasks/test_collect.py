@@ -79,6 +79,7 @@ def _rows(root: Path) -> list[dict]:
     return tables.read_table(root / "data" / "raw", RAW).to_pylist()
 
 
+REFUSED = "the address is not a public one (asked for robots.txt, without which nothing is fetched)"
 PHOTOS = [{"kind": "folder", "path": "photos", "licence": "CC0", "author": "Bo"}]
 
 
@@ -266,6 +267,21 @@ def test_a_search_that_finds_nothing_is_a_row_and_the_others_go_on(search, capsy
     assert (row["error"], row["url"]) == ("search_failed", "google:anna")
     assert "held no pictures" in row["detail"]
     assert "held no pictures" in capsys.readouterr().out
+
+
+def test_each_line_of_a_list_is_a_row(root: Path) -> None:
+    (root / "list.csv").write_text("url,licence\nhttp://127.0.0.1/a.jpg,CC0\nhttp://127.0.0.1/b.jpg,\nno address,\n")
+    totals = _run(_params([{"kind": "urls", "path": "list.csv"}, *PHOTOS]), root)
+    rows = {row["url"]: row for row in _rows(root) if row["source"] == "urls"}
+    assert {url: (row["error"], row["licence"], row["detail"]) for url, row in rows.items()} == {
+        "http://127.0.0.1/a.jpg": ("download_failed", "CC0", REFUSED),
+        "http://127.0.0.1/b.jpg": ("download_failed", "", REFUSED),
+        "list.csv:4": ("broken_line", "", "'no address' is no address"),
+    }
+    assert totals.rows_in == totals.rows_out
+    (root / "list.csv").write_bytes(b"link\n")
+    with pytest.raises(FacemillError, match=r"identities\.anna\.sources\.0: .*no column 'url'"):
+        inventory.run(_params([{"kind": "urls", "path": "list.csv"}]), root)
 
 
 def test_a_kill_while_the_table_is_published_loses_nothing(

@@ -22,7 +22,11 @@ KINDS = SOURCES.names()
 def read(kind: str, /, **fields: object) -> Source:
     """A source as params.yaml gives it; what it cannot be without is text."""
     holder = create_model("Holder", source=(SOURCES[kind], ...), __config__=ConfigDict(extra="forbid"))
-    needed = [field for field in dataclasses.fields(SOURCES[kind]) if field.default is dataclasses.MISSING]
+    needed = [
+        field
+        for field in dataclasses.fields(SOURCES[kind])
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
     return holder(source={"kind": kind} | {field.name: "x" for field in needed} | fields).source
 
 
