@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from refresh import PEOPLE, Pictures, clone, environment
 
@@ -35,7 +36,7 @@ def main() -> None:
             print(f"{name}: {_told(root, change)}", flush=True)
 
 
-def small(values: dict) -> None:
+def small(values: dict[str, Any]) -> None:
     """Parts of 8 rows and a training of a few steps."""
     values["collect"]["rows_per_shard"] = values["extract"]["rows_per_shard"] = 8
     values["train"] |= {"steps": 12, "save_every": 6, "evaluate_every": 6, "batch": 8}

@@ -183,13 +183,17 @@ def join(clip: Path, target: Path, times: int) -> Path:
                     if stream.index not in targets:
                         targets[stream.index] = output.add_stream_from_template(stream)
                 for packet in source.demux(streams):
-                    if packet.dts is None or packet.pts is None:
+                    if packet.dts is None or packet.pts is None or packet.time_base is None:
                         continue
                     ticks = round(shift_s / float(packet.time_base))
                     packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
                     packet.stream = targets[packet.stream.index]
                     output.mux(packet)
-                shift_s += max(float(stream.duration * stream.time_base) for stream in streams if stream.duration)
+                shift_s += max(
+                    float(stream.duration * stream.time_base)
+                    for stream in streams
+                    if stream.duration and stream.time_base
+                )
     return target
 
 

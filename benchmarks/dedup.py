@@ -167,7 +167,7 @@ def make_raw(folder: Path, rows: int) -> str:
             known.update(key for key, _ in seen)
             put_items(store, seen)
             count = len(ids)
-            columns = {"sample_id": ids, "identity": [_name(at % IDENTITIES) for at in numbers]}
+            columns: dict[str, list[Any]] = {"sample_id": ids, "identity": [_name(at % IDENTITIES) for at in numbers]}
             columns |= {"role": ["sample"] * count, "source": ["folder"] * count}
             columns |= {"url": [f"p/{at:09d}.jpg" for at in numbers], "licence": ["CC0"] * count}
             columns |= {"width": [512] * count, "height": [512] * count, "status": ["ok"] * count, "unit": ids}
@@ -283,7 +283,7 @@ def _flips(chance: np.random.Generator, count: int) -> npt.NDArray[np.uint64]:
     """(N,) words with 1 … FAR_BITS bits set."""
     places = np.argsort(chance.random((count, 64)), axis=1)[:, :FAR_BITS].astype(np.uint64)
     chosen = np.arange(FAR_BITS) < chance.integers(1, FAR_BITS + 1, count)[:, None]
-    return np.bitwise_or.reduce(np.where(chosen, np.uint64(1) << places, np.uint64(0)), axis=1)
+    return np.asarray(np.bitwise_or.reduce(np.where(chosen, np.uint64(1) << places, np.uint64(0)), axis=1))
 
 
 def naive(folder: Path, rows: int) -> str:

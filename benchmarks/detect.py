@@ -93,6 +93,10 @@ def run(
     return found, max(seconds for _, seconds in done) / len(paths) * 1e3
 
 
+_BARRIER: Any = None
+"""On which the processes of a run wait for each other, in each of them."""
+
+
 def begin(barrier: Any) -> None:
     global _BARRIER
     _BARRIER = barrier

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from facemill.detect.dsfd import TOP_BOXES, candidates, suppressed
+from facemill.device import DeviceSettings
 from facemill.nets.dsfd import Dsfd, DsfdConfig, DsfdOutput, Shot
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -89,7 +90,8 @@ def _row_group(precision: str, arguments: argparse.Namespace, device: torch.devi
     dtype = DTYPES[precision]
     flops_per_s, bytes_per_s = machine.matrix_product_rate(device, dtype), machine.copy_rate(device)
     layout = torch.channels_last  # as the detector: contiguous takes 1.2 to 2 times as long on a CPU
-    model = Dsfd(DsfdConfig(width=arguments.width)).eval().to(device, dtype).to(memory_format=layout)
+    model = Dsfd(DsfdConfig(width=arguments.width)).eval().to(dtype)
+    DeviceSettings(device, None, layout).place(model)
     for batch in arguments.batches:
         pictures = torch.rand(batch, 3, arguments.side, arguments.side, device=device).to(memory_format=layout)
         forward_s = statistics.median(machine.seconds_of(partial(model, pictures), device, arguments.repeats))

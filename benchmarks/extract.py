@@ -31,7 +31,7 @@ import numpy as np
 from facemill import tables
 from facemill.media_files import PICTURE_SUFFIXES, list_files
 from facemill.pictures import RGB, decode, encode_jpeg, sha256_hex
-from facemill.schema import UNIQUE
+from facemill.schema import UNIQUE, UniqueRow
 from facemill.video import VideoReader
 from tasks.extract import extract_shard, pictures_of
 from tasks.params import ClusterParams, ExtractParams
@@ -109,11 +109,11 @@ def work_one(shard: Shard) -> tuple[int, float]:
 
 def write_pictures(folder: Path, pictures: Iterable[bytes]) -> Path:
     """A part of `unique` with encoded pictures."""
-    rows = []
+    rows: list[UniqueRow] = []
     for data in pictures:
         sample = sha256_hex(data)
-        row = {"sample_id": sample, "identity": "x", "role": "sample", "cluster": sample, "keep": True, "status": "ok"}
-        rows.append(row | {"image": {"bytes": data, "path": None}})
+        row: UniqueRow = {"sample_id": sample, "identity": "x", "role": "sample", "cluster": sample, "keep": True}
+        rows.append({**row, "status": "ok", "image": {"bytes": data, "path": None}})
     tables.write_part(folder / "unique.parquet", tables.from_rows(rows, UNIQUE))
     return folder / "unique.parquet"
 

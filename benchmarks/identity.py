@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -54,8 +55,8 @@ def main() -> None:
     for batch in arguments.batches:
         some = (chips * (1 + batch // len(chips)))[:batch]
         ways: dict[str, Callable[[], object]] = {
-            "dlib": lambda some=some: theirs.compute_face_descriptor(some),
-            "torch": lambda some=some: ours.embed_chips(some),
+            "dlib": partial(theirs.compute_face_descriptor, some),
+            "torch": partial(ours.embed_chips, some),
         }
         spent: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(ROUNDS):

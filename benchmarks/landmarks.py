@@ -113,7 +113,7 @@ def box_of(detector: Detector, picture: RGB, truth: npt.NDArray[np.float64]) -> 
     for box in detector.detect([picture])[0].boxes_xyxy.astype(np.float64):
         centre, size = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).mean()
         if (centre > low).all() and (centre < high).all() and 0.5 < size / (high - low).mean() < 2:
-            return box
+            return np.asarray(box)
     return None
 
 

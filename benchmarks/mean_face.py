@@ -38,7 +38,7 @@ def depths(faces: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> npt
         left_over = faces / singular.mean(axis=1)[:, None, None] - flat @ rotation[:, :, :2].transpose(0, 2, 1)
         towards = rotation[:, :, 2]
         depth = np.einsum("nki,ni->k", left_over, towards) / (towards**2).sum()
-    return depth - depth[NOSE_TIP]
+    return np.asarray(depth - depth[NOSE_TIP])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ import yaml
 from facemill import tables
 from facemill.detect import build_detector
 from facemill.pictures import decode, encode_jpeg
-from facemill.schema import DATASET, FACES, RAW, UNIQUE
+from facemill.schema import DATASET, FACES, RAW, UNIQUE, TableSchema
 from facemill.sources.sample.portraits import portrait_file
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ COPIED = ("facemill", "tasks", "flows", "dvc.yaml", ".dvcignore", ".gitignore", 
 PEOPLE = ("hopper", "collins")
 SIDE_PX, FOLDERS, SHARE, RUNS = 128, 20, 0.01, 5
 STAGES = ("collect", "dedup", "extract", "curate")
-TABLES = {"raw": RAW, "unique": UNIQUE, "faces": FACES, "dataset": DATASET}
+TABLES: dict[str, TableSchema[Any]] = {"raw": RAW, "unique": UNIQUE, "faces": FACES, "dataset": DATASET}
 
 
 def main() -> None:
@@ -112,17 +112,17 @@ def _portrait(person: str) -> np.ndarray:
     crop = np.array(
         [[scale, 0, SIDE_PX - scale * (left + right) / 2], [0, scale, SIDE_PX - scale * (top + bottom) / 2]]
     )
-    return cv2.warpAffine(
-        picture, crop, (2 * SIDE_PX, 2 * SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+    return np.asarray(
+        cv2.warpAffine(picture, crop, (2 * SIDE_PX, 2 * SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
     )
 
 
 def _view(portrait: np.ndarray, rng: random.Random) -> np.ndarray:
-    turn = cv2.getRotationMatrix2D((SIDE_PX, SIDE_PX), rng.uniform(-12, 12), rng.uniform(0.5, 0.62))
-    turn[:, 2] += [rng.uniform(-6, 6) - SIDE_PX / 2, rng.uniform(-6, 6) - SIDE_PX / 2]
+    turn = np.array(cv2.getRotationMatrix2D((SIDE_PX, SIDE_PX), rng.uniform(-12, 12), rng.uniform(0.5, 0.62)), float)
+    turn[:, 2] += np.array([rng.uniform(-6, 6) - SIDE_PX / 2, rng.uniform(-6, 6) - SIDE_PX / 2])
     view = cv2.warpAffine(portrait, turn, (SIDE_PX, SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
     lit = view * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15)
-    return np.clip(_FACE * lit + (1 - _FACE) * _surroundings(rng), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(_FACE * lit + (1 - _FACE) * _surroundings(rng), 0, 255), np.uint8)
 
 
 def _surroundings(rng: random.Random) -> np.ndarray:
