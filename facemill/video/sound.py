@@ -113,7 +113,7 @@ class _Copier:
         self._target = output.add_stream_from_template(stream)
         copy_labels(stream, self._target, output.format.name)
         self._next: int | None = None  # the earliest time that a packet can have
-        self._moved = 0
+        self._moved = self._broken = 0
 
     def carry(self, packet: Packet[Any]) -> None:
         expected = self._next
@@ -127,11 +127,16 @@ class _Copier:
         # two packets of a subtitle may begin together, two of sound may not
         self._next = packet.dts + 1
         packet.stream = self._target
-        self._output.mux(packet)
+        try:
+            self._output.mux(packet)
+        except (av.error.InvalidDataError, av.error.ArgumentError):  # a click, not a failed video
+            self._broken += 1
 
     def finish(self) -> None:
         if self._moved:
             self.notes.append(f"{self._moved} falling timestamps of stream {self._index} were moved")
+        if self._broken:
+            self.notes.append(f"{self._broken} broken packets of stream {self._index} were skipped")
 
 
 class _Transcoder:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 import cv2
 import numpy as np
 import pytest
 from clips import make_clip, packets, picture, times
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemill.errors import FacemillError, InputError
@@ -601,3 +602,65 @@ def test_every_encoder_opens_with_its_usual_preset(tmp_path: Path, encoder: str)
 )  # fmt: skip
 def test_what_a_container_holds_is_asked_of_its_muxer(encoder: str, container: str, holds: bool) -> None:
     assert container_holds(container, encoder) == holds
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def to_damage(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One clip in each container that differs."""
+    folder = tmp_path_factory.mktemp("damage")
+    clips = [labelled(folder / "a.mp4"), labelled(folder / "b.mkv"), make_clip(folder / "c.mov", frames=25)]
+    old = make_clip(folder / "d.mp4", codec="mpeg4", sound="libmp3lame", frames=25)
+    return [*clips, remux(clips[2], folder / "e.ts", 5.0), remux(old, folder / "f.avi")]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    which=st.integers(0, 4),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), max_size=30),
+    cut=st.one_of(st.just(1.0), st.floats(0.01, 1)),
+    moved=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_a_damaged_video_has_one_end(
+    to_damage: list[Path],
+    which: int,
+    flips: list[tuple[float, int]],
+    cut: float,
+    moved: tuple[float, float],
+) -> None:
+    """It is converted, verified, or refused with a reason; nothing is left half-written."""
+    source = to_damage[which]
+    data = bytearray(source.read_bytes())
+    for place, bit in flips:
+        data[int(place * len(data))] ^= 1 << bit
+    first, second = sorted(int(place * len(data)) for place in moved)
+    if second - first > 2000:
+        data = data[:first] + data[second:] + data[first:second]
+    folder = source.parent / "one"
+    folder.mkdir(exist_ok=True)
+    damaged = folder / f"in{source.suffix}"
+    damaged.write_bytes(data[: max(1, int(cut * len(data)))])
+    output = folder / f"out{source.suffix if which < 3 else '.mp4'}"
+    try:
+        transcode(damaged, output)
+    except (InputError, av.error.FFmpegError):  # a job makes the second into the first
+        assert not output.exists()
+    else:
+        assert len(times(output)) > 0
+        output.unlink()
+    damaged.unlink()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_broken_packet_of_sound_costs_itself(tmp_path: Path) -> None:
+    source = remux(make_clip(tmp_path / "in.mp4", frames=25), tmp_path / "in.ts")
+    data = bytearray(source.read_bytes())
+    headers = [place for place in range(len(data) - 1) if data[place] == 0xFF and data[place + 1] in (0xF0, 0xF1)]
+    for place in headers[8:12]:
+        data[place + 1] = 0x00
+    source.write_bytes(data)
+    transcode(source, tmp_path / "out.mp4")
+    assert len(times(tmp_path / "out.mp4")) == 25
+    assert len(packets(tmp_path / "out.mp4", "audio")) > 20
