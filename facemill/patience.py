@@ -2,8 +2,8 @@
 
 Only what may go better is tried again: a second try that would fail alike costs time and hides the cause. The library's
 own rules stand here; those of the stages in their table (`tasks.stages`), that of DVC's transfers beside them
-(`tasks.versions.dvc.TRANSFER`). One picture's download is told by `facemill.sources._download.Policy`. What was at work
-in a worker that died is tried by `tasks.work.cluster.run_all`, once more and alone.
+(`tasks.versions.dvc.TRANSFER`). What was at work in a worker that died is tried by `tasks.work.cluster.run_all`, once
+more and alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ class Rule:
     reason: str
     """Why another try can help, or cannot."""
 
+
+PICTURE_DOWNLOAD = Rule(30.0, 3, 0.5, "a host may be busy for a moment; what it refuses, it would refuse again")
+"""Of one address. Unlike a stage's, its deadline covers all tries and the pauses between them, and a pause is drawn
+from nothing up to `wait_s`, which doubles with each try; Retry-After of the host counts before that."""
 
 PICTURE_SEARCH = Rule(300.0, 1, 0, "a search has no parts that are kept; the stage that wants it is tried as a whole")
 """Of one search for pictures, browser included. A source's `deadline_s` overrules it."""

@@ -31,6 +31,7 @@ import httpcore
 import httpx
 
 from facemill.errors import InputError
+from facemill.patience import PICTURE_DOWNLOAD
 from facemill.pictures import sniff
 from facemill.reasons import Reason
 from facemill.sources import Item, Unit
@@ -66,14 +67,14 @@ class Policy:
     """How far a download may go."""
 
     max_bytes: int = 25_000_000
-    deadline_s: float = 30.0
+    deadline_s: float = PICTURE_DOWNLOAD.deadline_s
     """For one address, whatever happens: names, connections, redirects, pauses and further tries included. What a site
     asks to be waited between two requests is beside it."""
     connect_s: float = 5.0
     read_s: float = 10.0
     max_redirects: int = 3
-    tries: int = 3
-    pause_s: float = 0.5
+    tries: int = PICTURE_DOWNLOAD.tries
+    pause_s: float = PICTURE_DOWNLOAD.wait_s
     """Upper bound of the first pause; it doubles with each try."""
     max_crawl_delay_s: float = 60.0
     """A site that asks for longer pauses between two requests is not asked at all."""
