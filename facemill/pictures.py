@@ -365,6 +365,7 @@ def _pillow_orientation(picture: Image) -> int:
 
 
 def _stated(value: Any) -> int:
+    value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 

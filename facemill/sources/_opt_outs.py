@@ -34,7 +34,7 @@ ROBOTS_BYTES = 500 * 1024
 _RULES = frozenset({"noai", "noimageai", "noml", "noindex", "noimageindex", "none"})
 _VALUED_RULES = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
 _AGENT_TOKEN = re.compile(r"[a-z*][a-z0-9_.*-]*")
-_UNPACKED_BYTES, _PACKED_TEXTS = 1_000_000, 8
+_UNPACKED_BYTES, _PACKED_TEXTS, _BOXES_TRIED = 1_000_000, 8, 4
 
 
 class RobotRules:
@@ -176,7 +176,14 @@ def _packed_texts(data: bytes) -> Iterator[bytes]:
 
 
 def _jumbf(data: bytes) -> bytes:
-    """The bytes in which a C2PA manifest lies in one piece: of a JPEG its APP11 segments put together, else all."""
+    """The bytes in which a C2PA manifest lies in one piece: the segments of a JPEG, the blocks of a GIF, else all."""
+    if data.startswith(b"GIF8"):
+        at = data.find(b"\x21\xff\x0bC2PA_GIF") + 14
+        blocks: list[bytes] = []
+        while 14 <= at < len(data) and data[at]:
+            blocks.append(data[at + 1 : at + 1 + data[at]])
+            at += 1 + data[at]
+        return b"".join(blocks)
     if not data.startswith(b"\xff\xd8"):
         return data
     pieces: dict[bytes, list[bytes]] = {}
@@ -195,11 +202,15 @@ def _jumbf(data: bytes) -> bytes:
 def _c2pa_rule(data: bytes) -> str | None:
     """Looks into assertions about training, which are CBOR or JSON: the text of a key, then that of its use."""
     for found in re.finditer(rb"(c2pa|cawg)\.training-mining[^\0]{0,8}\0", data):
-        # The superbox begins with length and type before its description; the content box follows the label.
-        content = data[found.end() :]
-        length = int.from_bytes(content[:4], "big")
-        if rule := _entry_rule(found[1].decode("ascii"), content[8 : min(length, _UNPACKED_BYTES)]):
-            return rule
+        # A salt may follow the label, then the box with what is asserted; each begins with its length and type.
+        at = found.end()
+        for _ in range(_BOXES_TRIED):
+            length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+            if kind in (b"cbor", b"json"):
+                if rule := _entry_rule(found[1].decode("ascii"), data[at + 8 : at + min(length, _UNPACKED_BYTES)]):
+                    return rule
+                break
+            at += max(8, length)
     return None
 
 

@@ -173,9 +173,13 @@ def _png_text(text: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n....iTXtXML:com.adobe.xmp\0\x01\0\0\0" + zlib.compress(text) + b"...."
 
 
-def _assertion(label: bytes, entries: bytes) -> bytes:
+def _assertion(label: bytes, entries: bytes, salt: bytes = b"") -> bytes:
     content = (len(entries) + 8).to_bytes(4, "big") + b"cbor" + entries
-    return b"jumb....jumdcbor0123456789ab\x03" + label + b"\0" + content
+    return b"jumb....jumdcbor0123456789ab\x13" + label + b"\0" + salt + content
+
+
+SALT = b"\0\0\0\x18c2sh0123456789abcdef"
+"""As c2pa-rs writes it between the label and the content."""
 
 
 def _app11(data: bytes, piece: int) -> bytes:
@@ -189,6 +193,12 @@ def _app11(data: bytes, piece: int) -> bytes:
     return (
         b"\xff\xd8" + b"".join(b"\xff\xeb" + (len(one) + 2).to_bytes(2, "big") + one for one in segments) + b"\xff\xda"
     )
+
+
+def _gif(data: bytes) -> bytes:
+    """A GIF with an extension whose blocks have a byte for their length before each 255."""
+    blocks = [data[at : at + 255] for at in range(0, len(data), 255)]
+    return b"GIF89a\x21\xff\x0bC2PA_GIF\1\0\0" + b"".join(bytes([len(one)]) + one for one in blocks) + b"\0;"
 
 
 NOT_ALLOWED = b"\xa1gentries\xa1xc2pa.ai_training\xa1cusejnotAllowed"
@@ -227,6 +237,8 @@ def test_what_a_c2pa_assertion_says_about_training(entries: bytes, rule: str | N
     for label in (b"c2pa.training-mining", b"cawg.training-mining", b"c2pa.training-mining__1"):
         told = rule and f"{label[:4].decode()}.training-mining {rule}"
         assert embedded_rule(b"RIFF....WEBP" + _assertion(label, entries)) == told
+        assert embedded_rule(b"\x89PNG\r\n\x1a\n" + _assertion(label, entries, SALT)) == told
+        assert embedded_rule(_gif(_assertion(label, entries, SALT))) == told
         assert embedded_rule(_app11(_assertion(label, entries), 40)) == told
 
 
