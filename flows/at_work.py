@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
+from uuid import UUID
 
-from prefect import Flow, State, flow, get_run_logger
+from prefect import Flow, flow, get_run_logger
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.responses import OrchestrationResult
 from prefect.context import FlowRunContext
+from prefect.exceptions import Abort
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
@@ -50,11 +53,11 @@ def project_flow(name: str, *, waits: bool) -> Callable[[Callable[P, R]], Flow[P
 
     def decorate(work: Callable[P, R]) -> Flow[P, R]:
         @functools.wraps(work)
-        def run(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
-            with _at_work(Path.cwd(), name, waits=waits) as instead:
-                return work(*args, **kwargs) if instead is None else instead
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with _at_work(Path.cwd(), name, waits=waits):
+                return work(*args, **kwargs)
 
-        return cast(Flow[P, R], flow(name=name)(run))  # what is skipped has no caller that could look at it
+        return cast(Flow[P, R], flow(name=name)(run))  # mypy reads Prefect's decorator as one of several
 
     return decorate
 
@@ -90,35 +93,46 @@ def wait_for_server() -> None:
 
 
 @contextmanager
-def _at_work(project: Path, name: str, *, waits: bool) -> Iterator[State[Any] | None]:
-    """Holds the project's lock of a flow during the block; yields how the run is to end instead where another has it.
+def _at_work(project: Path, name: str, *, waits: bool) -> Iterator[None]:
+    """Holds the project's lock of a flow during the block.
 
-    A run that a person started is refused then; a flow inside another flow waits. A run of `facemill serve` or of
-    `facemill worker` ends when that one has ended.
+    Where another one has it, a run that a person started is refused, one of a deployment waits or is skipped, and a
+    flow inside another flow waits. A run of `facemill serve` or of `facemill worker` ends when that one has ended.
 
     Raises:
         FacemillError: a person's run met another one, the wait was too long, or there is no room.
+        Abort: the run is skipped.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     inside = run is not None and run.parent_task_run_id is not None
-    deployed = run is not None and run.deployment_id is not None and not inside
     with ExitStack() as held:
         held.enter_context(ends_with(callers()))
         sign_run()
         check_room(project)
-        refused = _take(held, project, name, LONGEST_WAIT_S if inside or (deployed and waits) else 0.0)
-        if refused is None:
-            try:
-                yield None
-            except Exception:
-                wait_for_server()
-                raise
-            wait_for_server()
-        elif deployed:
-            yield Cancelled(name=SKIPPED, message=f"{str(refused)[0].upper()}{str(refused)[1:]}.")
-        else:
+        deployed = run is not None and run.deployment_id is not None and not inside
+        if refused := _take(held, project, name, LONGEST_WAIT_S if inside or (deployed and waits) else 0.0):
+            if run is not None and deployed:
+                _skip(run.id, f"{str(refused)[0].upper()}{str(refused)[1:]}.")
             raise refused
+        try:
+            yield
+        except Exception:
+            wait_for_server()
+            raise
+        wait_for_server()
+
+
+def _skip(run: UUID, reason: str) -> NoReturn:
+    """Ends a run without an error, which a state that the flow returns would be for Prefect's engine."""
+    wait_for_server()
+    with get_client(sync_client=True) as client:
+        told: OrchestrationResult[Any] = client.set_flow_run_state(
+            run, Cancelled(name=SKIPPED, message=reason), force=True
+        )
+    skipped = Abort(reason)
+    skipped.state = told.state  # type: ignore[attr-defined]  # where the engine looks for what has been told already
+    raise skipped
 
 
 def _take(held: ExitStack, project: Path, name: str, patience_s: float) -> FacemillError | None:

@@ -22,6 +22,8 @@ import json, os, sys, time
 from pathlib import Path
 
 from facemill.files import write_json
+from facemill.processes import ends_with
+from tasks.work.callers import callers
 from tasks.work.progress import track
 
 stage = sys.argv[1]
@@ -31,7 +33,7 @@ with open("ran.txt", "a") as log:
 Path(f"{stage}.pid").write_text(str(os.getpid()))
 if knobs.get("fail", 0) >= Path("ran.txt").read_text().split().count(stage):
     sys.exit(f"error: {stage}: {knobs['says']}")
-with track(stage, 4, "rows") as progress:
+with ends_with(callers()), track(stage, 4, "rows") as progress:
     for _ in range(4):
         time.sleep(knobs.get("sleep", 0) / 4)
         progress.advance()
