@@ -55,7 +55,12 @@ _KEY = re.compile(r"makes up for (?P<run>[0-9a-f-]{36}), try (?P<n>\d+)")
 
 
 def put_right(
-    client: SyncPrefectClient, deployments: Sequence[DeploymentResponse], *, alone: bool, now: datetime | None = None
+    client: SyncPrefectClient,
+    deployments: Sequence[DeploymentResponse],
+    *,
+    alone: bool,
+    gone: ProcessId | None = None,
+    now: datetime | None = None,
 ) -> list[str]:
     """Ends dead runs, skips missed ones and makes up for them. Returns what it has done, a line for each.
 
@@ -65,11 +70,12 @@ def put_right(
         client: of the server that has the runs.
         deployments: those that the caller works on.
         alone: whether nobody but the caller works on them, so that a run which nobody has signed is dead.
+        gone: a process that counts as gone, such as the caller, which has ended its flows.
         now: the time, for tests.
     """
     now = now or datetime.now(UTC)
     ids = {deployment.id for deployment in deployments}
-    lines = list(end_dead_runs(client, alone_in=ids if alone else (), now=now))
+    lines = list(end_dead_runs(client, alone_in=ids if alone else (), gone=gone, now=now))
     for deployment in deployments:
         missed = _missed(client, deployment.id, now)
         made_up = MAKE_UP in deployment.tags and not deployment.paused
@@ -97,6 +103,7 @@ def end_dead_runs(
     *,
     alone_in: Collection[UUID] = (),
     but: UUID | None = None,
+    gone: ProcessId | None = None,
     now: datetime | None = None,
 ) -> Iterator[str]:
     """Ends the runs of the project's flows whose process is gone; yields a line for each.
@@ -106,12 +113,13 @@ def end_dead_runs(
         alone_in: deployments on whose runs nobody but the caller works: one of those that no process here has signed
             is dead.
         but: a run that is left alone, the caller's own.
+        gone: a process that counts as gone.
         now: the time, for tests.
     """
     now = now or datetime.now(UTC)
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_AT_WORK)))
     for run in _all(client, FlowRunFilter(state=state), FlowFilter(name=FlowFilterName(any_=list(FLOWS)))):
-        reason = None if run.id == but else _why_dead(run, run.deployment_id in alone_in, now)
+        reason = None if run.id == but else _why_dead(run, run.deployment_id in alone_in, gone, now)
         if reason is None:
             continue
         latest = client.read_flow_run(run.id)  # it may have said how it ended just before its process was gone
@@ -124,9 +132,11 @@ def end_dead_runs(
         yield f"run {run.name}: {reason}"
 
 
-def _why_dead(run: FlowRun, nobody_elses: bool, now: datetime) -> str | None:
+def _why_dead(run: FlowRun, nobody_elses: bool, gone: ProcessId | None, now: datetime) -> str | None:
     """Why nobody works on a run; None where somebody does, or might."""
     process = ProcessId.parse(str(run.labels.get(PROCESS, "")))
+    if process is not None and process == gone:
+        return "whoever had taken it was ended before it began"
     if process is not None and process.is_here:
         if process.is_alive:
             return None

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -24,12 +24,13 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from facemill.errors import FacemillError
+from facemill.processes import ProcessId, running_process, this_process
 from flows.runs import put_right
 from flows.server import Server
 from tasks.work.callers import calling
 from tasks.work.terminal import say
 
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S, _LOOK_AGAIN_S = 1.0, 0.1
 _PUT_RIGHT_EVERY_S = 60.0
 _FLOWS_END_S = 150.0
 """Told to end, a stage cleans up and a training saves; then the flow tells the server."""
@@ -74,17 +75,21 @@ def stay(
             _end_flows()
             loop.end()
             _end_flows()  # one that it has taken in the meantime
-            try_to_put_right(client, ours, alone=alone)
+            try_to_put_right(client, ours, alone=alone, gone=this_process())
     raise KeyboardInterrupt
 
 
 def try_to_put_right(
-    client: SyncPrefectClient, ours: Callable[[], Sequence[DeploymentResponse]], *, alone: bool
+    client: SyncPrefectClient,
+    ours: Callable[[], Sequence[DeploymentResponse]],
+    *,
+    alone: bool,
+    gone: ProcessId | None = None,
 ) -> None:
     """Puts right what has gone wrong, and says it; a server that is away is asked again the next time."""
     try:
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            for line in put_right(client, ours(), alone=alone):
+            for line in put_right(client, ours(), alone=alone, gone=gone):
                 say(line)
     except (httpx.HTTPError, PrefectException) as error:
         say(f"the Prefect server is away ({error}): looks again", error=True)
@@ -167,23 +172,28 @@ def _end_flows() -> None:
     flows = _flows()
     if flows:
         say(f"ends {len(flows)} flow(s); finished parts are kept", error=True)
-    try:
+    for number, patience_s in ((signal.SIGTERM, _FLOWS_END_S), (signal.SIGKILL, _SAME_SIGNAL_S)):
         for each in flows:
-            each.terminate()
-        _, left = psutil.wait_procs(flows, timeout=_FLOWS_END_S)
-    except KeyboardInterrupt:
-        left = _flows()
-    for each in left:
-        each.kill()
-    psutil.wait_procs(left, timeout=_SAME_SIGNAL_S)
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, number)
+        with suppress(KeyboardInterrupt):  # told once more: they are killed at once
+            _wait_for(flows, patience_s)
+        flows = [each for each in flows if each.is_alive]
 
 
-def _flows() -> list[psutil.Process]:
+def _wait_for(processes: Sequence[ProcessId], seconds: float) -> None:
+    """Looks only: their exit codes are for Prefect, which has started them."""
+    end = time.monotonic() + seconds
+    while any(each.is_alive for each in processes) and time.monotonic() < end:
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _flows() -> list[ProcessId]:
     found = []
     for child in psutil.Process().children(recursive=True):
         try:
-            if "prefect.engine" in child.cmdline():
-                found.append(child)
+            if "prefect.engine" in child.cmdline() and (process := running_process(child.pid)):
+                found.append(process)
         except psutil.Error:  # it has just ended
             continue
     return found

@@ -12,7 +12,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from facemill.errors import FacemillError
-from flows.runs import deployments_of_ours
+from facemill.processes import this_process
+from flows.runs import PROCESS, deployments_of_ours
 from flows.server import Server
 from flows.staying import patient, stay, try_to_put_right
 from tasks.work.terminal import say
@@ -42,6 +43,13 @@ def work_for(server: Server, pool: str) -> None:
 
         try_to_put_right(client, ours, alone=False)
         worker = ProcessWorker(work_pool_name=pool, name=f"{socket.gethostname()}-{pool}")
-        worker.get_and_submit_flow_runs = patient(worker.get_and_submit_flow_runs)  # type: ignore[assignment]
+        take = worker.get_and_submit_flow_runs
+
+        async def take_and_sign() -> None:
+            """A run is the worker's until its flow signs it: so it is known to be dead at once, if this one dies."""
+            for run in await take():
+                await worker.client.update_flow_run_labels(run.id, {PROCESS: str(this_process())})
+
+        worker.get_and_submit_flow_runs = patient(take_and_sign)  # type: ignore[assignment]
         worker._sync_and_initialize = patient(worker._sync_and_initialize)  # type: ignore[method-assign]
         stay(server, client, partial(worker.start, printer=say), ours, alone=False)

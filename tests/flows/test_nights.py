@@ -51,7 +51,7 @@ class Serving:
 
     def __init__(self, project: Path, *command: str) -> None:
         self.project = project
-        self.log = (project / ".prefect" / f"{command[0]}.log").open("ab")
+        self.log = (project / ".prefect" / f"told-by-{command[0]}.txt").open("ab")
         self.process = psutil.Popen(
             [sys.executable, "-m", "flows.command_line", *command],
             cwd=project,

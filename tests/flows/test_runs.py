@@ -131,6 +131,15 @@ def test_a_run_that_was_taken_and_never_began_is_dead_where_nobody_else_takes_ru
     assert state_of(client, taken.id) == ("Crashed", "Whoever had taken it was ended before it began.")
 
 
+def test_a_run_that_the_caller_has_taken_and_not_begun_is_dead_when_it_ends(
+    client: SyncPrefectClient, nightly: DeploymentResponse
+) -> None:
+    taken = put(client, nightly, Pending(), **{PROCESS: str(this_process())})
+    assert put_right(client, [nightly], alone=False) == []
+    put_right(client, [nightly], alone=False, gone=this_process())
+    assert state_of(client, taken.id) == ("Crashed", "Whoever had taken it was ended before it began.")
+
+
 def test_a_run_that_a_worker_took_long_ago_is_dead(client: SyncPrefectClient, nightly: DeploymentResponse) -> None:
     taken = put(client, nightly, Pending())
     later = datetime.now(UTC) + timedelta(seconds=SUBMITTED_S + 60)
