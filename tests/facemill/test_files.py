@@ -328,3 +328,20 @@ def test_a_file_without_what_it_should_hold_is_named_in_one_line(tmp_path: Path,
     with pytest.raises(FacemillError, match=r"inventory\.json .*: delete it and run the stage") as error:
         files.read_object(path, "archive", "sources")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_file_that_takes_over_the_time_of_another_is_not_what_it_was(tmp_path: Path, replace: bool) -> None:
+    path, other = tmp_path / "video.mp4", tmp_path / "other.mp4"
+    path.write_bytes(b"one")
+    stamped, sha256 = files.foreign_stamp(path), files.file_sha256(path)
+    assert files.is_as_stamped(path, stamped, sha256)
+    time.sleep(0.05)  # longer than the clock's tick
+    target = other if replace else path
+    target.write_bytes(b"two")
+    os.utime(target, ns=(stamped["mtime_ns"], stamped["mtime_ns"]))
+    if replace:
+        other.replace(path)
+    assert files.stamp(path) == {"bytes": 3, "mtime_ns": stamped["mtime_ns"]}
+    assert not files.is_as_stamped(path, stamped, sha256)
+    assert not files.is_as_stamped(path, ["of", "another", "kind"], sha256)
