@@ -97,14 +97,19 @@ class Looks:
     @classmethod
     def concatenate(cls, parts: Iterable[Self]) -> Self:
         """The pictures of all parts, in their order; none where there is no part. The parts rank by equal columns."""
-        columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _DTYPES}
+        columns = {name: bytearray() for name in _DTYPES}
+        shapes: dict[str, tuple[int, ...]] = {}
+        # Into one growing piece of memory for each column: thousands of small arrays would leave it full of holes, and
+        # the table twice.
         for part in parts:
-            for name, chunks in columns.items():
-                chunks.append(getattr(part, name))
-        if not columns["phash"]:
+            for name, column in columns.items():
+                values = getattr(part, name)
+                if shapes.setdefault(name, values.shape[1:]) != values.shape[1:]:
+                    raise ValueError(f"{name}: parts of {shapes[name]} and {values.shape[1:]} for each picture")
+                column += values.tobytes()
+        if not shapes:
             return cls.from_columns(phash=(), dhash=(), flat=(), owner=(), sample_id=(), rank=[()], tie=())
-        # Column by column, and what is done with let go: all of them twice would be the most that dedup ever holds.
-        return cls(**{name: np.concatenate(columns.pop(name)) for name in _DTYPES})
+        return cls(**{name: np.frombuffer(columns[name], _DTYPES[name]).reshape(-1, *shapes[name]) for name in _DTYPES})
 
     def take(self, rows: Rows) -> Self:
         """The pictures of these rows, in their order."""
