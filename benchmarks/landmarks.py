@@ -4,12 +4,16 @@
     python benchmarks/landmarks.py FOLDER --fit                        # with constants fitted anew, which it prints
     python benchmarks/landmarks.py FOLDER --detectors hog --jitters 0 16
     python benchmarks/landmarks.py FOLDER --annotated VOC              # for boxes as annotators draw them (DSFD)
+    python benchmarks/landmarks.py FOLDER --rolls --mesh WEIGHTS       # error by roll, of each predictor
     python benchmarks/landmarks.py --video CLIP…                       # how landmarks tremble over time
 
 FOLDER/helen and FOLDER/afw hold pictures beside .pts files of 68 points. Constants come from every second picture,
 errors from the others. Error: mean distance to the true points over that of the outer corners of the eyes, as 300-W
 counts it. Annotators' boxes have no points: there the constants come from faces that HOG finds too, and the error is
 that of HOG's boxes on HELEN, moved and scaled as the mapped annotations of the other half differ from HOG's.
+By roll: pictures are turned about the face and asked for MTCNN's box and five points of the turned picture; a
+predictor gets the box alone, then the five points too. HELEN and AFW are part of 300-W, on which the trees were
+trained.
 Trembling is what is left of a face that moves evenly: the mean second difference of its points over time, in parts of
 the distance of the outer corners of the eyes; as conversion follows the face, before and after smoothing, against the
 predictor asked for each frame from the detector's box alone.
@@ -29,11 +33,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from facemill.align import resized
+from facemill.align import resized, transform
 from facemill.boxes import HOG_BOXES, LANDMARK_BOXES, BoxConvention, iou
 from facemill.detect import Detector, build_detector
 from facemill.detector_training.annotations import read_annotations
-from facemill.landmarks import landmark_box
+from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box
 from facemill.landmarks.dlib import DlibPredictor
 from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
@@ -61,6 +65,8 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", default=["hog", "mtcnn"], help="also: mmod, and dsfd with --weights")
     parser.add_argument("--weights", type=Path, help="DSFD's")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rolls", action="store_true", help="turn the pictures by 0° to 345°")
+    parser.add_argument("--mesh", type=Path, help="weights of the predictor `mesh`")
     parser.add_argument("--jitters", type=int, nargs="+", default=[0])
     parser.add_argument("--annotated", type=Path, help="a folder of pictures with annotated boxes")
     arguments = parser.parse_args()
@@ -69,6 +75,9 @@ def main() -> None:
     for clip in arguments.video:
         tremble(clip)
     if arguments.folder is None:
+        return
+    if arguments.rolls:
+        by_roll(arguments.folder, arguments.mesh)
         return
     seen = list(look(arguments))
     if arguments.fit:
@@ -136,6 +145,45 @@ def relation(box: Box, target: Box) -> npt.NDArray[np.float64]:
     unit = (box[2:] - box[:2]).mean()
     shift = ((target[:2] + target[2:]) - (box[:2] + box[2:])) / 2 / unit
     return np.array([*shift, (target[2:] - target[:2]).mean() / unit], np.float64)
+
+
+def by_roll(folder: Path, mesh: Path | None) -> None:
+    """Median error and failures (inner points over a tenth of the eyes' distance) by roll, on every fourth picture."""
+    predictors: dict[str, LandmarkPredictor] = {"dlib": build_predictor("dlib")}
+    if mesh is not None:
+        predictors["mesh"] = build_predictor("mesh", weights=mesh)
+    detector = build_detector("mtcnn", min_face_px=MIN_FACE_PX["mtcnn"])
+    files = [file for name in ("helen", "afw") for file in sorted((folder / name).glob("*.pts"))][1::4]
+    print("roll  found  " + "  ".join(f"{name + how:22s}" for name in predictors for how in (" box", " five points")))
+    for degrees in range(0, 360, 15):
+        wrong: dict[str, list[float]] = {}
+        found = 0
+        for file in files:
+            picture, truth = turned_about(decode(file.with_suffix(".jpg").read_bytes()), np.loadtxt(file), degrees)
+            faces = detector.detect([picture])[0]
+            middles = (faces.boxes_xyxy[:, :2] + faces.boxes_xyxy[:, 2:]) / 2
+            near = np.linalg.norm(middles - truth[17:].mean(axis=0), axis=1)
+            if not len(near) or near.min() > np.linalg.norm(truth[36] - truth[45]):
+                continue
+            found += 1
+            face = faces[[int(near.argmin())]]
+            for name, predictor in predictors.items():
+                for how, points5 in ((" box", None), (" five points", face.points5)):
+                    points = predictor.predict(picture, face.boxes_xyxy, detector.box_convention, points5=points5)[0]
+                    off = np.linalg.norm(points - truth, axis=1)[17:].mean() / np.linalg.norm(truth[36] - truth[45])
+                    wrong.setdefault(name + how, []).append(float(off))
+        cells = (f"{np.median(each):.4f}, {sum(one > 0.1 for one in each):3d} failed   " for each in wrong.values())
+        print(f"{degrees:3d}°  {found:3d}/{len(files)}  " + "  ".join(cells), flush=True)
+
+
+def turned_about(picture: RGB, truth: npt.NDArray[np.float64], degrees: float) -> tuple[RGB, npt.NDArray[np.float64]]:
+    """The surroundings of a face of 200 px, turned clockwise about it, and its points."""
+    middle, scale = truth.mean(axis=0), 200 / float(np.ptp(truth, axis=0).max())
+    turn = cv2.getRotationMatrix2D(middle, -degrees, scale)
+    turn[:, 2] += 300 - middle
+    turn = np.asarray(turn, np.float64)
+    turned = cv2.warpAffine(picture, turn, (600, 600), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(turned, np.uint8), transform(truth, turn)
 
 
 def measure(seen: list[Seen], jitters: list[int]) -> None:

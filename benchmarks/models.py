@@ -28,6 +28,7 @@ import yaml
 from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.files import TEMPORARY_PREFIX, read_json, write_bytes
+from facemill.landmarks import build_predictor
 from facemill.measures import spread
 from facemill.model_folder import load_model
 from facemill.pictures import RGB, encode_jpeg
@@ -97,6 +98,7 @@ def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFram
     references = read_json(model / "model.json")["references"]
     meter = SwapMeter(
         build_detector("hog", min_face_px=100),
+        build_predictor("dlib"),
         {replaced: new},
         {name: np.asarray(rows, np.float32) for name, rows in references.items()},
         coverage=1.2,

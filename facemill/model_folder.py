@@ -17,7 +17,9 @@ from facemill.nets import SwapModel, build_model
 from facemill.weights import load_into, load_tensors, save_tensors
 
 WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
-MODEL_KEYS = ("name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "references")
+MODEL_KEYS = (
+    "name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "landmarks", "references"
+)  # fmt: skip
 
 
 def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: str = "") -> None:

@@ -117,6 +117,7 @@ class FaceColumns(TypedDict, total=False):
     score: Float32
     detector: String
     landmarks: Landmarks
+    predictor: String  # of the landmarks, with its weights: facemill.landmarks.signature
     affine: Affine
     crop: Image
     face_px: Float32  # short side of the box
@@ -231,8 +232,8 @@ def _arrow_type(hint: object) -> pa.DataType:
 
 RAW = TableSchema("raw", 2, RawRow)
 UNIQUE = TableSchema("unique", 2, UniqueRow)
-FACES = TableSchema("faces", 2, FaceRow)
-DATASET = TableSchema("dataset", 2, DatasetRow)
+FACES = TableSchema("faces", 3, FaceRow)
+DATASET = TableSchema("dataset", 3, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 CONVERSIONS = TableSchema("conversions", 2, ConversionRow)
 

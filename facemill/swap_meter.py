@@ -28,8 +28,7 @@ from facemill.boxes import around
 from facemill.detect import Detector
 from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.identity import Embedder
-from facemill.landmarks import landmark_box
-from facemill.landmarks.dlib import DlibPredictor
+from facemill.landmarks import LandmarkPredictor, landmark_box
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
 from facemill.pictures import RGB
 from facemill.swap.mask import face_mask
@@ -118,6 +117,7 @@ class SwapMeter:
     def __init__(
         self,
         detector: Detector,
+        predictor: LandmarkPredictor,
         becomes: Mapping[str, str],
         references: Mapping[str, npt.NDArray[Any]],
         *,
@@ -127,6 +127,7 @@ class SwapMeter:
         """
         Args:
             detector: finds the faces in both pictures.
+            predictor: of their landmarks.
             becomes: the identity that is replaced → the identity whose face is put there.
             references: N×128 embeddings of each of these identities.
             coverage: of the square that the net draws, as `facemill.align.crop_affine` has it.
@@ -139,7 +140,7 @@ class SwapMeter:
         }
         self._coverage = coverage
         self._limit = identity_distance
-        self._predictor = DlibPredictor()
+        self._predictor = predictor
         self._embedder = Embedder()
 
     def measure(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
 from tasks.params import ClusterParams, Params
+from tasks.work.plugin_files import LooksForFaces, placed_options, plugin_weights
 from tasks.work.wrong_values import WrongValues
 
 LEAST_FACE_PX = 80
@@ -59,8 +60,10 @@ def check_names(params: Params, root: Path) -> None:
     from facemill.video import check_encoder
 
     asked: list[tuple[str, Callable[[], object]]] = [
-        ("extract.detector", lambda: _detector(params.extract.detector, params.extract.detector_options, root)),
-        ("convert.detector", lambda: _detector(params.convert.detector, params.convert.detector_options, root)),
+        ("extract.detector", lambda: _detector(params.extract, root)),
+        ("convert.detector", lambda: _detector(params.convert, root)),
+        ("extract.landmarks", lambda: _predictor(params.extract, root)),
+        ("convert.landmarks", lambda: _predictor(params.convert, root)),
         ("train", lambda: _model(params)),
         ("", lambda: objective_options(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
@@ -75,12 +78,16 @@ def check_names(params: Params, root: Path) -> None:
     wrong.complain()
 
 
-def _detector(name: str, options: Mapping[str, Any], root: Path) -> None:
+def _detector(group: LooksForFaces, root: Path) -> None:
     """Builds it, as far as that goes without a picture: only then all options are known to be good."""
-    from tasks.work.detector_files import detector_weights, placed_detector_options
+    plugin_weights(group, root)  # every file is there
+    _build_detector(group.detector, json.dumps(placed_options(group, root).detector))
 
-    detector_weights(name, options, root)  # every file is there
-    _build_detector(name, json.dumps(placed_detector_options(name, options, root)))
+
+def _predictor(group: LooksForFaces, root: Path) -> None:
+    from facemill.landmarks import build_predictor
+
+    build_predictor(group.landmarks, **placed_options(group, root).landmarks)
 
 
 @lru_cache(maxsize=4)

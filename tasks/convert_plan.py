@@ -15,8 +15,9 @@ from typing import Any
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256, sweep
+from facemill.files import folder_sha256, read_object, sweep
 from facemill.foreign_files import fitting_name, valid_name
+from facemill.landmarks import signature
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
@@ -27,7 +28,7 @@ from tasks.catalogue import Data
 from tasks.params import ConvertParams, Params
 from tasks.paths import archive_folder
 from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
-from tasks.work.detector_files import deciding_options, placed_detector_options
+from tasks.work.plugin_files import deciding_options, placed_options
 from tasks.work.results import content_key
 from tasks.work.scratch import keyed_folder
 from tasks.work.terminal import say
@@ -162,13 +163,23 @@ def _common(params: ConvertParams, model_dir: Path, root: Path, deciders: Decide
     if not (model_dir / MODEL_FILE).is_file():
         raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
     becomes = dict(sorted(params.becomes.items()))  # in whatever order they are written, the videos are the same
-    options = deciding_options(params.detector, params.detector_options, root)
-    key = content_key(
-        deciders.key, folder_sha256(model_dir), describe(replace(params, detector_options=options)), becomes
-    )
-    placed = placed_detector_options(params.detector, params.detector_options, root)
-    settings = replace(params, detector_options=placed)
+    _check_landmarks(params, model_dir)
+    known, placed = deciding_options(params, root), placed_options(params, root)
+    deciding = describe(replace(params, detector_options=known.detector, landmark_options=known.landmarks))
+    key = content_key(deciders.key, folder_sha256(model_dir), deciding, becomes)
+    settings = replace(params, detector_options=placed.detector, landmark_options=placed.landmarks)
     return {"model_dir": str(model_dir), "settings": settings, "fingerprint": key, "becomes": becomes}
+
+
+def _check_landmarks(params: ConvertParams, model_dir: Path) -> None:
+    """Raises FacemillError where the model was trained on another predictor's points: each face would be drawn shifted,
+    since predictors disagree about jaw and brows by several percent of the face."""
+    trained = read_object(model_dir / MODEL_FILE).get("landmarks")
+    if trained != (found := signature(params.landmarks)):
+        raise FacemillError(
+            f"the model in {model_dir} was trained on the landmarks of {trained}, convert.landmarks gives those of "
+            f"{found}: set convert.landmarks to the model's, or train one on extract.landmarks: {params.landmarks}"
+        )
 
 
 def becomes_rows(becomes: Mapping[str, str], frames: Mapping[str, int] | None = None) -> list[PairOfIdentities]:

@@ -28,7 +28,7 @@ from facemill.align import crop_affine, head_pose, resized, warp
 from facemill.detect import Detector, Faces, build_detector
 from facemill.errors import InputError
 from facemill.identity import Embedder
-from facemill.landmarks.dlib import DlibPredictor
+from facemill.landmarks import LandmarkPredictor, build_predictor, signature
 from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness
 from facemill.reasons import Reason, State
@@ -37,7 +37,7 @@ from tasks.catalogue import Data
 from tasks.params import ExtractParams, Params
 from tasks.work.cluster import one_thread, open_pool
 from tasks.work.deciders import read_deciders
-from tasks.work.detector_files import deciding_options, placed_detector_options
+from tasks.work.plugin_files import deciding_options, placed_options
 from tasks.work.results import LaterPart, Shard, WorkItem, content_key, drop_unreached, make_parts, open_store
 from tasks.work.rows import RowAt, read_rows
 from tasks.work.totals import Totals, finish, publish_parts
@@ -51,10 +51,9 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Extracts into `root/data/faces`. Raises FacemillError when `unique` is missing or too many pictures failed."""
     start = time.monotonic()
     source, output = root / Data.UNIQUE, root / Data.FACES
-    detector, options = params.extract.detector, params.extract.detector_options
-    settings = params.extract.model_dump(mode="json", exclude={"rows_per_shard", "failure_limit", "detector_options"})
-    settings["detector_options"] = deciding_options(detector, options, root)
-    placed = params.extract.model_copy(update={"detector_options": placed_detector_options(detector, options, root)})
+    settings = params.extract.model_dump(mode="json", exclude={"rows_per_shard", "failure_limit"})
+    settings |= deciding_options(params.extract, root).keys()
+    placed = params.extract.model_copy(update=placed_options(params.extract, root).keys())
     store = open_store(root, "extract", FACES, code=read_deciders(root, "extract", params).key, settings=settings)
     plan = [LaterPart(part.stem, partial(pictures_of, part)) for part in tables.checked_parts(source, UNIQUE)]
     with open_pool(params.cluster) as pool:
@@ -153,7 +152,7 @@ class Tools:
 
     params: ExtractParams
     detector: Detector
-    landmarks: DlibPredictor
+    landmarks: LandmarkPredictor
     embedder: Embedder
 
 
@@ -162,7 +161,8 @@ def load_tools(params: ExtractParams) -> Tools:
     """Loads the models, once a process for the same parameters."""
     one_thread()  # here too: a worker that its nanny started again has not heard of it
     detector = build_detector(params.detector, min_face_px=params.min_face_px, **params.detector_options)
-    return Tools(params, detector, DlibPredictor(), Embedder())
+    landmarks = build_predictor(params.landmarks, **params.landmark_options)
+    return Tools(params, detector, landmarks, Embedder())
 
 
 def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
@@ -188,7 +188,7 @@ def faces_of(picture: RGB, found: Faces, origin: FaceRow, tools: Tools) -> list[
     return [
         _face_row(origin, found.found_by or tools.detector.name, index, found.boxes_xyxy[index], float(score))
         | _geometry(picture, points[index], tools.params, _face_id(origin, index))
-        | {"embedding": tables.as_float32(embeddings[index])}
+        | {"embedding": tables.as_float32(embeddings[index]), "predictor": signature(tools.landmarks.name)}
         for index, score in enumerate(found.scores)
     ]
 

@@ -27,8 +27,8 @@ from tasks.paths import archive_folder
 from tasks.stages import STAGES
 from tasks.training.weight_files import weight_files
 from tasks.work.deciders import current_deciders, environment, write_deciders
-from tasks.work.detector_files import detector_weights
 from tasks.work.file_hashes import hash_files
+from tasks.work.plugin_files import plugin_weights
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER
 from tasks.work.terminal import say
@@ -102,8 +102,8 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
     inventory = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
     weights = {"train": weight_files(params.train, root)} | {
-        stage: detector_weights(group.detector, group.detector_options, root)
-        for stage, group in (("extract", params.extract), ("convert", params.convert))
+        "extract": plugin_weights(params.extract, root),
+        "convert": plugin_weights(params.convert, root),
     }
     return Found(inventory, weights)
 

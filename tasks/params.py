@@ -91,6 +91,10 @@ class ExtractParams(_Group):
     """Smaller faces are not looked for."""
     detector_options: dict[str, Any] = {}
     """Of the detector, see `build` in its module; of several by their names: `{hog: {upsample: 1}}`."""
+    landmarks: Name = "dlib"
+    """The landmark predictor. Crops of one are not to be mixed with another's: convert.landmarks is to be the same."""
+    landmark_options: dict[str, Any] = {}
+    """Of the landmark predictor, see `build` in its module in facemill/landmarks."""
     max_side_px: Annotated[int, Field(ge=64)] = 1280
     """Larger pictures are searched at this size; crops still come from the original."""
     crop_px: Annotated[int, Field(ge=64, le=1024)] = 256

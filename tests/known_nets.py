@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from facemill.landmarks import signature
 from facemill.model_folder import save_model
 from facemill.nets import SwapModel, build_model
 
@@ -70,6 +71,7 @@ def model_folder(folder: Path, references: dict[str, np.ndarray]) -> None:
         "input_px": model.input_px,
         "crop_px": 256,
         "crop_coverage": 1.6,
+        "landmarks": signature("dlib"),
         "train_coverage": 1.1,
         "references": {name: rows.tolist() for name, rows in references.items()},
     }

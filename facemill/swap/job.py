@@ -68,7 +68,7 @@ def convert_one(job: ConversionJob) -> Outcome:
         outcome["input"] = _foreign_stamp(video)
         outcome["input_sha256"] = _checked_sha256(job, video)
         swapper = _swapper(job.model_dir, tuple(job.becomes.items()), job.settings.device)
-        tools = _tools(job.settings.detector, swapper.device, json.dumps(job.settings.detector_options))
+        tools = _tools(swapper.device, json.dumps(_seen_with(job.settings)))
         receipt = _converted(video, output, swapper, tools, job.settings, outcome["input_sha256"])
     except InputError as error:
         output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
@@ -159,10 +159,20 @@ def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Devic
 
 
 @lru_cache(maxsize=1)
-def _tools(detector: str, device: str, options: str) -> DlibTools:
+def _tools(device: str, seen_with: str) -> DlibTools:
     from facemill.swap.tools import DlibTools
 
-    return DlibTools(detector, device, json.loads(options))
+    return DlibTools(device=device, **json.loads(seen_with))
+
+
+def _seen_with(settings: SwapSettings) -> dict[str, Any]:
+    """What of the settings `DlibTools` takes."""
+    return {
+        "detector": settings.detector,
+        "options": settings.detector_options,
+        "landmarks": settings.landmarks,
+        "landmark_options": settings.landmark_options,
+    }
 
 
 def describe(settings: SwapSettings) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class SwapSettings(FinderSettings):
     """Name of the detector, or several with commas between."""
     detector_options: dict[str, Any] = field(default_factory=dict)
     """Of the detector, see `build` in its module; of several by their names: `{hog: {upsample: 1}}`."""
+    landmarks: Name = "dlib"
+    """Name of the landmark predictor: the one whose points the model was trained on."""
+    landmark_options: dict[str, Any] = field(default_factory=dict)
+    """Of the landmark predictor, see `build` in its module in facemill/landmarks."""
     colour: Name = "reinhard"
     """Name of the colour method (facemill/swap/colour.py)."""
     blend: Name = "feather"

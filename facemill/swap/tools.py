@@ -1,4 +1,4 @@
-"""What the finder sees with: a registered detector, dlib's landmarks and dlib's embedding."""
+"""What the finder sees with: a registered detector, a registered landmark predictor and dlib's embedding."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from facemill.align import five_points
 from facemill.boxes import LANDMARK_BOXES
 from facemill.detect import Detector, build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import upright_boxes
-from facemill.landmarks.dlib import DlibPredictor
+from facemill.landmarks import build_predictor, upright_boxes
 
 Array = npt.NDArray[Any]
 NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smaller ones there are somebody else's
@@ -21,14 +20,29 @@ SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second
 
 
 class DlibTools:
-    """The models of one process: a detector, dlib's landmarks and embeddings. Not for two threads at a time."""
+    """The models of one process: detector, landmark predictor, embedder. Not for two threads at a time."""
 
-    def __init__(self, detector: str = "hog", device: str = "cpu", options: Mapping[str, Any] | None = None) -> None:
-        """options: of the detector, as `build_detector` takes them."""
+    def __init__(
+        self,
+        detector: str = "hog",
+        device: str = "cpu",
+        options: Mapping[str, Any] | None = None,
+        *,
+        landmarks: str = "dlib",
+        landmark_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            detector: by name.
+            device: where its net and the embedder's run.
+            options: of the detector, as `build_detector` takes them.
+            landmarks: the predictor, by name.
+            landmark_options: as `build_predictor` takes them.
+        """
         self._name, self._device, self._options = detector, device, dict(options or {})
         self._near = build_detector(detector, min_face_px=NEAR_MIN_FACE_PX, device=device, **self._options)
         self._by_size: dict[int, Detector] = {}
-        self._landmarks = DlibPredictor()
+        self._landmarks = build_predictor(landmarks, **(landmark_options or {}))
         self._embedder = Embedder(device)
 
     def search(self, picture: Array, min_face_px: float) -> Array:

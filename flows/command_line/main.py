@@ -49,6 +49,7 @@ app.command(rich_help_panel=_FLOWS)(serve.nights)
 app.command(rich_help_panel=_FOLDERS)(videos.convert)
 app.command(rich_help_panel=_FOLDERS)(videos.detect)
 app.command(rich_help_panel=_KEPT)(models.export)
+app.command(rich_help_panel=_KEPT)(models.weights)
 app.add_typer(versions.app, name="version", rich_help_panel=_KEPT)
 app.add_typer(detector_app, name="detector", rich_help_panel=_KEPT)
 

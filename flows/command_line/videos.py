@@ -75,7 +75,7 @@ def detect(
     """
     from facemill.recorder import RecordSettings
     from tasks.commands.detect import write_records
-    from tasks.work.detector_files import typed_detector_options
+    from tasks.work.plugin_files import typed_detector_options
 
     settings = RecordSettings(
         detector=detector,

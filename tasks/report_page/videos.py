@@ -20,6 +20,7 @@ from facemill.detect import Detector, build_detector
 from facemill.embeddings import SAME_PERSON
 from facemill.errors import InputError
 from facemill.files import read_object
+from facemill.landmarks import LandmarkPredictor, build_predictor
 from facemill.measures import spread
 from facemill.pictures import RGB
 from facemill.reasons import State
@@ -32,7 +33,7 @@ from tasks.paths import archive_folder
 from tasks.report_page.charts import dumbbells
 from tasks.report_page.dataset import sentence
 from tasks.report_page.thumbnails import Album
-from tasks.work.detector_files import placed_detector_options
+from tasks.work.plugin_files import placed_options
 from tasks.work.progress import track
 
 MAX_DETAILED = 12
@@ -178,6 +179,7 @@ class _Meters:
                 return None
             self._made[key] = SwapMeter(
                 self._detector(),
+                self._predictor(),
                 becomes,
                 {name: np.asarray(rows, np.float32) for name, rows in references.items()},
                 coverage=float(model["train_coverage"]),
@@ -186,9 +188,12 @@ class _Meters:
         return self._made[key]
 
     def _detector(self) -> Detector:
-        name = self._params.detector
-        options = placed_detector_options(name, self._params.detector_options, self._root)
-        return build_detector(name, min_face_px=self._params.min_face_px, **options)
+        options = placed_options(self._params, self._root).detector
+        return build_detector(self._params.detector, min_face_px=self._params.min_face_px, **options)
+
+    def _predictor(self) -> LandmarkPredictor:
+        options = placed_options(self._params, self._root).landmarks
+        return build_predictor(self._params.landmarks, **options)
 
 
 def _detailed(

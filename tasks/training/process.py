@@ -33,6 +33,7 @@ from tasks.params import Params, TrainParams, load_params
 from tasks.training.card import Person, model_card
 from tasks.training.swap_measures import SwapMeasures
 from tasks.training.weight_files import placed_options, start_folder
+from tasks.work import plugin_files
 from tasks.work.curves import open_curves
 from tasks.work.progress import track
 from tasks.work.terminal import say
@@ -70,7 +71,9 @@ def train_model(
         crop_coverage=params.extract.coverage, seed=params.seed, ranks=ranks,
         device=device or choose_device(train.device, "train.device"),
     )  # fmt: skip
-    watcher = _Watcher(session, scratch, train, meta["references"])
+    landmarks = params.extract.landmarks, plugin_files.placed_options(params.extract, root).landmarks
+    measures = SwapMeasures(meta["references"], train.measured_faces, *landmarks)
+    watcher = _Watcher(session, scratch, train, measures)
     with watcher if ranks.first else ExitStack():
         for remark in session.remarks if ranks.first else ():
             watcher.say(remark)
@@ -97,14 +100,12 @@ def curve(metric: str) -> str:
 class _Watcher:
     """What looks on while a model learns: curves, previews, measures, progress. Used by the first process."""
 
-    def __init__(
-        self, session: Session, scratch: Path, train: TrainParams, references: Mapping[str, list[list[float]]]
-    ) -> None:
+    def __init__(self, session: Session, scratch: Path, train: TrainParams, measures: SwapMeasures) -> None:
         self._judged_by = session.objective.published.judged_by
         self._model, self._shown, self._train = session.model, session.shown, train
         self._curves_folder, self._previews = scratch / "curves", scratch / "previews"
         self._begun = saved_step(scratch / "checkpoints")
-        self._measures = SwapMeasures(references, train.measured_faces)
+        self._measures = measures
         self._stack, self._opened = ExitStack(), ExitStack()
 
     def __enter__(self) -> _Watcher:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, partial
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ from facemill.train.previews import spread
 
 if TYPE_CHECKING:
     from facemill.identity import Embedder
-    from facemill.landmarks.dlib import DlibPredictor
+    from facemill.landmarks import LandmarkPredictor
 
 MEASURED_PX = 256
 """Faces are enlarged to this side for dlib, whose nets were trained on faces of 150 px."""
@@ -35,16 +35,29 @@ MEASURED_PX = 256
 class SwapMeasures:
     """`identity_distance/A-as-B` and `landmark_error/A-as-B` (%) for faces of A drawn as B."""
 
-    def __init__(self, references: Mapping[str, list[list[float]]], faces: int) -> None:
-        """`references`: embeddings that define each identity. `faces`: so many of each; 0 measures nothing."""
+    def __init__(
+        self,
+        references: Mapping[str, list[list[float]]],
+        faces: int,
+        landmarks: str = "dlib",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            references: embeddings that define each identity.
+            faces: so many of each are measured; 0 measures nothing.
+            landmarks: the predictor, by name.
+            options: of it.
+        """
         self._references = {name: np.asarray(rows, np.float32) for name, rows in references.items()}
         self._faces = faces
+        self._predictor, self._options = landmarks, dict(options or {})
 
     def __call__(self, model: SwapModel, sets: Mapping[str, FaceSet]) -> dict[str, float]:
         """Means over the measured faces.
 
         The distance is that of the swap's embedding to the nearest reference of who it should be (the same person lies
-        within 0.6). The error is how far dlib's 68 points move from face to swap, in % of the distance of the outer
+        within 0.6). The error is how far the 68 points move from face to swap, in % of the distance of the outer
         corners of the eyes, as in the report.
         """
         if self._faces == 0:
@@ -83,10 +96,10 @@ class SwapMeasures:
         return Embedder()
 
     @cached_property
-    def _landmarks(self) -> DlibPredictor:
-        from facemill.landmarks.dlib import DlibPredictor
+    def _landmarks(self) -> LandmarkPredictor:
+        from facemill.landmarks import build_predictor
 
-        return DlibPredictor()
+        return build_predictor(self._predictor, **self._options)
 
 
 def _pictures(views: Tensor) -> list[RGB]:

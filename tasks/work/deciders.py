@@ -28,8 +28,10 @@ import yaml
 from facemill.detect import detector_modules
 from facemill.errors import FacemillError
 from facemill.files import file_sha256, foreign_stamp, read_json, write_bytes, write_json
+from facemill.landmarks import PREDICTORS
 from tasks.catalogue import code_file
 from tasks.params import Params
+from tasks.work.plugin_files import LooksForFaces
 from tasks.work.scratch import WORK_FOLDER
 
 ROOTS = ("facemill", "tasks")
@@ -190,12 +192,17 @@ def plugins_of(stage: str, params: Params) -> list[str]:
     model = params.train.model
     named = {
         "collect": [f"facemill.sources.{kind}" for kind in sorted(params.source_kinds)],
-        "extract": detector_modules(params.extract.detector),
+        "extract": _finding(params.extract),
         "train": [f"facemill.nets.{model}", f"facemill.train.objectives.{model}"],
-        "convert": [*detector_modules(params.convert.detector), f"facemill.nets.{model}"],
-        "report": detector_modules(params.convert.detector),
+        "convert": [*_finding(params.convert), f"facemill.nets.{model}"],
+        "report": _finding(params.convert),
     }
     return named.get(stage, [])
+
+
+def _finding(group: LooksForFaces) -> list[str]:
+    """The modules of a group's detector and landmark predictor."""
+    return [*detector_modules(group.detector), PREDICTORS[group.landmarks].__module__]
 
 
 def write_deciders(root: Path, stage: str, deciders: Deciders) -> None:

@@ -14,8 +14,8 @@ from facemill import schema
 FROZEN = {
     "raw": (2, "3cbe275247be"),
     "unique": (2, "6d6d61385071"),
-    "faces": (2, "7f893fa82dde"),
-    "dataset": (2, "48c8ea73f9d1"),
+    "faces": (3, "42f6ed7477e3"),
+    "dataset": (3, "530770e2eb1d"),
     "videos": (1, "63f62f5afe07"),
     "conversions": (2, "5b64987ab7c2"),
 }

@@ -60,13 +60,15 @@ def references(portrait: np.ndarray, collins: np.ndarray) -> dict[str, np.ndarra
 
 @pytest.fixture(scope="module")
 def meter(references: dict[str, np.ndarray]) -> SwapMeter:
-    return SwapMeter(build_detector("hog", min_face_px=80), {"hopper": "collins"}, references, coverage=1.1)
+    return SwapMeter(
+        build_detector("hog", min_face_px=80), DlibPredictor(), {"hopper": "collins"}, references, coverage=1.1
+    )
 
 
 @pytest.fixture(scope="module")
 def both(references: dict[str, np.ndarray]) -> SwapMeter:
     pairs = {"hopper": "collins", "collins": "hopper"}
-    return SwapMeter(build_detector("hog", min_face_px=80), pairs, references, coverage=1.1)
+    return SwapMeter(build_detector("hog", min_face_px=80), DlibPredictor(), pairs, references, coverage=1.1)
 
 
 def test_an_untouched_frame_measures_as_untouched(meter: SwapMeter, portrait: np.ndarray) -> None:
@@ -126,7 +128,7 @@ def test_somebody_else_in_the_original_is_not_measured(meter: SwapMeter, collins
 def test_references_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"references of b: expected N×128"):
         references = {"a": np.zeros((1, 128)), "b": np.zeros((0, 128))}
-        SwapMeter(build_detector("hog", min_face_px=80), {"a": "b"}, references, coverage=1.1)
+        SwapMeter(build_detector("hog", min_face_px=80), DlibPredictor(), {"a": "b"}, references, coverage=1.1)
 
 
 def test_only_frames_that_were_changed_on_purpose_are_found(tmp_path: Path, portrait: np.ndarray) -> None:

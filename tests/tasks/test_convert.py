@@ -25,7 +25,8 @@ from odd_files import make_broken_links, make_no_files, make_odd_files, odd_name
 
 from facemill import schema, tables
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256
+from facemill.files import file_sha256, read_json, write_json
+from facemill.landmarks import signature
 from facemill.reasons import Reason, State
 from facemill.swap.job import convert_one
 from facemill.swap.tools import DlibTools
@@ -438,3 +439,22 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
 def test_workers_of_a_real_cluster_convert_too(archive: Path, model: Path, tmp_path: Path) -> None:
     params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=1)})
     assert convert.convert_folder(params, archive, tmp_path / "out", model).counts["ok"] == {"": 5}
+
+
+def test_a_model_of_another_predictors_landmarks_is_refused_before_any_video(
+    archive: Path, model: Path, tmp_path: Path, mesh_weights: Path
+) -> None:
+    own = shutil.copytree(model, tmp_path / "model")
+    meta = read_json(own / "model.json")
+    write_json(own / "model.json", meta | {"landmarks": signature("mesh")})
+    with pytest.raises(FacemillError, match=r"trained on the landmarks of mesh .*: set convert.landmarks"):
+        convert.convert_folder(parameters(), archive, tmp_path / "out", own)
+    named = {"landmarks": "mesh", "landmark_options": {"weights": str(mesh_weights)}}
+    with pytest.raises(FacemillError, match=r"trained on the landmarks of dlib .*landmarks: mesh"):
+        convert.convert_folder(parameters(**named), archive, tmp_path / "out", model)
+    assert not stamps(tmp_path / "out")
+    (archive / "only").mkdir()
+    shutil.move(archive / "talk.mp4", archive / "only")
+    totals = convert.convert_folder(parameters(**named), archive / "only", tmp_path / "out", own)
+    assert totals.counts == {"ok": {"": 1}}
+    assert rows_of(tmp_path / "out" / ".facemill" / "conversions")["talk.mp4"]["frames_swapped"] == 4

@@ -11,6 +11,7 @@ from facemill.align import crop_affine, transform
 from facemill.detect._mtcnn_weights import wheel_folder
 from facemill.embeddings import SAME_PERSON, distance
 from facemill.errors import FacemillError, InputError
+from facemill.landmarks import signature
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
 from facemill.schema import FACES, UNIQUE
 from tasks import extract
@@ -245,3 +246,26 @@ def test_models_are_loaded_once_for_the_same_parameters(project):
     for _ in range(2):
         extract.extract_shard(Shard((item.value,), params_with().extract))
     assert extract.load_tools.cache_info().misses == 1
+
+
+def test_each_face_says_whose_landmarks_it_has(project, mesh_weights):
+    extract.run(params_with(), project)
+    by_dlib = {row["face_id"]: row for row in faces_in(project) if row["status"] == "ok"}
+    assert {row["predictor"] for row in by_dlib.values()} == {signature("dlib")}
+    weights = project / "mesh.tflite"
+    shutil.copy(mesh_weights, weights)
+    totals = extract.run(params_with(landmarks="mesh", landmark_options={"weights": "mesh.tflite"}), project)
+    assert totals.worked == 4  # what dlib has found counts for nothing
+    by_mesh = {row["face_id"]: row for row in faces_in(project) if row["status"] == "ok"}
+    assert {row["predictor"] for row in by_mesh.values()} == {signature("mesh")}
+    for face_id, row in by_mesh.items():
+        points, others = (np.reshape(each[face_id]["landmarks"], (68, 2)) for each in (by_mesh, by_dlib))
+        apart = np.linalg.norm(points[36] - points[45])
+        assert 0.005 < np.linalg.norm(points - others, axis=1).mean() / apart < 0.1, row["url"]
+
+
+def test_landmark_options_that_cannot_be_used_are_said_before_any_face_is_looked_for(project):
+    with pytest.raises(FacemillError, match=r"there is no file or folder .*gone.tflite"):
+        extract.run(params_with(landmarks="mesh", landmark_options={"weights": "gone.tflite"}), project)
+    with pytest.raises(FacemillError, match="no landmark predictor 'mash'; there are dlib, mesh"):
+        extract.run(params_with(landmarks="mash"), project)

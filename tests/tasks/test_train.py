@@ -52,6 +52,7 @@ def project(root: Path, faces: dict[str, int], val: int = 1, **changed: Any) -> 
                 "identity": identity,
                 "crop": {"bytes": encode_jpeg(np.full((256, 256, 3), colour, np.uint8)), "path": None},
                 "landmarks": tables.as_float32(crop_points(256, 1.6)),
+                "predictor": "dlib 1",
                 "affine": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
                 "embedding": [float(at)] * 128,
                 "reference": at == 0,
@@ -134,7 +135,7 @@ def test_terminated_and_run_again_it_ends_with_the_same_bytes(trained: Path, tmp
     first.terminate()
     rest, _ = first.communicate(timeout=120)
     assert first.returncode == 130
-    assert f"of {STEPS} is saved, the same command goes on" in rest
+    assert f"of {STEPS} is saved, and the same command goes on from there." in rest
     assert not (root / "data" / "model").exists()
     output, _ = stage(root).communicate(timeout=300)
     assert "goes on after step" in output
@@ -231,6 +232,16 @@ def test_what_cannot_be_trained_on_is_said(tmp_path: Path, faces: dict[str, int]
 def test_an_identity_without_references_is_named(tmp_path: Path) -> None:
     root = project(tmp_path, {"anna": 3, "bert": 3}, reference=False)
     with pytest.raises(FacemillError, match="anna, bert: no reference embedding"):
+        train.run(parse_params(PARAMS), root)
+
+
+def test_faces_with_the_landmarks_of_two_predictors_are_not_trained_on_together(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 3, "bert": 3})
+    path = root / "data" / "dataset" / "00000.parquet"
+    rows = list(tables.iterate_rows(path.parent, DATASET))
+    rows[0]["predictor"] = "mesh 2"
+    tables.write_part(path, tables.from_rows(rows, DATASET))
+    with pytest.raises(FacemillError, match=r"landmarks of dlib 1 and of mesh 2.*extract and curate again"):
         train.run(parse_params(PARAMS), root)
 
 

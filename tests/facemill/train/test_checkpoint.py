@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from facemill.errors import FacemillError
+from facemill.landmarks import signature
 from facemill.model_folder import load_model, save_model
 from facemill.nets import SwapModel, build_model
 from facemill.train.checkpoint import (
@@ -31,6 +32,7 @@ META: dict[str, Any] = {
     "input_px": 64,
     "crop_px": 256,
     "crop_coverage": 1.6,
+    "landmarks": signature("dlib"),
     "train_coverage": 1.1,
     "references": {"anna": [[0.5] * 128], "bert": [[0.25] * 128]},
 }

