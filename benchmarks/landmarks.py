@@ -179,9 +179,8 @@ def by_roll(folder: Path, mesh: Path | None) -> None:
 def turned_about(picture: RGB, truth: npt.NDArray[np.float64], degrees: float) -> tuple[RGB, npt.NDArray[np.float64]]:
     """The surroundings of a face of 200 px, turned clockwise about it, and its points."""
     middle, scale = truth.mean(axis=0), 200 / float(np.ptp(truth, axis=0).max())
-    turn = cv2.getRotationMatrix2D(middle, -degrees, scale)
+    turn = cv2.getRotationMatrix2D(middle, -degrees, scale).astype(np.float64)
     turn[:, 2] += 300 - middle
-    turn = np.asarray(turn, np.float64)
     turned = cv2.warpAffine(picture, turn, (600, 600), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(turned, np.uint8), transform(truth, turn)
 

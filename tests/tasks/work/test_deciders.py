@@ -63,7 +63,8 @@ def test_packages_are_those_that_the_code_imports_or_whose_files_it_reads(params
     )
     assert not {"prefect", "dvc", "dask", "av", "jinja2"} & {name.lower() for name in packages}
     assert "av" in current_deciders(PROJECT, "convert", params).packages
-    assert "absent" not in packages.values()
+    absent = {name for name, version in packages.items() if version == "absent"}
+    assert absent <= {"pillow_heif"}  # an extra: who installs it gets other rows
 
 
 @pytest.mark.parametrize(
