@@ -46,4 +46,6 @@ def _dvc_and_shells() -> list[ProcessId]:
             words = []
         if any(Path(word).name == "dvc" for word in words):
             return found
-    return found[:1]  # DVC by another name, such as a script that calls its API: our parent at least
+    # DVC by another name, such as a script that calls its API: our parent at least. But not the first process of the
+    # system, which adopts what has lost its parent and never ends.
+    return [one for one in found[:1] if one.pid != 1]

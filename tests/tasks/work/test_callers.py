@@ -79,6 +79,13 @@ def test_a_stage_that_a_person_starts_works_for_nobody(monkeypatch: pytest.Monke
     assert callers() == []
 
 
+def test_a_stage_that_has_lost_dvc_before_it_looked_works_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train")
+    monkeypatch.delenv(CALLER_VARIABLE, raising=False)
+    monkeypatch.setattr(psutil.Process, "parents", lambda self: [psutil.Process(1)])  # adopted by the first process
+    assert callers() == []
+
+
 def test_a_flow_that_calls_dvc_is_named_to_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CALLER_VARIABLE, str(this_process()))
     monkeypatch.setenv("DVC_STAGE", "train")
