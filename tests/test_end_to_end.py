@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from facemill import schema, tables
-from facemill.files import folder_sha256
+from facemill.files import file_sha256, folder_sha256
 from tasks.commands.why import describe, why
 from tasks.stages import STAGES
 
@@ -45,7 +45,8 @@ def environment(project: Path) -> dict[str, str]:
 
 def repro(project: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    result = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, timeout=600)
+    own = environment(project)
+    result = subprocess.run(command, cwd=project, env=own, capture_output=True, text=True, timeout=1800)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     return result.stdout
 
@@ -65,7 +66,7 @@ def ran(output: str) -> set[str]:
 
 def clone(root: Path, parameters: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
     """A clone of the project with other parameters, in which nothing has run yet."""
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         source = PROJECT / name
         if source.is_dir():
@@ -186,6 +187,26 @@ def test_a_piece_made_again_has_the_same_bytes_and_a_part_that_is_another_is_nam
 def test_each_stage_gives_the_same_bytes_again(project: Path) -> None:
     told = facemill(project, "verify-repro", "--seed", "4")
     assert told.count(": equal") == len(STAGES)
+
+
+@pytest.mark.slow
+def test_a_clone_at_another_path_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    """Every file that DVC keeps, by the hashes in dvc.lock and by its bytes; the path has a space and an umlaut."""
+    other = clone(tmp_path / "ein anderer Ort für alles" / "klon", small)
+    repro(other)
+
+    def outputs(root: Path) -> dict[str, str]:
+        stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+        return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+    def files(root: Path) -> dict[str, str]:
+        found = sorted((root / "data").rglob("*"))
+        return {path.relative_to(root).as_posix(): file_sha256(path) for path in found if path.is_file()}
+
+    repro(project)  # whatever other tests have left
+    assert outputs(other) == outputs(project)
+    assert files(other) == files(project)
+    assert {"data/dataset", "data/model", "data/converted", "data/report/report.html"} <= set(outputs(other))
 
 
 def test_lost_scratch_and_outputs_come_back_byte_identical(project: Path) -> None:
