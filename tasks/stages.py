@@ -280,7 +280,7 @@ def _termination_is_an_interrupt() -> Iterator[None]:
 
 def print_totals(totals: Totals) -> None:
     """The last lines of a stage: states, reasons, seconds."""
-    from tasks.work.terminal import say, say_table
+    from tasks.work.terminal import one_line, say, say_table
 
     rows = [
         (state, reason, count)
@@ -288,5 +288,5 @@ def print_totals(totals: Totals) -> None:
         for reason, count in sorted(reasons.items())
     ]
     count = f"{totals.rows_in} row" + ("" if totals.rows_in == 1 else "s")
-    say(f"Stage {totals.stage} took {totals.seconds:.1f} s for {count}, which ended like this:")
+    say(f"Stage {one_line(totals.stage)} took {totals.seconds:.1f} s for {count}, which ended like this:")
     say_table(("state", "reason", "rows"), rows)

@@ -25,6 +25,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def pytest_configure() -> None:
     # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that: its tests would hang.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same of `nohup`
     # On a busy machine an example may take long: the clock says nothing of what is right.
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")

@@ -143,10 +143,10 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
     dataset = folder_sha256(project / "data" / "dataset")
     values = yaml.safe_load(before)
     values["convert"]["encoder"] = {"crf": 30}
-    assert describe(why(project))[-2:] == ["convert: up to date", "report: up to date"]
+    assert describe(why(project))[-2:] == ["Stage convert is up to date.", "Stage report is up to date."]
     path.write_text(yaml.safe_dump(values))
     found = why(project)
-    assert (found["curate"], found["convert"]) == ([], ['parameter convert.encoder not set → {"crf": 30}'])
+    assert (found["curate"], found["convert"]) == ([], ['parameter convert.encoder was not set and is {"crf": 30} now'])
     assert "it reads converted, conversions, which convert makes anew" in found["report"]
     assert ran(repro(project)) == {"convert", "report"}
     assert folder_sha256(project / "data" / "dataset") == dataset
@@ -161,7 +161,7 @@ def test_changed_code_redoes_what_it_decides_unless_somebody_says_that_it_is_har
     assert ran(repro(project)) == set()
     code.write_text(f"{before}\nANOTHER = 1\n")
     told = facemill(project, "why", "convert")
-    assert told.strip() == "convert: code: facemill/swap/blend.py"
+    assert told.strip() == "Stage convert will run again: the code in facemill/swap/blend.py has changed."
     assert "commit it" in facemill(project, "accept", "convert", "--reason", "a constant that nobody reads")
     assert ran(repro(project)) == set()
     assert yaml.safe_load((project / "accepted.yaml").read_text())[0]["reason"] == "a constant that nobody reads"

@@ -75,7 +75,7 @@ def test_every_detector_refuses_what_is_no_rgb_picture(detector, wrong, face):
 
 
 def with_alpha(bgr):
-    return np.dstack([bgr, np.full(bgr.shape[:2], 7, np.uint8)])
+    return np.dstack([bgr, np.full(bgr.shape[:2], 190, np.uint8)])
 
 
 @pytest.mark.parametrize(

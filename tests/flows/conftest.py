@@ -14,6 +14,7 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"  # before Prefect is im
 os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from prefect.testing.utilities import prefect_test_harness
 from stand_ins import make_project
@@ -26,6 +27,14 @@ def prefect() -> Iterator[None]:
     """Prefect's own server on a throw-away database; its first start takes up to 18 s."""
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture
+def no_deployments(prefect: None) -> None:
+    """On the server that all tests share, no deployment of another test is left."""
+    with get_client(sync_client=True) as client:
+        for one in client.read_deployments():
+            client.delete_deployment(one.id)
 
 
 @pytest.fixture(scope="session")

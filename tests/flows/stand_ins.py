@@ -63,7 +63,9 @@ if stage == "collect":  # an archive without videos
 
     tables.write_part(Path("data/videos/00000.parquet"), VIDEOS.arrow.empty_table())
 if stage == "train":
-    (output / "model.json").write_text("{}")
+    from facemill.landmarks import signature
+
+    write_json(output / "model.json", {"landmarks": signature("dlib")})
 write_json(Path("data/metrics") / f"{stage}.json", metrics)
 """
 PARAMS = {

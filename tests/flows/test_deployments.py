@@ -88,7 +88,7 @@ def test_pools_are_made_once_and_the_gpu_runs_one_thing_at_a_time() -> None:
         assert client.read_work_pool("cpu").concurrency_limit is None
 
 
-@pytest.mark.usefixtures("prefect")
+@pytest.mark.usefixtures("no_deployments")
 def test_one_cause_starts_one_run_and_another_one_only_after_it_failed() -> None:
     @flow
     def twice() -> None:

@@ -17,7 +17,7 @@ from flows.nights import read_nights, rows
 from flows.runs import SKIPPED
 from flows.serve import deployments
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = pytest.mark.usefixtures("no_deployments")
 UNTAKEN = "Nobody takes the runs of refresh/nightly: start `facemill serve`."
 
 

@@ -78,7 +78,7 @@ def test_an_empty_or_missing_folder_is_one_clear_error(tmp_path: Path, path: str
 
 
 def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(FacemillError, match="folder, google, sample, video"):
+    with pytest.raises(FacemillError, match="folder, google, sample, urls, video"):
         SOURCES["flickr"]
 
 

@@ -89,6 +89,7 @@ def test_a_stage_that_has_lost_dvc_before_it_looked_works_for_nobody(monkeypatch
 def test_a_flow_that_calls_dvc_is_named_to_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CALLER_VARIABLE, str(this_process()))
     monkeypatch.setenv("DVC_STAGE", "train")
-    assert callers() == [running_process(os.getppid()), this_process()]
+    parent = [running_process(os.getppid())] if os.getppid() != 1 else []  # as of tests that nobody waits for
+    assert callers() == [*parent, this_process()]
     monkeypatch.setenv(CALLER_VARIABLE, "nonsense")
-    assert callers() == [running_process(os.getppid())]
+    assert callers() == parent
