@@ -33,7 +33,7 @@ from facemill.swap.converter import FacePainter, convert
 from facemill.swap.people import PeopleFinder
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
 from tasks.work.cluster import one_thread
 
@@ -108,9 +108,9 @@ def print_peak(clip: Path, target: Path) -> None:
     print(json.dumps({"frames": receipt.frames_out, "swapped": receipt.frames_swapped, "peak_mib": peak_mib}))
 
 
-def load(clip: Path) -> tuple[Swapper, DlibTools, SwapSettings]:
+def load(clip: Path) -> tuple[Swapper, FaceModels, SwapSettings]:
     """An untrained small model that looks for the largest face of the clip's first frame."""
-    tools = DlibTools("hog")
+    tools = FaceModels("hog")
     picture = next(read_frames(clip)).rgb
     boxes = tools.search(picture, 80)
     box = boxes[np.argmax(boxes[:, 2] - boxes[:, 0])]
@@ -136,7 +136,7 @@ def recode(clip: Path, target: Path, *, through_rgb: bool) -> None:
         writer.commit()
 
 
-def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings) -> None:
+def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings) -> None:
     """Extract all frames as PNG, convert PNG to PNG, encode the PNG: the way of the programs before."""
     times = []
     for index, frame in enumerate(read_frames(clip)):

@@ -43,7 +43,7 @@ from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
 from facemill.swap.finder import Finder
 from facemill.swap.settings import FinderSettings
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from facemill.track.view import landmark_view
 from facemill.video import VideoReader
 
@@ -222,7 +222,7 @@ def error(points: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> float:
 
 def tremble(clip: Path, count: int = 150) -> None:
     """Of the first frames of a clip, for the face in its first frame."""
-    tools, predictor = DlibTools("hog"), DlibPredictor()
+    tools, predictor = FaceModels("hog"), DlibPredictor()
     with VideoReader(clip) as reader:
         frames = list(islice(reader, count))
     first = frames[0].rgb

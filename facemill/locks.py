@@ -69,7 +69,7 @@ def try_lock(path: Path) -> IO[str] | None:
     try:
         if _take(descriptor, path):
             return os.fdopen(descriptor, "r+", encoding="utf-8")
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nobody else knows of the open file
         os.close(descriptor)
         raise
     os.close(descriptor)

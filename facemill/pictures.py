@@ -274,7 +274,7 @@ def _register_heic() -> None:
 
 def _wide_pixels(data: bytes, kind: str, picture: Image) -> Image | None:
     """A picture of 16 bits a channel brought to 8; None for any other. Pillow would drop the low 8 bits."""
-    bits = picture.tag_v2.get(258, (8,)) if kind == "tiff" else ()  # type: ignore[attr-defined]
+    bits = picture.tag_v2.get(258, (8,)) if kind == "tiff" else ()  # type: ignore[attr-defined]  # TIFF's class has it
     is_wide = (kind == "png" and data[24] == 16) or (kind == "tiff" and set(bits) == {16})
     if kind == "pnm" and picture.mode == "I":
         return _narrowed(np.clip(np.asarray(picture), 0, 65_535).astype(np.uint16))
@@ -360,7 +360,7 @@ def _exif_orientation(block: bytes) -> int:
 def _pillow_orientation(picture: Image) -> int:
     try:
         return _stated(picture.getexif().get(_ORIENTATION))
-    except Exception:  # as above
+    except Exception:  # a broken EXIF block is no reason to lose the picture
         return 1
 
 

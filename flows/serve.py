@@ -84,6 +84,7 @@ class _Runner(Runner):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         poller = self._scheduled_run_poller
+        # Prefect has no place to hook in there: its own method is replaced on this one runner.
         poller._get_and_submit_flow_runs = patient(poller._get_and_submit_flow_runs)  # type: ignore[assignment]
         return self
 

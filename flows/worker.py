@@ -50,6 +50,7 @@ def work_for(server: Server, pool: str) -> None:
             for run in await take():
                 await worker.client.update_flow_run_labels(run.id, {PROCESS: str(this_process())})
 
+        # Prefect has no place to hook in there: its own method is replaced on this one worker.
         worker.get_and_submit_flow_runs = patient(take_and_sign)  # type: ignore[assignment]
         worker._sync_and_initialize = patient(worker._sync_and_initialize)  # type: ignore[method-assign]
         stay(server, client, partial(worker.start, printer=say), ours, alone=False)

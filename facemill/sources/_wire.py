@@ -224,7 +224,7 @@ def _look_up(host: str, port: int, budget: Budget) -> list[str]:
     def ask() -> None:
         try:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:
+        except Exception as error:  # whoever waits for the answer raises it
             answers.put(error)
         finally:
             _LOOKUPS.release()

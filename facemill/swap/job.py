@@ -24,7 +24,7 @@ from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
 
 if TYPE_CHECKING:
-    from facemill.swap.tools import DlibTools
+    from facemill.swap.tools import FaceModels
 
 Outcome = dict[str, Any]
 
@@ -105,7 +105,7 @@ def lost(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
 
 
 def _converted(
-    video: Path, output: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings, input_sha256: str
+    video: Path, output: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings, input_sha256: str
 ) -> Receipt:
     try:
         return convert(video, output, swapper, tools, settings, input_sha256=input_sha256)
@@ -159,14 +159,14 @@ def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Devic
 
 
 @lru_cache(maxsize=1)
-def _tools(device: str, seen_with: str) -> DlibTools:
-    from facemill.swap.tools import DlibTools
+def _tools(device: str, seen_with: str) -> FaceModels:
+    from facemill.swap.tools import FaceModels
 
-    return DlibTools(device=device, **json.loads(seen_with))
+    return FaceModels(device=device, **json.loads(seen_with))
 
 
 def _seen_with(settings: SwapSettings) -> dict[str, Any]:
-    """What of the settings `DlibTools` takes."""
+    """What of the settings `FaceModels` takes."""
     return {
         "detector": settings.detector,
         "options": settings.detector_options,

@@ -19,7 +19,7 @@ NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smal
 SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second, videos of an archive differ in size
 
 
-class DlibTools:
+class FaceModels:
     """The models of one process: detector, landmark predictor, embedder. Not for two threads at a time."""
 
     def __init__(
@@ -79,5 +79,5 @@ class DlibTools:
 
 
 def _fives(landmarks: Array) -> Array:
-    """(N, 68, 2) -> (N, 5, 2)."""
+    """(N, 68, 2) landmarks -> (N, 5, 2): what a predictor turns faces upright by."""
     return np.array([five_points(points) for points in landmarks]).reshape(-1, 5, 2)

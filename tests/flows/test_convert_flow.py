@@ -25,7 +25,7 @@ from facemill import schema, tables
 from facemill.errors import FacemillError
 from facemill.swap.job import ConversionJob
 from facemill.swap.settings import SwapSettings
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from flows.convert import _bounded, convert_folder
 from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 @pytest.fixture(scope="module")
 def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights that knows Hopper's face."""
-    tools, folder = DlibTools("hog"), tmp_path_factory.mktemp("model") / "model"
+    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
     model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
     return folder
 

@@ -29,7 +29,7 @@ from facemill.files import file_sha256, read_json, write_json
 from facemill.landmarks import signature
 from facemill.reasons import Reason, State
 from facemill.swap.job import convert_one
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from facemill.video import probe
 from tasks import convert, convert_plan
 from tasks.params import ClusterParams, Params, parse_params
@@ -47,7 +47,7 @@ def face(hopper: np.ndarray) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model with random weights that knows Hopper's face."""
-    tools, folder = DlibTools("hog"), tmp_path_factory.mktemp("model") / "model"
+    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
     model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
     return folder
 
@@ -264,7 +264,7 @@ def test_several_pairs_are_converted_at_once_and_counted_apart(
 ) -> None:
     """Collins is in one of the videos; in which order the pairs are written does not matter."""
     make_clip(archive / "collins.mp4", frames=[collins[:256, 96:352]] * 3)
-    tools = DlibTools("hog")
+    tools = FaceModels("hog")
     known = {
         name: tools.embed(one, tools.landmarks(one, tools.search(one, 80)[:1]))
         for name, one in (("hopper", hopper), ("collins", collins))

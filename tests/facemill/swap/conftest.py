@@ -13,7 +13,7 @@ from known_nets import PaintEach, PassThrough
 
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from facemill.video import EncoderSettings
 
 WITHOUT_FACE = range(10, 15)
@@ -21,8 +21,8 @@ FRAMES = 20
 
 
 @pytest.fixture(scope="session")
-def tools() -> DlibTools:
-    return DlibTools("hog")
+def tools() -> FaceModels:
+    return FaceModels("hog")
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def people(scene: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def references(hopper: np.ndarray, tools: DlibTools) -> np.ndarray:
+def references(hopper: np.ndarray, tools: FaceModels) -> np.ndarray:
     """Hopper's embedding, (1, 128)."""
     return tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))
 
@@ -68,7 +68,7 @@ def swapper(references: np.ndarray) -> Swapper:
 
 
 @pytest.fixture(scope="session")
-def both_references(hopper: np.ndarray, collins: np.ndarray, tools: DlibTools) -> dict[str, np.ndarray]:
+def both_references(hopper: np.ndarray, collins: np.ndarray, tools: FaceModels) -> dict[str, np.ndarray]:
     """Their embeddings, (1, 128) each."""
     portraits = {"hopper": hopper, "collins": collins}
     return {name: tools.embed(one, tools.landmarks(one, tools.search(one, 80)[:1])) for name, one in portraits.items()}

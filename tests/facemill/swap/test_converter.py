@@ -21,17 +21,17 @@ from facemill.swap.finder import Face
 from facemill.swap.people import Sightings
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from facemill.video import probe, read_frames
 from facemill.video.frame import planes
 
 
-def run(video: Path, output: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings) -> Receipt:
+def run(video: Path, output: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings) -> Receipt:
     return convert(video, output, swapper, tools, settings)
 
 
 def test_the_identity_model_gives_back_the_same_video(
-    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    people: Path, tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     receipt = run(people, tmp_path / "out.mp4", swapper, tools, settings)
     assert (receipt.frames_in, receipt.frames_out, receipt.frames_swapped, receipt.frames_passed) == (20, 20, 15, 5)
@@ -45,7 +45,7 @@ def test_the_identity_model_gives_back_the_same_video(
 
 
 def test_only_the_wanted_face_changes_and_all_other_samples_are_identical(
-    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    people: Path, tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     run(people, tmp_path / "out.mp4", replace(swapper, model=Paint()), tools, settings)
     for index, (before, after) in enumerate(zip(read_frames(people), read_frames(tmp_path / "out.mp4"), strict=True)):
@@ -61,7 +61,7 @@ def test_only_the_wanted_face_changes_and_all_other_samples_are_identical(
 
 
 def test_frames_that_fail_pass_through_and_are_counted(
-    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    people: Path, tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     receipt = run(people, tmp_path / "out.mp4", replace(swapper, model=Stumbles()), tools, settings)
     assert receipt.failures == {"RuntimeError": 1, "not_finite": 1}
@@ -70,7 +70,7 @@ def test_frames_that_fail_pass_through_and_are_counted(
 
 
 def test_too_many_failed_frames_fail_the_video_and_leave_nothing(
-    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    people: Path, tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     strict = replace(settings, frame_failure_limit=0.05)
     with pytest.raises(InputError, match="2 of 20 frames failed") as caught:
@@ -80,7 +80,7 @@ def test_too_many_failed_frames_fail_the_video_and_leave_nothing(
 
 
 def test_a_cut_video_fails_unless_that_is_accepted(
-    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     whole = make_clip(tmp_path / "whole.mp4", frames=scene[:10], options={"movflags": "faststart"})
     cut = tmp_path / "cut.mp4"
@@ -94,7 +94,7 @@ def test_a_cut_video_fails_unless_that_is_accepted(
 
 
 def test_the_receipt_names_what_was_used(
-    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     video = make_clip(tmp_path / "in.mp4", frames=scene[:3])
     receipt = run(video, tmp_path / "out.mp4", swapper, tools, settings)
@@ -126,7 +126,7 @@ def test_an_identity_without_references_or_unknown_to_the_model_is_named(
 
 
 def test_two_people_become_each_other_in_one_pass(
-    tmp_path: Path, both_swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    tmp_path: Path, both_swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     """By the generator's truth: each face is in the colour of who it becomes, every frame is counted once, and what
     lies away from both faces is as it was."""
@@ -150,7 +150,7 @@ def test_two_people_become_each_other_in_one_pass(
 
 
 def test_a_face_that_fails_does_not_cost_the_other_one_and_is_counted(
-    people: Path, tmp_path: Path, both_swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    people: Path, tmp_path: Path, both_swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     half = replace(both_swapper, model=OnlyCollins())
     receipt = run(people, tmp_path / "out.mp4", half, tools, replace(settings, frame_failure_limit=1.0))
@@ -162,7 +162,7 @@ def test_a_face_that_fails_does_not_cost_the_other_one_and_is_counted(
 
 
 def test_faces_that_overlap_leave_no_hole_in_each_other(
-    people: Path, tools: DlibTools, both_swapper: Swapper, settings: SwapSettings
+    people: Path, tools: FaceModels, both_swapper: Swapper, settings: SwapSettings
 ) -> None:
     """Both masks meet: where the second is soft, the first one shows through and not the old face."""
     frame = next(read_frames(people))
@@ -179,7 +179,7 @@ def test_faces_that_overlap_leave_no_hole_in_each_other(
 
 
 def test_the_inset_face_of_the_same_person_is_left_alone(
-    shared: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    shared: Path, tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     frames = [frame.rgb for frame, _ in zip(read_frames(shared / "data/videos/vasa5.mp4"), range(4), strict=False)]
     video = make_clip(tmp_path / "vasa.mp4", frames=frames)
@@ -197,7 +197,12 @@ def test_the_inset_face_of_the_same_person_is_left_alone(
 
 @pytest.mark.parametrize("ratio", [Fraction(2), Fraction(1, 2), Fraction(4, 3)])
 def test_a_face_is_found_in_square_pixels_and_painted_in_those_that_are_stored(
-    scene: list[np.ndarray], tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings, ratio: Fraction
+    scene: list[np.ndarray],
+    tmp_path: Path,
+    swapper: Swapper,
+    tools: FaceModels,
+    settings: SwapSettings,
+    ratio: Fraction,
 ) -> None:
     """Half as wide or half as high as it is shown: as such the detector would not know it."""
     size = (int(480 / ratio) // 2 * 2, 320) if ratio > 1 else (480, int(320 * ratio))
@@ -213,7 +218,7 @@ def test_a_face_is_found_in_square_pixels_and_painted_in_those_that_are_stored(
 
 
 def test_frames_that_were_passed_between_swapped_ones_are_named(
-    people: Path, tmp_path: Path, swapper: Swapper, tools: DlibTools, settings: SwapSettings
+    people: Path, tmp_path: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings
 ) -> None:
     receipt = run(people, tmp_path / "out.mp4", swapper, tools, settings)
     assert receipt.warnings == (

@@ -15,7 +15,7 @@ from facemill.align import MEAN_FACE, invert, transform
 from facemill.landmarks.dlib import DlibPredictor
 from facemill.swap.finder import Finder, Sighting, smoothed
 from facemill.swap.settings import FinderSettings
-from facemill.swap.tools import DlibTools
+from facemill.swap.tools import FaceModels
 from facemill.video import Frame
 
 
@@ -120,7 +120,7 @@ def test_a_finder_without_references_is_refused() -> None:
 
 
 def test_of_two_real_people_only_the_wanted_one_is_found(
-    scene: list[np.ndarray], tools: DlibTools, references: np.ndarray
+    scene: list[np.ndarray], tools: FaceModels, references: np.ndarray
 ) -> None:
     frames = [Frame.from_rgb(rgb, index, Fraction(1, 25)) for index, rgb in enumerate(scene)]
     sightings = list(Finder(tools, references, FinderSettings()).follow(frames))
@@ -130,7 +130,7 @@ def test_of_two_real_people_only_the_wanted_one_is_found(
 
 
 def test_landmarks_do_not_tremble_with_the_detectors_box(
-    hopper: np.ndarray, tools: DlibTools, references: np.ndarray
+    hopper: np.ndarray, tools: FaceModels, references: np.ndarray
 ) -> None:
     """A still portrait drifts, turns and grows: led back, each point should lie where it lay a frame ago."""
     turns = [cv2.getRotationMatrix2D((240, 220), 0.2 * i, 0.7 + 0.005 * i) for i in range(40)]
