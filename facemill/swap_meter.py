@@ -211,7 +211,8 @@ class SwapMeter:
 
     def _faces(self, picture: RGB) -> npt.NDArray[np.float32]:
         faces = self._detector.detect([picture])[0]
-        return self._predictor.predict(picture, faces.boxes_xyxy, self._detector.box_convention)
+        convention = self._detector.box_convention
+        return self._predictor.predict(picture, faces.boxes_xyxy, convention, points5=faces.points5)
 
 
 def measure_video(
