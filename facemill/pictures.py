@@ -176,7 +176,7 @@ def _problem(error: Exception) -> InputError:
     if type(error).__name__ == "UnidentifiedImageError":
         return InputError(Reason.NOT_A_PICTURE, "of a kind that the decoder does not read, or its header is broken")
     if isinstance(error, EOFError) or "truncated" in told or "not enough image data" in told:
-        return InputError(Reason.TRUNCATED, "it ends before its last row")
+        return InputError(Reason.TRUNCATED)
     return InputError(Reason.DAMAGED, told)
 
 
@@ -208,7 +208,7 @@ def _jpeg_pixels(jpeg: JpegFile) -> Any:
         if not (any(word in told for word in _HARMLESS) or _is_padded(told, jpeg.tidy)):
             if jpeg.complete:
                 raise InputError(Reason.DAMAGED, told[:_TOLD_CHARACTERS]) from error
-            raise InputError(Reason.TRUNCATED, "it ends before its last row") from error
+            raise InputError(Reason.TRUNCATED) from error
         pixels = simplejpeg.decode_jpeg(jpeg.tidy, colorspace=space, strict=False)
     if jpeg.components == 4:
         return _pillow().fromarray(255 - pixels if jpeg.adobe else pixels, "CMYK")
