@@ -24,6 +24,10 @@ class Rule:
     """Why another try can help, or cannot."""
 
 
+TRIES_AFTER_DEATH = 2
+"""At least so often a flow tries a stage whose process was killed, by the kernel for want of memory or by somebody: its
+own rule speaks of errors, and a death tells nothing about the work."""
+
 PICTURE_DOWNLOAD = Rule(30.0, 3, 0.5, "a host may be busy for a moment; what it refuses, it would refuse again")
 """Of one address. Unlike a stage's, its deadline covers all tries and the pauses between them, and a pause is drawn
 from nothing up to `wait_s`, which doubles with each try; Retry-After of the host counts before that."""

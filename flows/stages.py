@@ -19,10 +19,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
 from prefect.runtime import task_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from facemill.files import read_object
+from facemill.patience import TRIES_AFTER_DEATH
 from flows import pages
 from tasks.catalogue import metrics_file
 from tasks.commands.why import why
@@ -45,8 +47,17 @@ def run_stage(root: Path, stage: str, *, force: bool = False, on_tick: Callable[
         FacemillError: the stage failed in its last try, with its last lines.
     """
     rule = STAGES[stage].rule
+
+    def may_go_better(task: object, run: TaskRun, state: State[Any]) -> bool:
+        ended = state.result(raise_on_failure=False)
+        tries = max(rule.tries, TRIES_AFTER_DEATH) if isinstance(ended, dvc.StageDied) else rule.tries
+        return isinstance(ended, dvc.StageFailed) and run.run_count < tries
+
     named = _run_stage.with_options(
-        name=stage, retries=rule.tries - 1, retry_delay_seconds=rule.wait_s, retry_condition_fn=_may_go_better
+        name=stage,
+        retries=max(rule.tries, TRIES_AFTER_DEATH) - 1,
+        retry_delay_seconds=rule.wait_s,
+        retry_condition_fn=may_go_better,
     )
     return named(root, stage, force, on_tick)
 
@@ -163,10 +174,6 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
 @task(name="push", cache_policy=NO_CACHE)
 def _push(root: Path, stages: tuple[str, ...]) -> None:
     dvc.push(root, stages, on_line=get_run_logger().info)
-
-
-def _may_go_better(task: object, run: object, state: State[Any]) -> bool:
-    return isinstance(state.result(raise_on_failure=False), dvc.StageFailed)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ _TAIL_LINES = 12
 _SHORT_S = 600.0
 _NO_LOCK = "Unable to acquire lock"
 _ANOTHER_TRY = ("failed to run:", _NO_LOCK, "is being blocked by")
+_KILLED = re.compile(r"exited with -\d+|was killed by signal \d+")
 _HINTS = (
     "To track the changes with git, run:",
     "\tgit add ",
@@ -53,6 +55,10 @@ class AbsentError(FacemillError):
 
 class StageFailed(FacemillError):
     """The stage's own command failed, hung, or could not start for another one: another try may go better."""
+
+
+class StageDied(StageFailed):
+    """The stage, or DVC above it, was killed: out of memory, or by somebody. It says nothing about the work."""
 
 
 def repro(
@@ -79,7 +85,7 @@ def repro(
         progress_file: where the stage keeps its progress (tasks.work.progress).
 
     Raises:
-        StageFailed: the stage failed or passed its deadline, with its last lines.
+        StageFailed: the stage failed or passed its deadline, with its last lines; `StageDied` where it was killed.
         FacemillError: DVC itself refused, for instance a dvc.yaml that names a missing file.
     """
     extra = {RETRY_VARIABLE: "1"} if retry else {}
@@ -88,11 +94,16 @@ def repro(
     arguments = ["repro", "--single-item", *(["--force"] if force else []), stage]
     tail = _stream(root, arguments, deadline_s, extra, on_line, on_tick)
     if tail is not None:
-        kind = StageFailed if any(words in tail for words in _ANOTHER_TRY) else FacemillError
-        raise kind(
+        raise _kind(tail)(
             f"stage {stage} failed. Its last lines:\n{tail}{_who_holds(root, tail)}\n"
             "Mend that and run the same command again."
         )
+
+
+def _kind(tail: str) -> type[FacemillError]:
+    if _KILLED.search(tail):
+        return StageDied
+    return StageFailed if any(words in tail for words in _ANOTHER_TRY) else FacemillError
 
 
 def stale(root: Path, stage: str) -> bool:
@@ -236,6 +247,8 @@ def _stream(
                 f"dvc {' '.join(arguments)} was ended after its deadline of {deadline_s:.0f} s; "
                 "finished shards are kept, the same command goes on from there"
             )
+    if process.returncode < 0:
+        tail.append(f"dvc was killed by signal {-process.returncode}")
     return None if process.returncode == 0 else "\n".join(tail)
 
 

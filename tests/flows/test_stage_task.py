@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect import flow
 from stand_ins import set_knobs, stages_run
@@ -33,6 +35,37 @@ def test_collect_is_tried_again_and_then_takes_up_failed_rows(project: Path, mon
     set_knobs(project, inventory={"fail": 1, "says": "no route to host"})
     assert one_stage(project, "inventory")["ok"] == 3
     assert (project / "ran.txt").read_text() == "inventory \ninventory 1\n"
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("whom", ["stage", "dvc"])
+def test_a_stage_that_was_killed_is_tried_again_whatever_its_rule_says_of_errors(project: Path, whom: str) -> None:
+    assert STAGES["dedup"].rule.tries == 1
+    for stage in ("inventory", "collect"):
+        dvc.repro(project, stage, deadline_s=60)
+    set_knobs(project, dedup={"sleep": 600})
+
+    def kill() -> None:
+        pid = wait_for_pid(project / "dedup.pid")
+        set_knobs(project, dedup={})
+        (project / "dedup.pid").unlink()
+        os.kill(pid if whom == "stage" else _dvc_above(pid), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert one_stage(project, "dedup")["ok"] == 3
+    killer.join()
+    assert stages_run(project).count("dedup") == 2
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_stage_that_failed_alike_is_not_tried_again(project: Path) -> None:
+    for stage in ("inventory", "collect"):
+        dvc.repro(project, stage, deadline_s=60)
+    set_knobs(project, dedup={"fail": 1, "says": "two rows have one id"})
+    with pytest.raises(FacemillError, match="two rows have one id"):
+        one_stage(project, "dedup")
+    assert stages_run(project).count("dedup") == 1
 
 
 @pytest.mark.usefixtures("prefect")
@@ -108,3 +141,9 @@ def wait_for_pid(path: Path) -> int:
             return int(text)
         time.sleep(0.1)
     raise AssertionError(f"{path.name} did not appear")
+
+
+def _dvc_above(pid: int) -> int:
+    """The DVC that started the stage with this process id."""
+    above = psutil.Process(pid).parents()
+    return next(process.pid for process in above if process.cmdline()[1:3] == ["-m", "dvc"])
