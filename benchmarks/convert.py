@@ -33,7 +33,7 @@ from facemill.swap.converter import FacePainter, convert
 from facemill.swap.people import PeopleFinder
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
 from tasks.work.cluster import one_thread
 

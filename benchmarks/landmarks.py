@@ -43,7 +43,7 @@ from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
 from facemill.swap.finder import Finder
 from facemill.swap.settings import FinderSettings
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from facemill.track.view import landmark_view
 from facemill.video import VideoReader
 

@@ -94,7 +94,7 @@ def convert_video(
         InputError: this video cannot be converted (its reason says why); nothing was written.
         FacemillError: nothing can be converted: no model, no such method, a full disk.
     """
-    from facemill.swap.tools import FaceModels
+    from facemill.track.models import FaceModels
 
     settings = settings or SwapSettings()
     swapper = load_swapper(Path(model_dir), becomes, settings.device)

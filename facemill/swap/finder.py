@@ -59,7 +59,7 @@ class Sighting:
 
 
 class FaceTools(Protocol):
-    """What the finder sees with: `FaceModels` of `facemill.swap.tools`, or anything that answers the same questions."""
+    """What the finder sees with: `facemill.track.models.FaceModels`, or anything that answers the same questions."""
 
     def search(self, picture: Array, min_face_px: float) -> Array:
         """Finds all faces from `min_face_px` on in an RGB uint8 picture: (N, 4) boxes xyxy in its pixels."""

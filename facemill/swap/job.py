@@ -24,7 +24,7 @@ from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
 
 if TYPE_CHECKING:
-    from facemill.swap.tools import FaceModels
+    from facemill.track.models import FaceModels
 
 Outcome = dict[str, Any]
 
@@ -160,7 +160,7 @@ def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Devic
 
 @lru_cache(maxsize=1)
 def _tools(device: str, seen_with: str) -> FaceModels:
-    from facemill.swap.tools import FaceModels
+    from facemill.track.models import FaceModels
 
     return FaceModels(device=device, **json.loads(seen_with))
 

@@ -1,6 +1,6 @@
 """Faces through the frames of a video.
 
 `cuts.py` tells where scenes start, `flow.py` follows a box to the next frame, `match.py` tells which box is which,
-`view.py` looks at a part of a frame. `tracker.py` puts them together for all faces of a video; `facemill.swap.finder`
-does for the one face that is to be replaced.
+`view.py` looks at a part of a frame, `models.py` sees the faces in it. `tracker.py` puts them together for all faces of
+a video; `facemill.swap.finder` does for the one face that is to be replaced.
 """

@@ -25,7 +25,7 @@ from facemill import schema, tables
 from facemill.errors import FacemillError
 from facemill.swap.job import ConversionJob
 from facemill.swap.settings import SwapSettings
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from flows.convert import _bounded, convert_folder
 from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool

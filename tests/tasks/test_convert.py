@@ -29,7 +29,7 @@ from facemill.files import file_sha256, read_json, write_json
 from facemill.landmarks import signature
 from facemill.reasons import Reason, State
 from facemill.swap.job import convert_one
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from facemill.video import probe
 from tasks import convert, convert_plan
 from tasks.params import ClusterParams, Params, parse_params

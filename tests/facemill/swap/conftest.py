@@ -13,7 +13,7 @@ from known_nets import PaintEach, PassThrough
 
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from facemill.video import EncoderSettings
 
 WITHOUT_FACE = range(10, 15)

@@ -21,7 +21,7 @@ from facemill.swap.finder import Face
 from facemill.swap.people import Sightings
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper, load_swapper
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from facemill.video import probe, read_frames
 from facemill.video.frame import planes
 

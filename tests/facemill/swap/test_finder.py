@@ -15,7 +15,7 @@ from facemill.align import MEAN_FACE, invert, transform
 from facemill.landmarks.dlib import DlibPredictor
 from facemill.swap.finder import Finder, Sighting, smoothed
 from facemill.swap.settings import FinderSettings
-from facemill.swap.tools import FaceModels
+from facemill.track.models import FaceModels
 from facemill.video import Frame
 
 

@@ -1,4 +1,4 @@
-"""What the finder sees with: a registered detector, a registered landmark predictor and dlib's embedding."""
+"""What sees faces in frames: a registered detector, a registered landmark predictor and dlib's embedding."""
 
 from __future__ import annotations
 
