@@ -7,6 +7,7 @@ the file is read once beforehand, without decoding, and each stream learns what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -42,8 +43,11 @@ class Clock:
     strays: dict[int, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, path: Path) -> Clock:
+    def of(cls, path: Path, also: Callable[[Packet[Any]], None] | None = None) -> Clock:
         """Reads the whole file, but for one whose index has every stamp (MP4).
+
+        Args:
+            also: is shown every packet of picture, sound and subtitles that is read.
 
         Raises:
             InputError: as `open_input`; NOT_A_VIDEO.
@@ -62,7 +66,7 @@ class Clock:
             if "mp4" in container.format.name:
                 return cls(origin, later)
             watch = _Watch(may_leap=bool(container.format.flags & TS_DISCONT))
-            watch.read(container)
+            watch.read(container, also)
             return cls(origin, later, *watch.result())
 
     @property
@@ -125,7 +129,7 @@ class _Watch:
         self._streams: dict[int, _Seen] = {}
         self._events: list[_Event] = []
 
-    def read(self, container: av.container.InputContainer) -> None:
+    def read(self, container: av.container.InputContainer, also: Callable[[Packet[Any]], None] | None = None) -> None:
         errors = 0
         packets = container.demux()
         while errors <= 64:
@@ -133,6 +137,8 @@ class _Watch:
                 for packet in packets:
                     if packet.size and packet.stream.type in TIMED and packet.time_base:
                         self._see(packet)
+                        if also is not None:
+                            also(packet)
                 return
             except av.error.EOFError:
                 return

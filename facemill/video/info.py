@@ -39,6 +39,7 @@ DEMUXERS = (
 MAX_PIXELS = 2**26  # 8,192 × 8,192: above that a frame and its copies take gigabytes
 STILL_BRANDS = {"heic", "heix", "heim", "heis", "mif1", "avif"}
 MAYBE_STILL = {"gif", "apng"}  # one picture, or more
+CUT_TOLERANCE_S = 0.5  # containers round their duration, some to whole frames of sound
 DOLBY_VISION_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 IMMERSIVE = {Type.SPHERICAL: "spherical data", Type.STEREO3D: "stereo 3D data"}
 
@@ -261,6 +262,15 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
             context.options = {"max_pixels": str(MAX_PIXELS)}  # for a size that grows on the way
             return stream
     raise InputError(Reason.NOT_A_VIDEO, "no video stream")
+
+
+def ends_early(container: av.container.InputContainer, end_s: float) -> bool:
+    """Whether the last packet ends at `end_s` seconds although the container states a later end."""
+    if not container.duration:
+        return False
+    whole_s = container.duration / av.time_base
+    tolerance_s = max(min(CUT_TOLERANCE_S, 0.25 * whole_s), 0.02 * whole_s)
+    return end_s < (container.start_time or 0) / av.time_base + whole_s - tolerance_s
 
 
 def _attached_picture(stream: Stream) -> bool:

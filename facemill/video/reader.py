@@ -31,11 +31,11 @@ from facemill.video.frame import (
     working_colour,
     working_format,
 )
-from facemill.video.info import Orientation, VideoInfo, open_input, orientation, probe, video_stream
+from facemill.video.info import Orientation, VideoInfo, ends_early, open_input, orientation, probe, video_stream
+from facemill.video.segments import BY_BYTES, SeekPoint, Segment
 
 MAX_CORRUPT_PACKETS = 64
 RESIZES_NAMED = 5
-CUT_TOLERANCE_S = 0.5  # containers round their duration, some to whole frames of sound
 
 
 def read_frames(path: Path | str, *, threads: int = 0) -> Iterator[Frame]:
@@ -50,14 +50,17 @@ def read_frames(path: Path | str, *, threads: int = 0) -> Iterator[Frame]:
 
 
 class VideoReader:
-    """Decodes one video stream; iterate once.
+    """Decodes one video stream, or one segment of it; iterate once.
+
+    The frames of all segments of a plan are those of the whole: as many, at the same times, with the same pixels. Where
+    that does not come true, an error says so instead of losing frames.
 
     Attributes:
         info: what `probe` found.
         frames_read: frames handed out so far.
         corrupt_packets: packets that could not be demuxed or decoded so far.
         repaired_pts: frames whose timestamp was missing or did not rise, and was set to one that does.
-        clock: what was added to the file's own times.
+        clock: what was added to the file's own times; for a segment, no more than where they begin.
         cut: after the last frame, whether the stream ended before the container said it would.
     """
 
@@ -68,17 +71,20 @@ class VideoReader:
         threads: int = 0,
         pix_fmt: str | None = None,
         max_corrupt_packets: int = MAX_CORRUPT_PACKETS,
+        segment: Segment | None = None,
     ) -> None:
         """
         Args:
             threads: for the decoder, 0 for one per core.
             pix_fmt: one of `SUBSAMPLING`, by default the nearest with 8 bits.
+            segment: of `plan_segments` for the same file, by default all of it.
         """
         self.path = Path(path)
         self.info: VideoInfo = probe(self.path)
         if self.info.hdr:
             raise InputError(Reason.HDR_VIDEO, self.info.hdr_name)
-        self.clock = Clock.of(self.path)
+        self._segment = None if segment is None or segment.whole else segment
+        self.clock = Clock.of(self.path) if self._segment is None else Clock(self._segment.origin_s)
         self.pix_fmt = pix_fmt or working_format(self.info, EIGHT_BITS, odd_420=True)
         self.deinterlace = False
         self.frames_read = 0
@@ -102,26 +108,29 @@ class VideoReader:
         self._opened.__exit__(None, None, None)
 
     def __iter__(self) -> Iterator[Frame]:
-        stream = video_stream(self._container)
-        stream.codec_context.thread_type = "AUTO"  # frames and slices: half as fast again as slices alone
-        stream.codec_context.thread_count = self._threads
-        time_base = Fraction(stream.time_base or self.info.time_base)
+        time_base = self.info.time_base
         colour = working_colour(self.info)
         matrix = colour_matrix(colour.space, self.info.width, self.info.height)
         pixel_ratio = self.info.sample_aspect_ratio
-        for picture in self._pictures(stream, time_base):
+        for picture in self._pictures() if self._segment is None else self._pictures_of(self._segment):
             duration = int(picture.duration or 0)
             pts = self._rising(picture.pts, duration, time_base)
             working = self._shown(to_format(picture, self.pix_fmt, colour), picture, pts * time_base)
             self.frames_read += 1
             yield Frame(working, pts, time_base, duration, matrix, pixel_ratio)
-        self.cut = self._ended_early()
+        if self._segment is None:
+            self.cut = self._ended_early()
+        else:
+            self._check_number(self._segment)
 
-    def _pictures(self, stream: VideoStream, time_base: Fraction) -> Iterator[av.VideoFrame]:
-        """Decoded pictures in order of display, with their times."""
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        """Decoded pictures in order of display, with their times, from where the container stands."""
+        stream = video_stream(self._container)
+        stream.codec_context.thread_type = "AUTO"  # frames and slices: half as fast again as slices alone
+        stream.codec_context.thread_count = self._threads
         clock, weaver = StreamClock(self.clock, stream), Weaver() if self.deinterlace else None
         # AVI has no times of display, only the order of its packets
-        decode_order = _DecodeOrder(stream, self._step(time_base)) if self.info.container == "avi" else None
+        decode_order = _DecodeOrder(stream, self._step(self.info.time_base)) if self.info.container == "avi" else None
         for packet in self._demux():
             if packet.size:
                 clock.set(packet)
@@ -136,6 +145,79 @@ class VideoReader:
                     yield from weaver.progressive(picture)
         if weaver is not None:
             yield from weaver.rest()
+
+    def _pictures_of(self, segment: Segment) -> Iterator[av.VideoFrame]:
+        """The decoded pictures of a segment. A decoder begins at a key frame at or before the first of them; whether it
+        really did is seen by what comes out, for a seek may land behind its aim and a key frame may be none."""
+        last: int | None = None
+        for picture in self._pictures_before(segment):
+            if picture.pts is None or (last is not None and picture.pts <= last):
+                raise _not_as_planned(segment, "a frame has no time, or an earlier one than the frame before")
+            last = picture.pts
+            # leading pictures of the next key frame come after it in the file: only a later one shown ends the segment
+            if segment.end is not None and last >= segment.end:
+                return
+            if segment.start is None or last >= segment.start:
+                yield picture
+
+    def _pictures_before(self, segment: Segment, skip: int = 0) -> Iterator[av.VideoFrame]:
+        """Decoded pictures from before a segment begins, or from its beginning on; `skip`: of its points of seek."""
+        self._seeks = skip
+        for point in segment.seek[skip:]:
+            self._seeks += 1
+            self.corrupt_packets = 0
+            self._seek(point)
+            pictures = self._pictures()
+            first = next(pictures, None)
+            # where frames are made of fields, those before and after have a part in each
+            late = (segment.start or 0) + (not self.deinterlace)
+            if first is not None and first.pts is not None and first.key_frame and first.pts < late:
+                yield first
+                yield from pictures
+                return
+        self._seeks += 1
+        self.corrupt_packets = 0
+        self._seek(None)
+        yield from self._pictures()
+
+    def _seek(self, point: SeekPoint | None) -> None:
+        """Opens the file again, at a key frame or at its beginning."""
+        self._opened.__exit__(None, None, None)
+        self._opened = open_input(self.path)
+        self._container = self._opened.__enter__()
+        if point is None:
+            return
+        try:
+            if any(name in self.info.container for name in BY_BYTES) and point.pos is not None:
+                self._container.seek(point.pos, unsupported_byte_offset=True)
+            else:
+                self._container.seek(point.pts, stream=video_stream(self._container))
+        except av.error.FFmpegError:  # decoded from the beginning, then
+            self._seek(None)
+
+    def _check_number(self, segment: Segment) -> None:
+        """Whether all frames of a segment came, but for those that broken packets cost.
+
+        A packet may hold no frame of its own; then as many are missing where the decoder began earlier.
+
+        Raises:
+            InputError: CONVERSION_FAILED.
+        """
+        read = self.frames_read
+        if read == segment.frames or (read < (segment.frames or read) and self.corrupt_packets):
+            return
+        if 0 < read < (segment.frames or read):
+            if self._seeks > len(segment.seek):
+                return  # it began with the file, as whoever reads all of it does
+            again = 0
+            for picture in self._pictures_before(segment, skip=self._seeks):
+                if picture.pts is not None and segment.end is not None and picture.pts >= segment.end:
+                    break
+                again += picture.pts is not None and (segment.start is None or picture.pts >= segment.start)
+            if again == read:
+                self.corrupt_packets = 0  # of what was decoded for this alone
+                return
+        raise _not_as_planned(segment, f"{self.frames_read} frames were read, the file has {segment.frames}")
 
     def _shown(self, working: av.VideoFrame, picture: av.VideoFrame, time_s: Fraction) -> av.VideoFrame:
         """The picture turned as it says itself, in the size of the video."""
@@ -157,9 +239,13 @@ class VideoReader:
             stated = f" of {self.info.frames}" if self.info.frames else ""
             notes.append(f"input is cut short: {self.frames_read}{stated} frames could be read")
         if self.corrupt_packets:
-            missing = self._packets - self.frames_read
+            frames, place = self._packets, ""
+            if self._segment is not None:
+                frames = self._segment.frames or self.frames_read
+                place = f"from {float((self._segment.start or 0) * self.info.time_base):.0f} s on: "
             notes.append(
-                f"{self.corrupt_packets} broken packets were skipped, {missing} of {self._packets} frames are lost"
+                f"{place}{self.corrupt_packets} broken packets were skipped, {frames - self.frames_read} of {frames} "
+                "frames are lost"
             )
         if self.repaired_pts:
             notes.append(f"{self.repaired_pts} missing or falling timestamps were repaired")
@@ -184,7 +270,9 @@ class VideoReader:
         """Packets of the video stream, the last one empty; other streams only tell how far the file reaches."""
         while True:
             try:
-                for packet in self._container.demux():
+                # of a segment nobody asks how far the file reaches
+                wanted = () if self._segment is None else (video_stream(self._container),)
+                for packet in self._container.demux(*wanted):
                     # A flush packet is empty; a missing dts alone is no sign of one.
                     if packet.size == 0:
                         if packet.stream.index == self.info.index:
@@ -207,8 +295,16 @@ class VideoReader:
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
-            self._count_corrupt(error)
+            if self._segment is None or self._within(self._segment, packet):
+                self._count_corrupt(error)
             return []
+
+    def _within(self, segment: Segment, packet: Packet[Any]) -> bool:
+        """Whether a packet belongs to a segment, not to what is decoded before and after it."""
+        at = packet.pts
+        if at is None:
+            return True
+        return (segment.start is None or at >= segment.start) and (segment.end is None or at < segment.end)
 
     def _count_corrupt(self, error: av.error.FFmpegError) -> None:
         self.corrupt_packets += 1
@@ -236,13 +332,15 @@ class VideoReader:
         # AVI counts ticks and Matroska nothing: only MP4's number of frames is one
         if self.info.frames and "mp4" in self.info.container and self._packets < self.info.frames:
             return True
-        duration = self._container.duration
-        start = self._container.start_time or 0
-        if not duration:
-            return False
-        whole_s = duration / av.time_base
-        tolerance_s = max(min(CUT_TOLERANCE_S, 0.25 * whole_s), 0.02 * whole_s)
-        return self._end_s < start / av.time_base + whole_s - tolerance_s
+        return ends_early(self._container, self._end_s)
+
+
+def _not_as_planned(segment: Segment, detail: str) -> InputError:
+    return InputError(
+        Reason.CONVERSION_FAILED,
+        f"segment {segment.index} is not as it was planned: {detail}. If the file has not changed since, its container "
+        "is broken: copy its streams into another one (ffmpeg -i IN -c copy OUT.mkv)",
+    )
 
 
 class _DecodeOrder:
