@@ -27,7 +27,7 @@ from facemill.boxes import iou
 from facemill.detect import Detector, Faces, build_detector
 from facemill.track import tracker
 from facemill.track.match import match
-from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings
+from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings, whole_frames
 from facemill.video import Frame, read_frames
 from tasks.work.cluster import one_thread
 
@@ -160,7 +160,7 @@ def detect_all(detector: Detector, frames: Iterator[Frame]) -> list[Faces]:
 def follow_all(detector: Detector, frames: Iterator[Frame], settings: TrackSettings) -> list[TrackedFrame]:
     first: list[Frame] = []  # its pixels stand for all: holding every frame would be measured too
     followed = []
-    for one in FaceTracker(detector, settings).follow(frames):
+    for one in FaceTracker(whole_frames(detector), settings).follow(frames):
         first = first or [one.frame]
         followed.append(TrackedFrame(first[0], one.faces, one.scene, one.key, one.error))
     return followed

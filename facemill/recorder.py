@@ -28,7 +28,7 @@ from facemill.landmarks.dlib import DlibPredictor
 from facemill.media_files import PICTURE_SUFFIXES, read_limited
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex, sniff
 from facemill.reasons import Reason, State
-from facemill.track.tracker import FaceTracker, TrackSettings
+from facemill.track.tracker import FaceTracker, TrackSettings, whole_frames
 from facemill.track.view import Still, View, Viewable, landmark_view
 from facemill.video import Frame, VideoReader
 
@@ -131,7 +131,7 @@ class Recorder:
         yield counts.end(warnings=warnings)
 
     def _frames(self, frames: Iterable[Frame], name: str) -> Iterator[FrameRecord]:
-        tracker = FaceTracker(self._detector, self.settings.tracking)
+        tracker = FaceTracker(whole_frames(self._detector), self.settings.tracking)
         for index, tracked in enumerate(tracker.follow(frames)):
             faces = [
                 self._face(tracked.frame, f"{name}/{index:06d}-{face.track}", face.box_xyxy, face.score, face.points5)

@@ -41,6 +41,8 @@ Box = Annotated[list[float], pa.list_(pa.float32(), 4)]  # x0, y0, x1, y1 in pix
 Landmarks = Annotated[list[float], pa.list_(pa.float32(), 136)]  # 68 points x0, y0, x1, y1, … in pixels, upright
 Affine = Annotated[list[float], pa.list_(pa.float64(), 6)]  # 2×3, row by row: picture to crop coordinates
 Embedding = Annotated[list[float], pa.list_(pa.float32(), DIMENSIONS)]
+Looks = Annotated[list[list[float]], pa.list_(pa.list_(pa.float32(), DIMENSIONS))]
+Ticks = Annotated[list[int], pa.list_(pa.int64())]  # of a video's clock
 
 
 class PairOfIdentities(TypedDict):
@@ -163,6 +165,72 @@ class VideoRow(VideoColumns, StateColumns, total=False):
     """A row of table `videos`: one video of the archive as it was probed, or why it cannot be used."""
 
 
+class SegmentColumns(TypedDict, total=False):
+    """One segment of a video's plan, without its state."""
+
+    video_sha256: String
+    index: Int32
+    segment: String  # facemill.video.Segment as JSON
+    time_base: String  # seconds per tick of all pts, as a fraction
+    frames: Int64  # that were read
+    scenes: Ticks  # pts of the frames with which a scene begins
+    errors: String  # JSON: [[pts, why that frame could not be looked at], …]
+    warnings: Strings  # of the reader
+    cut: Bool  # whether the video ended before its container says
+
+
+class SegmentRow(SegmentColumns, StateColumns, total=False):
+    """A row of table `segments`: one segment of a video as it was tracked, or one row for a video that could not be."""
+
+
+class TrackColumns(TypedDict, total=False):
+    """One face through one scene of a video, without its state.
+
+    Who it is, is decided where references are known (facemill.track.naming), so that other references, targets or
+    models never track again.
+    """
+
+    video_sha256: String
+    track: Int32  # counted from 0 within the video
+    from_pts: Int64
+    to_pts: Int64  # of its last frame
+    from_s: Float64
+    to_s: Float64
+    frames: Int64  # in which it is
+    bridged: Int64  # of them without having been seen, see the table `track_points`
+    least_px: Float32  # short side of its box
+    most_px: Float32
+    detector: String
+    predictor: String  # of the landmarks, with its weights: facemill.landmarks.signature
+    look_pts: Ticks
+    looks: Looks  # embeddings of clear views of it, spread over its length
+
+
+class TrackRow(TrackColumns, StateColumns, total=False):
+    """A row of table `tracks`: one face through one scene of a video."""
+
+
+class TrackPointColumns(TypedDict, total=False):
+    """One face in one frame of a video, without its state."""
+
+    pts: Int64
+    track: Int32
+    box: Box
+    score: Float32  # of the detector
+    detected: Bool  # whether it saw the face in this very frame
+    bridged: Bool  # not seen at all: between two frames in which it was
+    points: Landmarks  # smoothed along the track
+    yaw: Float32 | None  # degrees; signs as in facemill.align.head_pose; null where the points have no pose
+    pitch: Float32 | None
+    roll: Float32 | None
+    visibility: Float32  # share of the points that lie in the picture, less where the head is turned to a profile
+    strength: Float32  # 0…1: how much of a new face is to be seen; less where it comes or goes within a scene
+
+
+class TrackPointRow(TrackPointColumns, StateColumns, total=False):
+    """A row of table `track_points`: one face in one frame of a video. The part's name says which video it is."""
+
+
 class ConversionColumns(TypedDict, total=False):
     """What became of one video of the archive, without its state."""
 
@@ -235,9 +303,14 @@ UNIQUE = TableSchema("unique", 2, UniqueRow)
 FACES = TableSchema("faces", 3, FaceRow)
 DATASET = TableSchema("dataset", 3, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
+SEGMENTS = TableSchema("segments", 1, SegmentRow)
+TRACKS = TableSchema("tracks", 1, TrackRow)
+TRACK_POINTS = TableSchema("track_points", 1, TrackPointRow)
 CONVERSIONS = TableSchema("conversions", 2, ConversionRow)
 
-ALL: dict[str, TableSchema[Any]] = {one.name: one for one in (RAW, UNIQUE, FACES, DATASET, VIDEOS, CONVERSIONS)}
+ALL: dict[str, TableSchema[Any]] = {
+    one.name: one for one in (RAW, UNIQUE, FACES, DATASET, VIDEOS, SEGMENTS, TRACKS, TRACK_POINTS, CONVERSIONS)
+}
 
 
 def name_of(schema: pa.Schema) -> str:

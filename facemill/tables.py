@@ -26,6 +26,9 @@ from facemill.files import atomic_folder, atomic_path, publish_folder, put_back,
 from facemill.schema import Row, TableSchema
 
 ROW_GROUP_ROWS = 256  # pictures: 2–25 MB a group, so that one row is read in milliseconds
+SPLIT = ("points.list.element",)
+"""Columns of numbers of which no two are the same: their bytes are stored by their place in the number, which zstd
+packs better than a dictionary of them."""
 MANIFEST = ".manifest.json"
 _READS = 5  # of a table that is replaced while it is read
 
@@ -34,16 +37,26 @@ def write_part(path: Path, table: pa.Table, *, durable: bool = True) -> None:
     """Writes one part of a table atomically; `durable` as `facemill.files.atomic_path` has it. The table must carry a
     facemill schema.
     """
-    leaves = _leaf_paths(table.schema)
-    with atomic_path(path, durable=durable) as temporary:
-        pq.write_table(
-            table,
+    write_chunks(path, table.schema, [table], durable=durable)
+
+
+def write_chunks(path: Path, schema: pa.Schema, chunks: Iterable[pa.Table], *, durable: bool = True) -> None:
+    """`write_part` of a table that is longer than memory: chunk after chunk, each in row groups of its own."""
+    leaves = _leaf_paths(schema)
+    split = [leaf for leaf in leaves if leaf in SPLIT]
+    with (
+        atomic_path(path, durable=durable) as temporary,
+        pq.ParquetWriter(
             temporary,
+            schema,
             compression={leaf: _codec(leaf) for leaf in leaves},
-            use_dictionary=[leaf for leaf in leaves if not leaf.endswith(".bytes")],
-            row_group_size=ROW_GROUP_ROWS,
+            use_dictionary=[leaf for leaf in leaves if not leaf.endswith(".bytes") and leaf not in SPLIT],
+            column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
             write_page_checksum=True,
-        )
+        ) as writer,
+    ):
+        for chunk in chunks:
+            writer.write_table(chunk, row_group_size=ROW_GROUP_ROWS)
 
 
 def write_table(folder: Path, parts: Iterable[pa.Table]) -> None:
@@ -107,7 +120,7 @@ def checked_parts(folder: Path, schema: TableSchema[Any]) -> list[Path]:
     """The parts of a table in their order, each checked against the schema. Raises FacemillError as `read_table`."""
     found = parts(folder)
     for path in found:
-        _check(path, schema)
+        check_part(path, schema)
     return found
 
 
@@ -221,7 +234,8 @@ def _check_parts(folder: Path, found: Mapping[str, int]) -> None:
             )
 
 
-def _check(path: Path, schema: TableSchema[Any]) -> None:
+def check_part(path: Path, schema: TableSchema[Any]) -> None:
+    """Raises FacemillError as `read_table` where a part is not one of that table."""
     with _reading(path), _opened(path, schema):
         pass
 

@@ -22,7 +22,7 @@ twice the time and gives the same; following the unmatched by half of the way, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -114,12 +114,26 @@ class _Unseen:
     last_seen_s: float
 
 
+Search = Callable[[Sequence[Frame]], Sequence[Faces]]
+"""Finds the faces of each frame, in its pixels."""
+
+
+def whole_frames(detector: Detector) -> Search:
+    """Shows frames to a detector as they are."""
+    return lambda frames: detector.detect([_rgb(frame) for frame in frames])
+
+
 class FaceTracker:
     """State of one video. Use one tracker for one video; `tracks` counts the ids that it gave."""
 
-    def __init__(self, detector: Detector, settings: TrackSettings | None = None) -> None:
+    def __init__(self, search: Search, settings: TrackSettings | None = None) -> None:
+        """
+        Args:
+            search: finds the faces of key frames; `whole_frames(detector)` shows them to a detector as they are.
+            settings: when it is asked.
+        """
         self.tracks = 0
-        self._detector = detector
+        self._search = search
         self._settings = settings or TrackSettings()
         self._cuts = CutDetector()
         self._unseen: list[_Unseen] = []
@@ -165,11 +179,11 @@ class FaceTracker:
         """A frame that the detector cannot look at costs that frame, not the video."""
         if not keys:
             return
-        pictures = [_rgb(one.frame) for one in keys]
+        frames = [one.frame for one in keys]
         try:
-            found: list[Faces | str] = [*self._detector.detect(pictures)]
-        except _ONE_FRAME_ERRORS:
-            found = [_guarded(self._detector, picture) for picture in pictures]
+            found: list[Faces | str] = [*self._search(frames)]
+        except ONE_FRAME_ERRORS:
+            found = [_guarded(self._search, frame) for frame in frames]
         for one, faces in zip(keys, found, strict=True):
             one.found, one.error = (Faces.empty(), faces) if isinstance(faces, str) else (faces, None)
 
@@ -323,13 +337,17 @@ def _bytes_of(frame: Frame) -> int:
     return int(frame.width * frame.height * (3 if frame.picture.format.name == "yuv444p" else 1.5))
 
 
-def _guarded(detector: Detector, picture: npt.NDArray[np.uint8]) -> Faces | str:
+def _guarded(search: Search, frame: Frame) -> Faces | str:
     try:
-        return detector.detect([picture])[0]
-    except InputError as error:
-        return str(error.reason)
-    except _ONE_FRAME_ERRORS as error:
-        return type(error).__name__
+        return search([frame])[0]
+    except ONE_FRAME_ERRORS as error:
+        return word_of(error)
 
 
-_ONE_FRAME_ERRORS = (InputError, ValueError, RuntimeError, cv2.error)
+ONE_FRAME_ERRORS = (InputError, ValueError, RuntimeError, cv2.error)
+"""What costs the frame that raised it, and not the video."""
+
+
+def word_of(error: Exception) -> str:
+    """Why a frame could not be looked at: the reason's code, or the name of the error."""
+    return str(error.reason) if isinstance(error, InputError) else type(error).__name__

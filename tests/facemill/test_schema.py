@@ -17,6 +17,9 @@ FROZEN = {
     "faces": (3, "42f6ed7477e3"),
     "dataset": (3, "530770e2eb1d"),
     "videos": (1, "63f62f5afe07"),
+    "segments": (1, "3b57ec3b09f3"),
+    "tracks": (1, "1b4926802148"),
+    "track_points": (1, "b9e3a4c03d64"),
     "conversions": (2, "5b64987ab7c2"),
 }
 

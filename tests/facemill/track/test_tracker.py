@@ -11,13 +11,13 @@ from patches import BLUE, GREEN, RED, HueDetector, Place, frames, picture
 
 from facemill.boxes import iou
 from facemill.detect import Detector, build_detector
-from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings
+from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings, whole_frames
 from facemill.video import Frame, read_frames
 
 
 def track(given: list[Frame], detector: Detector | None = None, **settings: float) -> list[TrackedFrame]:
     options = {"every": 8, "every_s": 10.0} | settings
-    return list(FaceTracker(detector or HueDetector(), TrackSettings(**options)).follow(given))
+    return list(FaceTracker(whole_frames(detector or HueDetector()), TrackSettings(**options)).follow(given))
 
 
 def ids(followed: list[TrackedFrame]) -> list[set[int]]:
@@ -47,7 +47,7 @@ def test_every_frame_comes_back_once_in_order_and_few_are_held() -> None:
 
     ahead = []
     settings = TrackSettings(every=5, every_s=10, key_batch=3)
-    for index, one in enumerate(FaceTracker(HueDetector(), settings).follow(source())):
+    for index, one in enumerate(FaceTracker(whole_frames(HueDetector()), settings).follow(source())):
         assert one.frame.pts == index
         ahead.append(asked[0] - index)
     assert len(ahead) == 70
