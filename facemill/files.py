@@ -76,6 +76,18 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_path(beside: Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder and with the same suffix; what was written there goes after the block,
+    or by `sweep` where the process was killed."""
+    temporary = beside.with_name(_temporary_name(_NEW, beside.suffix))
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yields an empty temporary folder beside `target` that takes its place after the block, or leaves no trace.
 

@@ -23,7 +23,7 @@ from facemill.reasons import State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
 from facemill.swap.job import ConversionJob, describe, finished
 from facemill.video import list_videos
-from facemill.video.writer import CONTAINERS, container_holds
+from facemill.video.encoder import CONTAINERS, container_holds
 from tasks.catalogue import Data
 from tasks.params import ConvertParams, Params
 from tasks.paths import archive_folder

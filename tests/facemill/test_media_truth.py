@@ -26,7 +26,7 @@ from facemill.video import (
     list_videos,
     probe,
 )
-from facemill.video.writer import container_holds
+from facemill.video.encoder import container_holds
 
 FAULTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "media_faults"
 

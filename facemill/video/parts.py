@@ -1,0 +1,518 @@
+"""A film that is encoded in parts, at any time and by anybody, and joined packet by packet.
+
+    with PartWriter(folder / "000.mp4", info, settings) as writer:      # one for each segment of the film
+        for frame in frames:
+            writer.write(frame)
+        part = writer.commit()
+    join_parts(parts, film, info, sound_from=source)                    # sound, subtitles and labels come once
+
+Every part begins with a fresh encoder, so with a key frame that needs nothing before it, and its bytes depend on its
+frames and its settings alone. A part is a video of the kind that the film will be, its packets one step apart as they
+were encoded; the times of its frames stand in `Part`, exact in every container. Times of decoding are worked out for
+the film as a whole: those that encoders give fall back where a part follows whose frames are farther apart, and x265's
+are wild where a part has one frame or two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.error
+import numpy as np
+import numpy.typing as npt
+from av.codec.context import Flags
+from av.packet import Packet
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+
+from facemill.errors import FacemillError, InputError
+from facemill.files import atomic_path, file_sha256
+from facemill.reasons import Reason
+from facemill.video.clock import Clock
+from facemill.video.encoder import (
+    EncoderSettings,
+    check_preset,
+    container_name,
+    encoded_size,
+    keeps_fields,
+    losses,
+    open_encoder,
+    output_format,
+)
+from facemill.video.frame import Frame, planes, to_format, working_colour
+from facemill.video.info import VideoInfo, open_input, video_stream
+from facemill.video.labels import copy_container, copy_labels, lost_labels
+from facemill.video.sound import SoundTrack
+from facemill.video.verify import verify, verify_joins
+
+BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: no random ids, so that the same frames give the same bytes
+WORTH_SAYING_S = Fraction(1, 1000)
+LEAST_STEP_S = Fraction(2, 1000)  # so that Matroska tells the frames of a part apart
+MOST_TICKS = 2**31 - 1  # of a second of MP4's clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A written part: what its file must be, and what joining it needs.
+
+    Attributes:
+        sha256: of the file.
+        reorder_depth: by how many places a packet comes earlier than its frame is shown, at most.
+        header_sha256: of what its decoder must know beforehand (extradata). A film has one header for all its parts.
+        pts, durations, keys: of each packet in order of decoding: its time and length in ticks of `time_base`, and
+            whether it is a key frame. A length of 0 is one that nobody stated.
+    """
+
+    path: Path
+    sha256: str
+    encoder: str
+    pix_fmt: str
+    size_wh: tuple[int, int]
+    time_base: Fraction
+    reorder_depth: int
+    header_sha256: str
+    pts: array[int]
+    durations: array[int]
+    keys: array[int]
+
+    @property
+    def frames(self) -> int:
+        """How many there are."""
+        return len(self.pts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the path, as plain values for JSON."""
+        return {
+            "sha256": self.sha256,
+            "encoder": self.encoder,
+            "pix_fmt": self.pix_fmt,
+            "size_wh": list(self.size_wh),
+            "time_base": str(self.time_base),
+            "reorder_depth": self.reorder_depth,
+            "header_sha256": self.header_sha256,
+            "pts": list(self.pts),
+            "durations": list(self.durations),
+            "keys": [number for number, key in enumerate(self.keys) if key],
+        }
+
+    @classmethod
+    def from_dict(cls, path: Path, values: Mapping[str, Any]) -> Part:
+        """What `as_dict` gave, for a file that may lie elsewhere by now."""
+        keys = set(values["keys"])
+        width, height = values["size_wh"]
+        return cls(
+            path=path,
+            sha256=values["sha256"],
+            encoder=values["encoder"],
+            pix_fmt=values["pix_fmt"],
+            size_wh=(width, height),
+            time_base=Fraction(values["time_base"]),
+            reorder_depth=values["reorder_depth"],
+            header_sha256=values["header_sha256"],
+            pts=array("q", values["pts"]),
+            durations=array("q", values["durations"]),
+            keys=array("b", (number in keys for number in range(len(values["pts"])))),
+        )
+
+
+class PartWriter:
+    """Writes one part of a film; it appears when it is whole and has been verified, or not at all.
+
+    Attributes:
+        pix_fmt: the format to decode into, so that nothing is converted on the way (`VideoReader(pix_fmt=...)`).
+        keeps_fields: whether interlaced pictures are written as such; else whoever reads deinterlaces.
+        warnings: what a person should know about the pictures; `join_parts` says it, too.
+    """
+
+    def __init__(self, path: Path | str, info: VideoInfo, settings: EncoderSettings | None = None) -> None:
+        """
+        Args:
+            path: where the part goes, with the suffix that the film will have.
+            info: of the whole film: size, timing, colour tags and pixel ratio are taken from it.
+
+        Raises:
+            FacemillError: a container that cannot be written, or an encoder that this machine cannot open.
+        """
+        self.path = Path(path)
+        self._encoding = Encoding(self.path, info, settings or EncoderSettings())
+        self.pix_fmt = self._encoding.pix_fmt
+        self.keeps_fields = self._encoding.keeps_fields
+        self.warnings = losses(info, self.pix_fmt, self._encoding.settings.name)
+        self._stack = ExitStack()
+
+    @property
+    def frames_written(self) -> int:
+        """Frames handed to the encoder so far."""
+        return self._encoding.frames_written
+
+    def __enter__(self) -> PartWriter:
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(atomic_path(self.path))
+            stack.enter_context(self._encoding.into(self._temporary))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Without `commit` the temporary file goes."""
+        reason = error or NotCommitted()
+        self._stack.__exit__(type(reason), reason, trace)  # a full disk becomes a FacemillError here
+
+    def write(self, frame: Frame) -> None:
+        """Encodes a frame of the film's size. Its pts is kept; frames come in order of display."""
+        self._encoding.write(frame)
+
+    def commit(self) -> Part:
+        """Closes, verifies, flushes, renames.
+
+        Raises:
+            InputError: CONVERSION_FAILED, the written file is not what was put in.
+            FacemillError: the disk is full.
+        """
+        part = self._encoding.finish()
+        self._stack.close()
+        return replace(part, path=self.path)
+
+
+def join_parts(
+    parts: Sequence[Part],
+    output: Path | str,
+    info: VideoInfo,
+    *,
+    sound_from: Path | str | None = None,
+    clock: Clock | None = None,
+) -> list[str]:
+    """Makes one video of its parts, beside the original sound.
+
+    Args:
+        parts: all of them, in order.
+        output: has the suffix of the parts, or one of the same kind.
+        info: of the film's source.
+        sound_from: the file whose sound, subtitles, chapters and labels are carried over.
+        clock: of that file, where it is known.
+
+    Returns:
+        What a person should know about the output.
+
+    Raises:
+        InputError: CONVERSION_FAILED: a part is not as it was written, parts do not fit together, or the written file
+            is not what was put in.
+        FacemillError: the disk is full.
+    """
+    output = Path(output)
+    for part in parts:
+        _check_file(part)
+    with atomic_path(output) as temporary:
+        return join(parts, temporary, info, Path(sound_from) if sound_from is not None else None, clock)
+
+
+class Encoding:
+    """Frames on their way through an encoder into the file of a part; their times are kept beside it."""
+
+    def __init__(self, path: Path, info: VideoInfo, settings: EncoderSettings) -> None:
+        self.settings = settings
+        self.pix_fmt = output_format(info, settings.name)
+        check_preset(settings)
+        self.keeps_fields = keeps_fields(info, settings.name)
+        self.frames_written = 0
+        self._info = info
+        self._container = container_name(path)
+        self._step = max(_usual_ticks(info), math.ceil(LEAST_STEP_S / info.time_base))
+        self._colour = working_colour(info)
+        self._given = array("q")  # pts of the frames that were put in
+        self._lengths: dict[int, int] = {}  # of those that the encoder still holds, by their pts
+        self._pts, self._durations, self._keys = array("q"), array("q"), array("b")  # of the packets that came out
+
+    @contextmanager
+    def into(self, path: Path) -> Iterator[None]:
+        """Opens the encoder and the file. Whatever ends the block closes both."""
+        self._path = path
+        self._output = av.open(f"file:{path}", "w", format=self._container)
+        try:
+            self._output.flags |= BITEXACT
+            self._stream = self._add_video()
+            yield
+        finally:
+            # without `finish` the file is thrown away: its last bytes no longer matter
+            with suppress(av.error.FFmpegError, OSError):
+                self._output.close()
+
+    def write(self, frame: Frame) -> None:
+        """Encodes a frame; see `PartWriter.write`."""
+        picture = to_format(frame.picture, self.pix_fmt, self._colour)
+        if (picture.width, picture.height) != (self._stream.width, self._stream.height):
+            picture = _padded(picture, self._stream.width, self._stream.height)
+        picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
+        picture.pict_type = PictureType.NONE  # or the encoder would repeat the source's choice of key frames
+        self._given.append(frame.pts)
+        self._lengths[frame.pts] = frame.duration
+        self.frames_written += 1
+        self._mux(self._stream.encode(picture))
+
+    def finish(self) -> Part:
+        """Closes and verifies the file."""
+        self._mux(self._stream.encode(None))
+        self._output.close()
+        if not self._given:
+            raise InputError(Reason.CONVERSION_FAILED, "verification: no frames")
+        size = (self._stream.width, self._stream.height)
+        if sorted(self._pts) != list(self._given):
+            detail = f"verification: {len(self._given)} frames became {len(self._pts)} packets, or have other times"
+            raise InputError(Reason.CONVERSION_FAILED, detail)
+        verify(self._path, [self._step * number for number in range(len(self._pts))], self._info.time_base, size=size)
+        with open_input(self._path) as written:
+            header = hashlib.sha256(video_stream(written).codec_context.extradata or b"").hexdigest()
+        return Part(
+            path=self._path,
+            sha256=file_sha256(self._path),
+            encoder=self.settings.name,
+            pix_fmt=self.pix_fmt,
+            size_wh=size,
+            time_base=self._info.time_base,
+            reorder_depth=max(self._stream.codec_context.reorder_depth, _reorder_depth(self._pts)),
+            header_sha256=header,
+            pts=self._pts,
+            durations=self._durations,
+            keys=self._keys,
+        )
+
+    def _mux(self, packets: list[Packet[Any]]) -> None:
+        for packet in packets:
+            at = packet.pts if packet.pts is not None else self._given[0]
+            # some encoders give the usual length to all
+            self._durations.append(self._lengths.pop(at, 0) or packet.duration or 0)
+            packet.pts = packet.dts = len(self._pts) * self._step
+            packet.duration = self._step
+            self._pts.append(at)
+            self._keys.append(packet.is_keyframe)
+            self._output.mux(packet)
+
+    def _add_video(self) -> VideoStream:
+        info, settings = self._info, self.settings
+        try:
+            stream = self._output.add_stream(settings.name, rate=_rate(info), options=settings.options())
+        except (av.error.FFmpegError, ValueError) as error:
+            raise FacemillError(f"no encoder {settings.name!r} for {self._container} here: use libx264") from error
+        if not isinstance(stream, VideoStream):
+            raise FacemillError(f"{settings.name} encodes no pictures: use libx264")
+        context = stream.codec_context
+        stream.width, stream.height = encoded_size(info, self.pix_fmt, settings.name)
+        stream.pix_fmt = self.pix_fmt
+        context.time_base = info.time_base  # the source's clock: pts pass unchanged, however uneven
+        context.thread_count = 1  # as many parts are encoded at once as there are cores
+        colour = self._colour
+        context.color_primaries, context.color_trc = colour.primaries, colour.trc
+        context.colorspace, context.color_range = colour.space, colour.range
+        context.flags |= Flags.frame_duration.value  # or the last frame would last as long as the one before
+        if self.keeps_fields:
+            context.flags |= Flags.interlaced_dct.value | Flags.interlaced_me.value
+        if info.sample_aspect_ratio:
+            context.sample_aspect_ratio = info.sample_aspect_ratio
+        open_encoder(context, settings)
+        return stream
+
+
+def _reorder_depth(pts: Sequence[int]) -> int:
+    """By how many places packets come earlier than their frames are shown, as far as these tell."""
+    shown = np.argsort(np.argsort(np.asarray(pts)))
+    return int(np.max(np.arange(len(shown)) - shown, initial=0))
+
+
+class NotCommitted(Exception):
+    """The block ended without `commit`."""
+
+
+def join(
+    parts: Sequence[Part], temporary: Path, info: VideoInfo, sound_from: Path | None, clock: Clock | None
+) -> list[str]:
+    """`join_parts` into a temporary file, of parts whose files are known to be whole."""
+    _check_fit(parts, temporary)
+    if clock is None:
+        clock = Clock.of(sound_from) if sound_from is not None else Clock()
+    notes = losses(info, parts[0].pix_fmt, parts[0].encoder)
+    container = container_name(temporary)
+    pts = np.sort(np.fromiter(chain.from_iterable(part.pts for part in parts), np.int64))
+    with ExitStack() as stack:
+        options = _muxer_options(container, clock, info.time_base)
+        output = stack.enter_context(av.open(f"file:{temporary}", "w", format=container, options=options))
+        output.flags |= BITEXACT
+        stream = _stream_like(parts[0], output, info)
+        sound: SoundTrack | None = None
+        if sound_from is not None:
+            with open_input(sound_from) as source:
+                copy_labels(source.streams[info.index], stream, output.format.name)
+                notes += copy_container(source, output, clock)
+            sound = SoundTrack(sound_from, output, clock)
+            stack.callback(sound.close)
+        dts = _times_of_decoding(pts, max(part.reorder_depth for part in parts))
+        durations = _durations(parts, pts, _usual_ticks(info))
+        number = 0
+        for part in parts:
+            own = slice(number, number + part.frames)
+            _mux_part(part, dts[own], durations[own], stream, output, sound)
+            number += part.frames
+        if sound:
+            sound.finish()
+            notes += sound.notes
+    if sound_from is not None:
+        notes += lost_labels(sound_from, temporary)
+        _keep_times(sound_from, temporary)
+    # Matroska knows no time below 0, where the sound of an MP4 begins: it moves everything by the same amount
+    may_shift = container == "matroska" and "matroska" not in info.container
+    shift = verify(temporary, array("q", pts.tobytes()), info.time_base, size=parts[0].size_wh, shifted=may_shift)
+    first = np.cumsum([0, *(part.frames for part in parts)])
+    joins = [(part.path, part.pts[0], int(dts[place])) for part, place in zip(parts, first, strict=False)]
+    verify_joins(temporary, joins, info.time_base, shift)
+    if abs(shift) >= WORTH_SAYING_S:
+        notes.append(f"all times are {float(shift) * 1000:.0f} ms later: Matroska holds none below 0")
+    return notes
+
+
+def _times_of_decoding(pts: npt.NDArray[np.int64], depth: int) -> npt.NDArray[np.int64]:
+    """When each packet is decoded: at the time of the frame that is shown as many places before as packets come early.
+
+    They rise, however uneven the times of the frames are, and no frame is shown before it is decoded.
+
+    Args:
+        pts: of all frames, rising.
+        depth: see `Part.reorder_depth`; of the part with the largest.
+    """
+    depth = min(depth, len(pts) - 1)
+    dts = np.empty_like(pts)
+    dts[depth:] = pts[: len(pts) - depth]
+    dts[:depth] = pts[:depth] - (pts[depth] - pts[0])
+    return dts
+
+
+def _durations(parts: Sequence[Part], pts: npt.NDArray[np.int64], usual: int) -> npt.NDArray[np.int64]:
+    """How long each packet's frame is shown, in order of decoding: as stated, else until the next frame."""
+    shown = np.fromiter(chain.from_iterable(part.pts for part in parts), np.int64)
+    stated = np.fromiter(chain.from_iterable(part.durations for part in parts), np.int64)
+    until_next = np.append(np.diff(pts), usual)[np.searchsorted(pts, shown)]
+    return np.where(stated > 0, stated, until_next)
+
+
+def _mux_part(
+    part: Part,
+    dts: npt.NDArray[np.int64],
+    durations: npt.NDArray[np.int64],
+    stream: Any,
+    output: av.container.OutputContainer,
+    sound: SoundTrack | None,
+) -> None:
+    with open_input(part.path) as container:
+        number = 0
+        for packet in container.demux(video_stream(container)):
+            if not packet.size:
+                continue
+            if number == part.frames:
+                break
+            packet.stream, packet.time_base = stream, part.time_base
+            packet.pts, packet.dts = part.pts[number], int(dts[number])
+            packet.duration, packet.is_keyframe = int(durations[number]), bool(part.keys[number])
+            if sound:
+                sound.advance(float(packet.dts * part.time_base))
+            output.mux(packet)
+            number += 1
+        if number != part.frames:
+            raise _wrong_part(part, f"has {number} frames instead of {part.frames}")
+
+
+def _stream_like(part: Part, output: av.container.OutputContainer, info: VideoInfo) -> VideoStream:
+    """A stream of the output for what a part holds."""
+    with open_input(part.path) as container:
+        # opaque: for its packets alone; else an encoder of the decoder's name is looked for, and there is no dav1d
+        stream: VideoStream = output.add_stream_from_template(video_stream(container), opaque=True)
+    stream.metadata.clear()
+    stream.time_base = part.time_base
+    stream.codec_context.framerate = _rate(info)
+    if info.sample_aspect_ratio:
+        stream.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
+    return stream
+
+
+def _usual_ticks(info: VideoInfo) -> int:
+    return max(1, round(1 / (_rate(info) * info.time_base)))
+
+
+def _rate(info: VideoInfo) -> Fraction:
+    """What is stated as the film's frame rate. The times of frames do not depend on it."""
+    return info.fps or Fraction(25)
+
+
+def _check_file(part: Part) -> None:
+    """Whether a part is as it was written. Its name is all that is said of it, so that rows are alike everywhere."""
+    try:
+        found = file_sha256(part.path)
+    except OSError as error:
+        raise _wrong_part(part, f"cannot be read ({error.strerror})") from error
+    if found != part.sha256:
+        raise _wrong_part(part, "is not as it was written")
+
+
+def _check_fit(parts: Sequence[Part], output: Path) -> None:
+    """Whether parts are of one film and one encoder. Under another's header a part decodes to garbage, silently."""
+    if not parts:
+        raise InputError(Reason.CONVERSION_FAILED, "there are no parts to join")
+    first = parts[0]
+    for part in parts:
+        if container_name(part.path) != container_name(output):
+            raise InputError(
+                Reason.CONVERSION_FAILED, f"the part {part.path.name} is of another kind than {output.suffix[1:]}"
+            )
+        alike = ("encoder", "pix_fmt", "size_wh", "time_base", "header_sha256")
+        other = [name for name in alike if getattr(part, name) != getattr(first, name)]
+        if other:
+            raise _wrong_part(
+                part,
+                f"was encoded otherwise than {first.path.name} ({', '.join(other)}): by other settings or by another "
+                "version of the encoder",
+            )
+    for before, after in pairwise(parts):
+        if min(after.pts) <= max(before.pts):
+            raise _wrong_part(after, f"does not follow {before.path.name}")
+
+
+def _wrong_part(part: Part, detail: str) -> InputError:
+    return InputError(
+        Reason.CONVERSION_FAILED, f"the part {part.path.name} {detail}. Delete the parts of this film and run again"
+    )
+
+
+def _muxer_options(container: str, clock: Clock, time_base: Fraction) -> dict[str, str]:
+    if container not in ("mp4", "mov"):
+        return {}
+    # the index first, so that it plays while it is still arriving
+    options = {"movflags": "+faststart"}
+    # A stream that begins later does so on the film's own clock, of whole milliseconds unless told otherwise
+    exact = math.lcm(1000, *(start.denominator for start in clock.starts_s.values()))
+    if exact != 1000:
+        options["movie_timescale"] = str(exact if exact <= MOST_TICKS else time_base.denominator)
+    return options
+
+
+def _keep_times(source: Path, target: Path) -> None:
+    """The date by which an archive is sorted."""
+    status = source.stat()
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _padded(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """The picture with its last column or row repeated."""
+    larger = av.VideoFrame(width, height, picture.format.name)
+    for source, target in zip(planes(picture), planes(larger), strict=True):
+        missing = ((0, target.shape[0] - source.shape[0]), (0, target.shape[1] - source.shape[1]))
+        target[:] = np.pad(source, missing, mode="edge")
+    larger.color_range, larger.colorspace = picture.color_range, picture.colorspace
+    return larger
