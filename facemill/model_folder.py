@@ -1,6 +1,8 @@
 """Model folders, all that conversion needs: `weights.safetensors` with `model.json` beside it, and a card for people.
 
-Training writes one, conversion and export read one; no pickle is ever written or read.
+Training writes one, conversion and export read one; no pickle is ever written or read. A folder may hold exemplars,
+real pictures of the people whom the model draws (`facemill.swap.exemplars`), as a Parquet file; `model.json` then says
+under `exemplars` how many there are of each.
 """
 
 from __future__ import annotations
@@ -9,20 +11,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
+from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import atomic_folder, put_back, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
 from facemill.weights import load_into, load_tensors, save_tensors
 
 WEIGHTS_FILE, MODEL_FILE, CARD_FILE = "weights.safetensors", "model.json", "MODEL_CARD.md"
+EXEMPLARS_FILE, EXEMPLARS_KEY = "exemplars.parquet", "exemplars"
 MODEL_KEYS = (
     "name", "preset", "identities", "input_px", "crop_px", "crop_coverage", "train_coverage", "landmarks", "references"
 )  # fmt: skip
 
 
-def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: str = "") -> None:
+def save_model(
+    folder: Path, model: SwapModel, meta: Mapping[str, Any], card: str = "", exemplars: pa.Table | None = None
+) -> None:
     """Writes a model folder atomically, in place of one that may be there.
 
     Args:
@@ -30,6 +37,7 @@ def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: st
         model: the trained model.
         meta: at least `MODEL_KEYS`; `references` is `{identity: [[128 floats], …]}`.
         card: what a person should know of the model (a model card in Markdown), beside the weights.
+        exemplars: a table as `facemill.swap.exemplars.exemplar_table` makes it; without rows as if it were not given.
 
     Raises:
         FacemillError: a key is missing, `meta` names other identities than the model, or the disk is full.
@@ -37,9 +45,15 @@ def save_model(folder: Path, model: SwapModel, meta: Mapping[str, Any], card: st
     _check_meta(folder, meta)
     if list(meta["identities"]) != list(model.identities):
         raise FacemillError(f"the model draws {list(model.identities)}, its description says {meta['identities']}")
+    described = dict(meta)
+    if exemplars is not None and len(exemplars):
+        found = exemplars["identity"].to_pylist()
+        described[EXEMPLARS_KEY] = {identity: found.count(identity) for identity in model.identities}
     with atomic_folder(folder) as temporary:
         save_tensors(temporary / WEIGHTS_FILE, model.state_dict())
-        write_json(temporary / MODEL_FILE, dict(meta))
+        write_json(temporary / MODEL_FILE, described)
+        if EXEMPLARS_KEY in described:
+            tables.write_part(temporary / EXEMPLARS_FILE, exemplars)
         if card:
             write_bytes(temporary / CARD_FILE, card.encode())
 

@@ -132,6 +132,9 @@ class TrainParams(FaceTraining):
     """Held-out faces of each identity whose swaps are measured with each preview; 0.02 s each for each other one."""
     processes: Annotated[int, Limits(ge=1, le=64)] | Literal["auto"] = "auto"
     """auto: one for each GPU, one on a CPU."""
+    exemplars: Annotated[int, Limits(ge=0, le=1024)] = 128
+    """Real pictures of each identity that travel with the model, at most: conversion takes fine detail from them
+    (facemill/swap/exemplars.py). 0 for none. Changing it trains nothing again."""
 
 
 @dataclass(frozen=True, kw_only=True)

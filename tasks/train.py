@@ -42,6 +42,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 """Where `python -m tasks.…` finds this code."""
 GRACE_S = 120.0
 """How long processes that were told to end may take to save."""
+_NOT_IN_WEIGHTS = frozenset({"exemplars"})
+"""What of a training is decided when it is done: another number of them trains nothing again."""
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -89,7 +91,7 @@ def _scratch(root: Path, params: Params, dataset: str) -> Path:
     """The scratch folder of this training, known by all that decides its weights and by nothing else."""
     key = content_key(
         read_deciders(root, "train", params).key,
-        params.train.plain(),
+        {name: value for name, value in params.train.plain().items() if name not in _NOT_IN_WEIGHTS},
         weight_files(params.train, root),
         params.seed,
         params.extract.coverage,

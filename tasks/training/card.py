@@ -36,6 +36,7 @@ class Person:
     evidence: str
     train_faces: int
     held_out_faces: int
+    exemplars: int = 0  # real pictures of them that lie beside the weights
 
 
 def model_card(

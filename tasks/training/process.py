@@ -12,9 +12,13 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from facemill.device import choose_device
@@ -22,10 +26,11 @@ from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.model_folder import save_model
 from facemill.processes import ProcessId, ends_with
+from facemill.swap.exemplars import exemplar_table
 from facemill.train.checkpoint import saved_step
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
 from facemill.train.engine import Outcome, StopReason
-from facemill.train.evaluate import validation_losses, validation_value
+from facemill.train.evaluate import in_parts, validation_losses, validation_value
 from facemill.train.previews import preview_grid, write_preview
 from facemill.train.session import Session, prepare_training
 from tasks.catalogue import Data
@@ -87,7 +92,9 @@ def train_model(
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics, model = watcher.measure(), session.model
         whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": session.objective.describe()}
-        save_model(root / Data.MODEL, model, whole, _card(params, session, whole, metrics))
+        exemplars = _exemplars(params, session, root / Data.DATASET) if params.train.exemplars else None
+        card = _card(params, session, whole, metrics, exemplars)
+        save_model(root / Data.MODEL, model, whole, card, exemplars)
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
     return ended
 
@@ -160,11 +167,42 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     return {**asdict(outcome), "reason": str(outcome.reason)}
 
 
-def _card(params: Params, session: Session, meta: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+def _exemplars(params: Params, session: Session, dataset: Path) -> pa.Table:
+    """Pictures of everybody whom the model draws, as many as the settings say."""
+    model, device = session.model, next(session.model.parameters(), torch.empty(0)).device
+
+    def draw(crops: npt.NDArray[np.uint8], identity: str) -> npt.NDArray[np.float32]:
+        batch = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255  # (N, 3, P, P)
+        with torch.inference_mode():
+            drawn = in_parts(partial(model, identity=identity), batch)
+        return np.asarray(drawn.float().permute(0, 2, 3, 1).cpu().numpy(), np.float32)
+
+    was_training = model.training
+    model.eval()
+    table = exemplar_table(
+        dataset,
+        {name: params.identities[name].rights.basis for name in model.identities},
+        params.train.exemplars,
+        draw,
+        input_px=model.input_px,
+        coverage=params.train.coverage,
+    )
+    model.train(was_training)
+    return table
+
+
+def _card(
+    params: Params, session: Session, meta: Mapping[str, Any], metrics: Mapping[str, float], exemplars: pa.Table | None
+) -> str:
     model, plan, used = session.model, session.plan, session.used
+    travelling = exemplars["identity"].to_pylist() if exemplars is not None else []
     people = [
         Person(
-            name, params.identities[name].rights.basis, params.identities[name].rights.evidence, *session.faces[name]
+            name,
+            params.identities[name].rights.basis,
+            params.identities[name].rights.evidence,
+            *session.faces[name],
+            exemplars=travelling.count(name),
         )
         for name in model.identities
     ]

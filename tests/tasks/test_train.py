@@ -19,9 +19,10 @@ from facemill import tables
 from facemill.align import crop_points
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256, read_json
-from facemill.model_folder import load_model
+from facemill.model_folder import EXEMPLARS_FILE, load_model
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
+from facemill.swap.exemplars import read_exemplars
 from facemill.train.checkpoint import saved_step
 from facemill.train.dataset import dataset_sha256
 from tasks import train
@@ -117,6 +118,13 @@ def test_a_card_says_what_the_model_is_and_on_what_ground(trained: Path) -> None
     assert dataset_sha256(trained / "data" / "dataset") in card
     assert "3,258,982 parameters" in card
     assert "| identity_distance/anna-as-bert |" in card
+    assert "| anna | 3 | own |" in card
+
+
+def test_it_leaves_pictures_of_those_who_were_trained_on_and_of_none_held_out(trained: Path) -> None:
+    found = read_exemplars(trained / "data" / "model" / EXEMPLARS_FILE, ["anna", "bert"])
+    assert {identity: len(one) for identity, one in found.items()} == {"anna": 3, "bert": 2}
+    assert "anna-0" not in found["anna"].ids
 
 
 def test_its_metrics_reconcile(trained: Path) -> None:
