@@ -61,8 +61,10 @@ def check_names(params: Params, root: Path) -> None:
 
     asked: list[tuple[str, Callable[[], object]]] = [
         ("extract.detector", lambda: _detector(params.extract, root)),
+        ("track.detector", lambda: _detector(params.track, root)),
         ("convert.detector", lambda: _detector(params.convert, root)),
         ("extract.landmarks", lambda: _predictor(params.extract, root)),
+        ("track.landmarks", lambda: _predictor(params.track, root)),
         ("convert.landmarks", lambda: _predictor(params.convert, root)),
         ("train", lambda: _model(params)),
         ("", lambda: objective_options(params.train.model, params.train.options)),

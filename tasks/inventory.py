@@ -103,6 +103,7 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     inventory = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
     weights = {"train": weight_files(params.train, root)} | {
         "extract": plugin_weights(params.extract, root),
+        "track": plugin_weights(params.track, root),
         "convert": plugin_weights(params.convert, root),
     }
     return Found(inventory, weights)

@@ -20,6 +20,7 @@ from facemill.errors import FacemillError
 from facemill.settings import DetectorNames, Limits, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from facemill.swap.settings import SwapSettings
+from facemill.track.settings import TrackingSettings
 from facemill.train.settings import FaceTraining
 from tasks.params_file import PARAMS_FILE, check_plain, read_params_file
 from tasks.work.wrong_values import WrongParams, lines_of
@@ -138,6 +139,14 @@ class TrainParams(FaceTraining):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackParams(TrackingSettings):
+    """How faces are looked for in videos: the settings are those of facemill/track/settings.py."""
+
+    failure_limit: Share = 0.5
+    """The stage fails when a larger share of its videos failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvertParams(SwapSettings):
     """Who becomes whom, and how: the settings are those of facemill/swap/settings.py."""
 
@@ -235,6 +244,7 @@ class Params(_Group):
     extract: ExtractParams = ExtractParams()
     curate: CurateParams = CurateParams()
     train: TrainParams = TrainParams()
+    track: TrackParams = TrackParams()
     convert: ConvertParams
     report: ReportParams = ReportParams()
     cluster: ClusterParams = ClusterParams()

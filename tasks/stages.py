@@ -80,7 +80,7 @@ _TABLE = (
     Stage(
         name="inventory",
         does="Lists what lies in the sources, the references and the archive, by content.",
-        params=("identities", "archive", "extract", "train", "convert"),
+        params=("identities", "archive", "extract", "train", "track", "convert"),
         reads=(),
         makes=(Data.INVENTORY, Data.WEIGHTS, Data.CODE),
         metrics=None,
@@ -140,6 +140,16 @@ _TABLE = (
         metrics=metrics_file("train"),
         rule=Rule(48 * _HOUR_S, 3, 60, "a GPU may be taken or lost; training goes on from its last checkpoint"),
         rows="faces",
+    ),
+    Stage(
+        name="track",
+        does="Follows every face through the videos of the archive, with landmarks and embeddings.",
+        params=("track", "archive"),
+        reads=(Data.VIDEOS, Data.ARCHIVE, weights_file("track")),
+        makes=(Data.SEGMENTS, Data.TRACKS, Data.TRACK_POINTS),
+        metrics=metrics_file("track"),
+        rule=Rule(48 * _HOUR_S, 2, 60, "a machine may lose its workers; finished segments are kept"),
+        rows="videos",
     ),
     Stage(
         name="convert",

@@ -89,7 +89,7 @@ def clone(root: Path, parameters: Callable[[dict[str, Any]], dict[str, Any]]) ->
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the project with small parameters, in which `dvc repro` has run once."""
     root = clone(tmp_path_factory.mktemp("a project"), small)
-    assert ran(repro(root)) == {"collect", "dedup", "extract", "curate", "train", "convert", "report"}
+    assert ran(repro(root)) == {"collect", "dedup", "extract", "curate", "train", "track", "convert", "report"}
     return root
 
 
@@ -100,7 +100,7 @@ def test_every_picture_ends_in_one_state_and_every_planted_kind_is_found(project
     reasons = {*raw["error"].to_pylist(), *unique["error"].to_pylist(), *dataset["error"].to_pylist()}
     assert {"truncated", "exact_duplicate", "near_duplicate", "no_face", "other_identity"} <= reasons
     assert {"train", "val"} <= set(dataset["split"].to_pylist())
-    for stage in ("collect", "dedup", "extract", "curate", "convert"):
+    for stage in ("collect", "dedup", "extract", "curate", "track", "convert"):
         metrics = json.loads((project / "data" / "metrics" / f"{stage}.json").read_text())
         assert metrics["in"] == metrics["ok"] + metrics["rejected"] + metrics["failed"] > 0
 

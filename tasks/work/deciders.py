@@ -194,6 +194,7 @@ def plugins_of(stage: str, params: Params) -> list[str]:
         "collect": [f"facemill.sources.{kind}" for kind in sorted(params.source_kinds)],
         "extract": _finding(params.extract),
         "train": [f"facemill.nets.{model}", f"facemill.train.objectives.{model}"],
+        "track": _finding(params.track),
         "convert": [*_finding(params.convert), f"facemill.nets.{model}"],
         "report": _finding(params.convert),
     }
