@@ -77,7 +77,7 @@ def read_nights(client: SyncPrefectClient, number: int, now: datetime | None = N
         *_nobody_takes(deployments, now),
         *([f"{len(late)} run(s) are overdue, the first since {_clock(_due(late[0]))}."] if late else []),
         *_went_wrong(ran, waiting),
-        *(["No further night is scheduled."] if not coming and not any(each.paused for each in deployments) else []),
+        *(["No further night is scheduled."] if not coming and not all(each.paused for each in deployments) else []),
     ]
     return Nights([_night(run, brought, now) for run in ran[:number]], coming[:_COMING], troubles)
 
@@ -93,17 +93,22 @@ def rows(nights: Nights) -> list[tuple[str, ...]]:
 def _night(run: FlowRun, brought: dict[UUID, str], now: datetime) -> Night:
     message = (run.state.message or "") if run.state else ""
     first = message.strip().splitlines()[0] if message.strip() else ""
-    took = None if run.start_time is None else ((run.end_time or now) - run.start_time).total_seconds() / 60
+    took = None
+    if run.start_time is not None:  # by a clock that may have been set back since
+        took = max(0.0, ((run.end_time or now) - run.start_time).total_seconds() / 60)
     tells = brought.get(run.id, "") if run.state and run.state.is_completed() else first
     return Night(_due(run), run.name, run.state_name or "?", took, tells)
 
 
 def _nobody_takes(deployments: Sequence[DeploymentResponse], now: datetime) -> list[str]:
+    """Paused ones matter only where all are: a deployment that was renamed stays behind under its old name, paused."""
+    if all(each.paused for each in deployments):
+        return [f"The deployment {FLOW}/{each.name} is paused: no night comes." for each in deployments]
     found = []
     for each in deployments:
         if each.paused:
-            found.append(f"The deployment {FLOW}/{each.name} is paused: no night comes.")
-        elif each.last_polled is None or now - each.last_polled > timedelta(seconds=POLLED_S):
+            continue
+        if each.last_polled is None or now - each.last_polled > timedelta(seconds=POLLED_S):
             pool = each.work_pool_name
             remedy = f"start `facemill worker {pool}`" if pool else "start `facemill serve`"
             since = f" since {_clock(each.last_polled)}" if each.last_polled else ""

@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import pages, pictures
 from flows.at_work import project_flow, wait_for_server
-from flows.stages import Metrics, forgiving, push, run_stage, show_freshness, show_pictures, show_reasons
+from flows.stages import Metrics, forgiving, pushed, run_stage, show_freshness, show_pictures, show_reasons
 from flows.start import start_once
 from tasks.params import load_params
 from tasks.stages import REFRESH_STAGES
@@ -50,14 +50,14 @@ def refresh(then_train: bool = False) -> Refreshed:
         stage: run_stage(project, stage, force=stage == "collect" and params.network_sources)
         for stage in REFRESH_STAGES
     }
-    push(project, REFRESH_STAGES)
     version = name_version(project)
     note_refresh(project, version)
     show_freshness(project, params)
     show_pictures("dataset", f"Dataset {version.name}", pictures.dataset_sheets(project))
-    if then_train and dvc.stale(project, "train"):
-        wait_for_server()
-        start_once("train/gpu", f"train-{version.name}-{version.dataset}", then_convert=True)
+    with pushed(project, REFRESH_STAGES):
+        if then_train and dvc.stale(project, "train"):
+            wait_for_server()
+            start_once("train/gpu", f"train-{version.name}-{version.dataset}", then_convert=True)
     return Refreshed(version, metrics)
 
 

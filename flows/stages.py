@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.runtime import task_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from facemill.errors import FacemillError
 from facemill.files import read_object
 from facemill.patience import TRIES_AFTER_DEATH
 from flows import pages
@@ -69,6 +70,22 @@ def push(root: Path, stages: Iterable[str]) -> None:
         get_run_logger().info("no default DVC remote: the data stays on this machine")
         return
     _push.with_options(retries=dvc.TRANSFER.tries - 1, retry_delay_seconds=dvc.TRANSFER.wait_s)(root, tuple(stages))
+
+
+@contextmanager
+def pushed(root: Path, stages: Iterable[str]) -> Iterator[None]:
+    """The same before the block, which runs although the remote is full, read-only or away: that is raised after it.
+
+    What comes next needs no copy; but DVC sends and works one after the other.
+    """
+    failed: FacemillError | None = None
+    try:
+        push(root, stages)
+    except FacemillError as error:
+        failed = error
+    yield
+    if failed is not None:
+        raise failed
 
 
 def show_reasons(root: Path, *, asks_network: bool = False) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from facemill.files import folder_sha256
 from flows import pictures
 from flows.at_work import project_flow, wait_for_server
-from flows.stages import Metrics, push, run_stage, show_pictures
+from flows.stages import Metrics, pushed, run_stage, show_pictures
 from flows.start import start_once
 from tasks.catalogue import Data
 from tasks.params import load_params
@@ -34,12 +34,12 @@ def train(then_convert: bool = False) -> Metrics:
     load_params(project)  # a wrong value is said before anything starts
     run_stage(project, "inventory")  # whether code, packages or weights have changed since
     metrics = run_stage(project, "train", on_tick=PreviewWatch(project / WORK_FOLDER / "train").look)
-    push(project, ["train"])
     if preview := pictures.newest_preview(project / Data.TRAIN):
         show_pictures("train-preview", "Training, finished", [preview])
-    if then_convert:
-        wait_for_server()
-        start_once("convert/cpu", f"convert-{folder_sha256(project / Data.MODEL)}")
+    with pushed(project, ["train"]):
+        if then_convert:
+            wait_for_server()
+            start_once("convert/cpu", f"convert-{folder_sha256(project / Data.MODEL)}")
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -40,9 +41,15 @@ def nightly(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     client.delete_deployment(made)
 
 
-def polled(client: SyncPrefectClient, nightly: DeploymentResponse) -> None:
-    """Somebody asks for runs, as serve does all the time."""
-    client.request("POST", "/deployments/get_scheduled_flow_runs", json={"deployment_ids": [str(nightly.id)]})
+def polled(client: SyncPrefectClient, nightly: DeploymentResponse, by_worker_of: str | None = None) -> None:
+    """Somebody asks for runs, as serve or a worker does all the time; the server takes note of it a moment later."""
+    if by_worker_of:
+        client.request("POST", f"/work_pools/{by_worker_of}/get_scheduled_flow_runs", json={})
+    else:
+        client.request("POST", "/deployments/get_scheduled_flow_runs", json={"deployment_ids": [str(nightly.id)]})
+    end = time.monotonic() + 30
+    while client.read_deployment(nightly.id).last_polled is None and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def test_without_a_deployment_a_person_is_told_how_to_have_nights(client: SyncPrefectClient) -> None:
