@@ -39,6 +39,7 @@ _ANSWER_TIMEOUT_S = 5.0
 _BACKLOG = 1024
 _LOOK_EVERY_S = 1.0
 _MOST_STARTS, _STARTS_WITHIN_S = 5, 600.0
+_SAID_LETTERS = 300
 _UNKNOWN_REVISION = "Can't locate revision"
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -83,18 +84,20 @@ def project_server(project: Path, *, port: int | None = None) -> Iterator[Server
             ends with the block.
 
     Raises:
-        FacemillError: the port is taken, or the server that was found has another login.
+        FacemillError: the port is taken, or the server that was found has another login; in the block it went away, or
+            could not do what it was asked, as with a full disk.
     """
     if given := given_api(project):
         os.environ[API] = given
-        yield Server(given)
+        with _errors_in_words(given):
+            yield Server(given)
         return
     login = ensure_login(home_of(project))
     if found := _found(project, login):
-        with _set_up(found, login):
+        with _set_up(found, login), _errors_in_words(found):
             yield Server(found)
         return
-    with _OwnServer(project, port, login) as server, _set_up(server.api, login):
+    with _OwnServer(project, port, login) as server, _set_up(server.api, login), _errors_in_words(server.api):
         yield server
 
 
@@ -230,6 +233,23 @@ def _set_up(api: str, login: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _errors_in_words(api: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        import httpx  # what Prefect's errors derive from; only who meets one needs it
+
+        asked_wrongly = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+        if not isinstance(error, httpx.HTTPError) or asked_wrongly:
+            raise
+        said = " ".join(str(error).split())[:_SAID_LETTERS] or type(error).__name__
+        raise FacemillError(
+            f"the Prefect server at {_page_of(api)} went away or cannot do what it is asked ({said}): look at its log "
+            "(.prefect/server.log) and whether its disk is full, and run the same command again"
+        ) from error
 
 
 def _listening(port: int | None) -> socket.socket:

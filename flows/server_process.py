@@ -42,8 +42,9 @@ def main() -> None:
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    app = create_app(ephemeral=kind == "temporary", final=True)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    # Around the application, not in it: what the server asks itself, such as automations, comes by another name.
+    inner = create_app(ephemeral=kind == "temporary", final=True)
+    app = TrustedHostMiddleware(inner, allowed_hosts=hosts, www_redirect=False)
     config = uvicorn.Config(app, lifespan="on", log_level="warning", timeout_graceful_shutdown=_FINISH_S)
     server = _Server(config)
     for duty in ((_await_the_end, int(pipe), server), (_keep_small, Path(log))):

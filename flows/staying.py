@@ -145,21 +145,36 @@ class _Loop:
             self._error = error
 
 
-@contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
-    """An event that is set when this process is told to end. Told once more, it ends its flows at once."""
-    told = threading.Event()
-    first = 0.0
+class _Told:
+    """Whether this process has been told to end, as signals' handlers note it.
 
-    def tell(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if not told.is_set():
-            first = time.monotonic()
-            told.set()
-        elif time.monotonic() - first > _SAME_SIGNAL_S:
+    No Event: a handler that is interrupted by another signal while it sets one waits for itself for ever.
+    """
+
+    def __init__(self) -> None:
+        self.first_s: float | None = None
+
+    def tell(self, number: int, frame: FrameType | None) -> None:
+        """Told once more, it raises KeyboardInterrupt."""
+        now = time.monotonic()
+        if self.first_s is None:
+            self.first_s = now
+        elif now - self.first_s > _SAME_SIGNAL_S:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    def wait(self, seconds: float) -> bool:
+        """Returns as soon as it has been told, and after some seconds at the latest."""
+        end = time.monotonic() + seconds
+        while self.first_s is None and time.monotonic() < end:
+            time.sleep(_LOOK_AGAIN_S)
+        return self.first_s is not None
+
+
+@contextmanager
+def _told_to_end() -> Iterator[_Told]:
+    """Notes that this process is told to end. Told once more, it ends its flows at once."""
+    told = _Told()
+    before = {number: signal.signal(number, told.tell) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield told
     finally:

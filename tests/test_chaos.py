@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import pytest
 from test_end_to_end import PROJECT, clone, environment
 
 from facemill.files import file_sha256, read_json, write_json
+from tasks.stages import STAGES
 
 pytestmark = pytest.mark.slow
 
@@ -268,6 +270,36 @@ def test_the_next_run_goes_on_by_itself_and_ends_with_the_same_bytes(
         finished(run, "the last run")
     print(dict(count), flush=True)
     assert not trouble, "\n\n".join(trouble)
+
+
+def stage_at_work(project: Path, stage: str) -> bool:
+    return any(is_stage(process) and words(process)[3:4] == [stage] for process in living(project))
+
+
+def test_told_to_end_in_the_middle_of_each_stage_the_next_start_ends_with_the_same_bytes(
+    project: Path, undisturbed: dict[str, str]
+) -> None:
+    """SIGTERM to every process at once, as systemd does it by default, and the same command again."""
+    chance = random.Random(SEED)
+    for stage in STAGES:
+        run = Run(project, FLOW)
+        end = time.monotonic() + RUN_S
+        while not stage_at_work(project, stage):
+            assert time.monotonic() < end, run.said()
+            assert not run.ends_within(0.1), run.said()
+        time.sleep(chance.uniform(0.2, 1.5))
+        assert stage_at_work(project, stage), f"{stage} was too quick"
+        for process in living(project):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        assert run.ends_within(END_S), run.said()
+        assert not all_ended(project)
+        print(stage, run.process.returncode, flush=True)
+    run = Run(project, FLOW)
+    assert run.ends_within(RUN_S)
+    assert run.process.returncode == 0, run.said()
+    assert outputs(project) == {name: value for name, value in undisturbed.items() if name != "seconds"}
+    throw_away(project)
 
 
 def both(project: Path, command: tuple[str, ...], between_s: float) -> list[tuple[int, str]]:

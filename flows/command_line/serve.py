@@ -1,4 +1,4 @@
-"""`facemill serve`, `server`, `login`, `pools`, `worker`, `nights`: flows by the clock, the page, who may use it."""
+"""`facemill serve`, `server`, `login`, `pools`, `worker`, `nights`, `notify`: flows by the clock, and their page."""
 
 from __future__ import annotations
 
@@ -123,6 +123,31 @@ def nights(
         raise typer.Exit(1)
 
 
-def _check_server(project: Path) -> None:
+def notify(
+    url: Annotated[
+        str,
+        typer.Argument(help="Address to which notices are posted as JSON, such as a chat's webhook.", metavar="URL"),
+    ],
+    root: Root = HERE,
+    automations: Annotated[
+        Path, typer.Option(help="File with the automations; a relative one lies in the project.")
+    ] = Path("deploy/automations.yaml"),
+) -> None:
+    """Have Prefect tell somebody when a night fails, is late or has not come; a test notice is sent at once.
+
+    Example: facemill notify https://chat.example.org/hooks/abc
+    """
+    project = enter(root)
+    _check_server(project, "automations")
+    with project_server(project) as server:
+        from flows.notify import notify_at, send_test
+
+        server.wait()
+        names = notify_at(url, project / automations)
+        send_test("Notices come here when: " + "; ".join(names) + ".")
+    say("\n".join(f"automation: {name}" for name in names))
+
+
+def _check_server(project: Path, what: str = "pools") -> None:
     if not (given_api(project) or running_server(project)):
-        raise FacemillError("pools lie in a server: start `facemill server`, or set PREFECT_API_URL to another one")
+        raise FacemillError(f"{what} lie in a server: start `facemill server`, or set PREFECT_API_URL to another one")

@@ -165,10 +165,11 @@ def interrupt(run: Run, chance: random.Random) -> bool:
 
 
 def fill_the_disk(run: Run, chance: random.Random) -> bool:
-    """For a while, in which a night begins, fails and cannot say so."""
+    """For a while, in the middle of a night, which fails and cannot say so."""
     folder = run.project.parent
     if not folder.is_mount():
         return False
+    wait_for(lambda: one_of(run, is_stage, chance), NIGHT_S, "a night in the middle of its work")
     filling = folder / "filling"
     with filling.open("wb", buffering=0) as stream:
         try:
@@ -226,7 +227,7 @@ def test_many_nights_that_are_disturbed_end_as_those_that_are_not(project: Path,
     run = serve(project, 0)
     wait_for(lambda: nights(project), 400, "the first night")
     while len(nights(project)) < NIGHTS:
-        time.sleep(chance.uniform(3, 60))
+        time.sleep(chance.uniform(3, 100))
         kind = "full disk" if len(nights(project)) >= full_at and not count["full disk"] else chance.choice(acts)
         if kind == "full disk":
             count[kind] += 1  # once, whether it can be or not

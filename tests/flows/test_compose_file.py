@@ -1,0 +1,58 @@
+"""deploy/compose.yaml and its Dockerfile: as far as that can be seen without a container runtime."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from flows.command_line.main import app
+from flows.staying import _FLOWS_END_S
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEPLOY = PROJECT / "deploy"
+
+
+@pytest.fixture
+def nights() -> dict[str, Any]:
+    services: dict[str, dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    [service] = services.values()
+    return service
+
+
+def test_the_command_is_the_one_of_the_unit_file(nights: dict[str, Any]) -> None:
+    program, name, *options = nights["command"]
+    assert program == "facemill"
+    get_command(app).commands[name].make_context(name, list(options))  # type: ignore[attr-defined]
+    [line] = [line for line in (DEPLOY / "facemill.service").read_text().splitlines() if line.startswith("ExecStart=")]
+    assert line.replace('"', "").endswith(" ".join([name, *options]))
+
+
+def test_a_stop_leaves_a_stage_the_time_that_it_needs(nights: dict[str, Any]) -> None:
+    assert nights["stop_signal"] == "SIGTERM"
+    minutes = nights["stop_grace_period"]
+    assert minutes.endswith("m")
+    assert 60 * int(minutes[:-1]) > _FLOWS_END_S
+
+
+def test_the_clone_lies_where_the_image_expects_it(nights: dict[str, Any]) -> None:
+    dockerfile = (DEPLOY / nights["build"]["dockerfile"].removeprefix("deploy/")).read_text()
+    assert f"WORKDIR {nights['working_dir']}" in dockerfile
+    assert f"..:{nights['working_dir']}" in nights["volumes"]
+    assert (DEPLOY / nights["build"]["context"]).resolve() == PROJECT
+
+
+def has_compose() -> bool:
+    docker = shutil.which("docker")
+    return docker is not None and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not has_compose(), reason="wants docker compose")
+def test_docker_reads_it() -> None:
+    command = ["docker", "compose", "--file", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    subprocess.run(command, check=True, timeout=60)
