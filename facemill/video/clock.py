@@ -18,7 +18,7 @@ import av.error
 from av.packet import Packet
 from av.stream import Stream
 
-from facemill.video.info import open_input, video_stream
+from facemill.video.info import demux, open_input, video_stream
 
 LEAP_S = Fraction(10)  # a clock that leaps ahead by more was set anew, in containers whose clock may do that
 SAME_EVENT_S = Fraction(1)  # picture and sound see one event within so much
@@ -43,11 +43,11 @@ class Clock:
     strays: dict[int, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, path: Path, also: Callable[[Packet[Any]], None] | None = None) -> Clock:
+    def of(cls, path: Path, also: Callable[[Packet[Any] | None], None] | None = None) -> Clock:
         """Reads the whole file, but for one whose index has every stamp (MP4).
 
         Args:
-            also: is shown every packet of picture, sound and subtitles that is read.
+            also: is shown every packet of picture, sound and subtitles that is read, and None at a broken place.
 
         Raises:
             InputError: as `open_input`; NOT_A_VIDEO.
@@ -129,9 +129,11 @@ class _Watch:
         self._streams: dict[int, _Seen] = {}
         self._events: list[_Event] = []
 
-    def read(self, container: av.container.InputContainer, also: Callable[[Packet[Any]], None] | None = None) -> None:
+    def read(
+        self, container: av.container.InputContainer, also: Callable[[Packet[Any] | None], None] | None = None
+    ) -> None:
         errors = 0
-        packets = container.demux()
+        packets = demux(container)
         while errors <= 64:
             try:
                 for packet in packets:
@@ -144,7 +146,9 @@ class _Watch:
                 return
             except av.error.FFmpegError:  # whoever decodes counts them
                 errors += 1
-                packets = container.demux()
+                if also is not None:
+                    also(None)
+                packets = demux(container)
 
     def result(self) -> tuple[dict[int, tuple[tuple[int, Fraction], ...]], dict[int, frozenset[int]]]:
         for index, seen in self._streams.items():

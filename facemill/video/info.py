@@ -17,6 +17,7 @@ import av.container
 import av.error
 import av.video.stream
 import numpy.typing as npt
+from av.packet import Packet
 from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
 
@@ -262,6 +263,15 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
             context.options = {"max_pixels": str(MAX_PIXELS)}  # for a size that grows on the way
             return stream
     raise InputError(Reason.NOT_A_VIDEO, "no video stream")
+
+
+def demux(container: av.container.InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """Packets of the named streams, by default of all, each followed by an empty one; not those of a stream that first
+    appears in the middle of a (damaged) file, at whose end PyAV stumbles."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        return
 
 
 def ends_early(container: av.container.InputContainer, end_s: float) -> bool:

@@ -31,7 +31,7 @@ from facemill.video.frame import (
     working_colour,
     working_format,
 )
-from facemill.video.info import Orientation, VideoInfo, ends_early, open_input, orientation, probe, video_stream
+from facemill.video.info import Orientation, VideoInfo, demux, ends_early, open_input, orientation, probe, video_stream
 from facemill.video.segments import BY_BYTES, SeekPoint, Segment
 
 MAX_CORRUPT_PACKETS = 64
@@ -238,15 +238,16 @@ class VideoReader:
         if self.cut:
             stated = f" of {self.info.frames}" if self.info.frames else ""
             notes.append(f"input is cut short: {self.frames_read}{stated} frames could be read")
-        if self.corrupt_packets:
-            frames, place = self._packets, ""
-            if self._segment is not None:
-                frames = self._segment.frames or self.frames_read
-                place = f"from {float((self._segment.start or 0) * self.info.time_base):.0f} s on: "
+        frames = self._packets if self._segment is None else self._segment.frames or self.frames_read
+        missing = frames - self.frames_read
+        if self._segment is not None and (missing or self.corrupt_packets):
+            start_s = float((self._segment.start or 0) * self.info.time_base)
             notes.append(
-                f"{place}{self.corrupt_packets} broken packets were skipped, {frames - self.frames_read} of {frames} "
+                f"from {start_s:.0f} s on: {self.corrupt_packets} broken packets were skipped, {missing} of {frames} "
                 "frames are lost"
             )
+        elif self.corrupt_packets:
+            notes.append(f"{self.corrupt_packets} broken packets were skipped, {missing} of {frames} frames are lost")
         if self.repaired_pts:
             notes.append(f"{self.repaired_pts} missing or falling timestamps were repaired")
         if self.clock.times_set_anew:
@@ -272,7 +273,7 @@ class VideoReader:
             try:
                 # of a segment nobody asks how far the file reaches
                 wanted = () if self._segment is None else (video_stream(self._container),)
-                for packet in self._container.demux(*wanted):
+                for packet in demux(self._container, *wanted):
                     # A flush packet is empty; a missing dts alone is no sign of one.
                     if packet.size == 0:
                         if packet.stream.index == self.info.index:

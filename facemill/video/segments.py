@@ -30,21 +30,15 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from facemill.video.clock import Clock
-from facemill.video.info import ends_early, open_input, video_stream
+from facemill.video.info import demux, ends_early, open_input, video_stream
 
 LEAST_S, MOST_S = 10.0, 30.0
 LAST_S = 5.0  # of the last segment, at least
 PRE_ROLL = 2  # times the longest segment: how much is decoded for nothing where a cut lies on no key frame
 SEEK_POINTS = 3  # key frames that a reader tries before it begins with the file
-CUTTABLE = (
-    "mp4",
-    "matroska",
-    "mpegts",
-    "flv",
-    "asf",
-    "mxf",
-    "nut",
-)  # parts of the names of containers in which a seek is exact
+# Parts of the names of containers in which a seek is exact. It is not in AVI, MPEG-PS and streams without a container;
+# a damaged FLV is read otherwise from its middle than from its beginning.
+CUTTABLE = ("mp4", "matroska", "mpegts", "asf", "mxf", "nut")
 BY_BYTES = ("mpegts",)  # those that find a key frame by its place in the file alone
 ORDER_FRAMES = 64  # decoded to see that a file's times are those of display
 MAX_ERRORS = 64
@@ -235,17 +229,20 @@ class _Packets:
         """Sees all packets of one stream."""
         while self._errors <= MAX_ERRORS:
             try:
-                for packet in container.demux(stream):
+                for packet in demux(container, stream):
                     if packet.size:
                         self.see(packet)
                 return
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
-                self._errors += 1
+                self.see(None)
 
-    def see(self, packet: Packet[Any]) -> None:
-        """Takes a packet of any stream, in the order of the file."""
+    def see(self, packet: Packet[Any] | None) -> None:
+        """Takes a packet of any stream, in the order of the file, or a broken place."""
+        if packet is None:
+            self._errors += 1
+            return
         if packet.pts is not None and packet.time_base:
             self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if packet.stream.index != self._index:

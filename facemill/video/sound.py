@@ -22,7 +22,7 @@ from av.stream import Stream
 
 from facemill.errors import FacemillError
 from facemill.video.clock import Clock, StreamClock
-from facemill.video.info import open_input
+from facemill.video.info import demux, open_input
 from facemill.video.labels import copy_labels
 
 # What players accept in MP4; the muxer itself would take more. QuickTime also holds PCM, Matroska everything.
@@ -93,7 +93,7 @@ class SoundTrack:
         if not self._carriers:
             return
         try:
-            for packet in self._input.demux([self._input.streams[index] for index in self._carriers]):
+            for packet in demux(self._input, *(self._input.streams[index] for index in self._carriers)):
                 if packet.size:
                     self._clocks[packet.stream.index].set(packet)
                     yield packet

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -418,3 +419,41 @@ def test_memory_does_not_grow_with_the_number_of_parts(tmp_path: Path, two_parts
         )
         peaks.append(int(done.stdout))
     assert peaks[1] < 1.05 * peaks[0]
+
+
+def test_a_full_disk_at_the_join_is_one_clear_error_and_leaves_nothing(
+    tmp_path: Path, two_parts: tuple[VideoInfo, list[Part]]
+) -> None:
+    info, parts = two_parts
+    (tmp_path / "out").mkdir()
+    pid = os.fork()
+    if pid == 0:  # the limit stands in for the disk: the same failing write, for this process alone
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            join_parts(parts, tmp_path / "out" / "full.mp4", info, sound_from=tmp_path / "in.mp4")
+        except FacemillError as error:
+            os._exit(7 if "no space left" in str(error) else 8)
+        except BaseException:
+            os._exit(9)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert list((tmp_path / "out").iterdir()) == []
+    join_parts(parts, tmp_path / "out" / "film.m4v", info, sound_from=tmp_path / "in.mp4")
+    assert len(times(tmp_path / "out" / "film.m4v")) == 20
+
+
+@pytest.mark.parametrize("name", ["vasa3.mp4", "face_noface.mov", "stage.mp4", "no_face.mp4"])
+def test_real_clips_in_parts_are_the_clips(shared: Path, tmp_path: Path, name: str) -> None:
+    source = shared / "data/videos" / name
+    plan, chosen = plan_segments(source, least_s=2.0, most_s=4.0), EncoderSettings(preset="ultrafast")
+    parts, frames = [], []
+    for segment in plan.segments:
+        with VideoReader(source, segment=segment) as reader:
+            read_here = list(reader)
+        frames += read_here
+        parts.append(write_part(tmp_path / f"{segment.index}{source.suffix}", reader.info, read_here, chosen))
+    output = tmp_path / f"out{source.suffix}"
+    join_parts(parts, output, reader.info, sound_from=source, clock=plan.clock)
+    assert times(output) == [frame.pts * frame.time_base for frame in frames]
+    assert worst_psnr(output, frames) > 30
