@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import MEAN_FACE, crop_points
-from facemill.swap.exemplars import Points, aligned
+from facemill.swap.exemplars import Points, aligned, to_crop
 
 MOST_WAYS = 6
 """Ways of moving that explain where features are drawn; fewer where there are few pictures."""
@@ -53,22 +52,6 @@ class DrawnShape:
     def _amounts(self, shapes: Points) -> npt.NDArray[np.float64]:
         found: npt.NDArray[np.float64] = (shapes - self._middle).reshape(len(shapes), -1) @ self._ways.T
         return found
-
-
-def to_crop(shape: Points, crop_px: int, coverage: float) -> Points:
-    """(68, 2) in units of the mean face → in pixels of the square that `crop_affine` makes."""
-    first, last = crop_points(crop_px, coverage)[[0, 8]]
-    scale = float((last - first)[1] / (MEAN_FACE[8] - MEAN_FACE[0])[1])
-    placed: Points = (shape - MEAN_FACE[0]) * scale + first
-    return placed
-
-
-def from_crop(points: npt.NDArray[Any], crop_px: int, coverage: float) -> Points:
-    """What undoes `to_crop`."""
-    first, last = crop_points(crop_px, coverage)[[0, 8]]
-    scale = float((last - first)[1] / (MEAN_FACE[8] - MEAN_FACE[0])[1])
-    shape: Points = (np.asarray(points, np.float64) - first) / scale + MEAN_FACE[0]
-    return shape
 
 
 def _usual_times(rest: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -166,7 +166,7 @@ class ExemplarDetail:
 
     def _prepared(self, number: int) -> _Ready:
         crop, own, drawn = (
-            self._exemplars.crops[number],
+            self._exemplars.crop(number),
             self._exemplars.landmarks[number],
             self._exemplars.drawn[number],
         )

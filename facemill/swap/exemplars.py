@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import cv2
 import numpy as np
@@ -24,10 +24,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from facemill import tables
-from facemill.align import ALIGNED, MEAN_FACE, crop_affine, head_pose, scale_of, transform, warp
+from facemill.align import ALIGNED, MEAN_FACE, crop_affine, crop_points, head_pose, scale_of, transform, warp
 from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
-from facemill.pictures import RGB, decode_own, encode_png, sha256_hex
+from facemill.pictures import RGB, decode_own, encode_png, picture_size, sha256_hex
+from facemill.reasons import Reason
 from facemill.schema import DATASET, DatasetRow, Float32, Image, Int32, Landmarks, String, TableSchema
 
 MOST_CANDIDATES = 4096
@@ -39,12 +40,30 @@ DOUBTFUL_AT_LEAST = 0.04
 pictures are alike, a turned head is unusual and right."""
 LEAST_SHARPNESS = 0.35
 """Of the sharpness that three quarters of the faces stay under; a softer face counts as that sharp."""
+MOST_DRAWN = 64
+"""Exemplars of each identity, or some more, that are also drawn as everybody else, to learn where features are then."""
 _LIGHT_PX = 32  # side of the small grey face whose light is measured
 _BATCH = 32  # pictures that are drawn together
 
 Points = npt.NDArray[np.float64]
 Draw = Callable[[npt.NDArray[np.uint8], str], npt.NDArray[np.float32]]
 """(N, P, P, 3) RGB uint8 crops and an identity → the net's drawing of the same, RGB float32 in 0…1."""
+
+Find = Callable[[npt.NDArray[np.uint8], Points], Points]
+"""(N, P, P, 3) drawings and (N, 68, 2) places where points are expected → (N, 68, 2) where they are."""
+
+
+class DrawnIdentity(TypedDict):
+    """Landmarks of the net's drawing of a picture as another person."""
+
+    identity: str
+    landmarks: list[float]  # 136, in the frame of reference of `aligned`
+
+
+DrawnAs = Annotated[
+    list[DrawnIdentity],
+    pa.list_(pa.struct([("identity", pa.string()), ("landmarks", pa.list_(pa.float32(), 136))])),
+]
 
 
 class ExemplarRow(TypedDict, total=False):
@@ -65,6 +84,7 @@ class ExemplarRow(TypedDict, total=False):
     sharpness: Float32
     drawn: Image  # PNG: what the net makes of it
     drawn_px: Int32  # its side
+    drawn_as: DrawnAs  # where the net draws the features when it makes somebody else of it
 
 
 EXEMPLARS = TableSchema("exemplars", 1, ExemplarRow)
@@ -78,6 +98,7 @@ def exemplar_table(
     *,
     input_px: int,
     coverage: float,
+    find: Find | None = None,
 ) -> pa.Table:
     """Chooses training faces of each identity, and has the net draw them.
 
@@ -90,6 +111,7 @@ def exemplar_table(
         draw: the trained net.
         input_px: side of what the net sees.
         coverage: of what the net sees, see `facemill.align`.
+        find: looks for landmarks in drawings; without it nobody knows where the net draws features.
 
     Raises:
         FacemillError: the table is missing, or the crop of a chosen face cannot be read.
@@ -104,14 +126,27 @@ def exemplar_table(
     made: list[ExemplarRow] = []
     for identity in sorted(rights):
         own = [row for row in rows if row["identity"] == identity]
+        others = [name for name in sorted(rights) if name != identity] if find else []
+        shown = {row["face_id"] for row in own[:: max(1, len(own) // MOST_DRAWN)]}
         for batch in batched(own, _BATCH):
             places = [_points_in_crop(row) for row in batch]
-            crops = [
-                warp(decode_own(row["crop"]["bytes"]), crop_affine(points, input_px, coverage), input_px)
-                for row, points in zip(batch, places, strict=True)
-            ]
-            for row, points, face in zip(batch, places, draw(np.stack(crops), identity), strict=True):
-                made.append(_row(row, points, face, rights[identity]))
+            affines = [crop_affine(points, input_px, coverage) for points in places]
+            crops = np.stack(
+                [
+                    warp(decode_own(row["crop"]["bytes"]), affine, input_px)
+                    for row, affine in zip(batch, affines, strict=True)
+                ]
+            )
+            expected = np.array([transform(points, affine) for points, affine in zip(places, affines, strict=True)])
+            drawn_as: list[list[DrawnIdentity]] = [[] for _ in batch]
+            few = [at for at, row in enumerate(batch) if row["face_id"] in shown]
+            for other in others if few else ():
+                assert find is not None
+                for at, points in zip(few, find(_eight_bit(draw(crops[few], other)), expected[few]), strict=True):
+                    shape = tables.as_float32(from_crop(points, input_px, coverage))
+                    drawn_as[at].append({"identity": other, "landmarks": shape})
+            for at, face in enumerate(draw(crops, identity)):
+                made.append(_row(batch[at], places[at], face, rights[identity]) | {"drawn_as": drawn_as[at]})
     return tables.from_rows(made, EXEMPLARS)
 
 
@@ -122,18 +157,25 @@ class Exemplars:
     Attributes:
         identity: whose they are.
         ids: of the faces in the dataset.
-        crops: (S, S, 3) RGB uint8 each, aligned as the dataset is.
+        encoded: square pictures, aligned as the dataset is; `crop` decodes one.
         landmarks: (N, 68, 2) in pixels of the crops.
         drawn: (N, P, P, 3) uint8, what the net makes of each.
         source_scale: (N,) pixels of the crop for one of the picture that it was cut from; above 1 it was enlarged.
+        drawn_as: another identity → (M, 68, 2) landmarks of some of the pictures, and (M, 68, 2) of what the net draws
+            when it makes that identity of them, in the frame of reference of `aligned`.
     """
 
     identity: str
     ids: tuple[str, ...]
-    crops: tuple[RGB, ...]
+    encoded: tuple[bytes, ...]
     landmarks: Points
     drawn: npt.NDArray[np.uint8]
     source_scale: npt.NDArray[np.float64]
+    drawn_as: Mapping[str, tuple[Points, Points]] = field(default_factory=dict)
+
+    def crop(self, number: int) -> RGB:
+        """The picture, (S, S, 3) RGB uint8."""
+        return decode_own(self.encoded[number])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -169,6 +211,22 @@ def aligned(landmarks: npt.NDArray[Any]) -> Points:
     turn = (np.conj(z[..., ALIGNED]) * centred).sum(axis=-1, keepdims=True) / np.maximum(size, 1e-12)
     placed = turn * z + mean[ALIGNED].mean()
     return np.stack([placed.real, placed.imag], axis=-1)
+
+
+def to_crop(shape: Points, crop_px: int, coverage: float) -> Points:
+    """(68, 2) in units of the mean face → in pixels of the square that `crop_affine` makes."""
+    first, last = crop_points(crop_px, coverage)[[0, 8]]
+    scale = float((last - first)[1] / (MEAN_FACE[8] - MEAN_FACE[0])[1])
+    placed: Points = (shape - MEAN_FACE[0]) * scale + first
+    return placed
+
+
+def from_crop(points: npt.NDArray[Any], crop_px: int, coverage: float) -> Points:
+    """What undoes `to_crop`."""
+    first, last = crop_points(crop_px, coverage)[[0, 8]]
+    scale = float((last - first)[1] / (MEAN_FACE[8] - MEAN_FACE[0])[1])
+    shape: Points = (np.asarray(points, np.float64) - first) / scale + MEAN_FACE[0]
+    return shape
 
 
 def features(landmarks: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -298,8 +356,13 @@ def _points_in_crop(row: DatasetRow) -> Points:
     return placed
 
 
+def _eight_bit(faces: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """RGB in 0…1 → uint8; what is not a number becomes black."""
+    return np.clip(np.rint(np.nan_to_num(faces) * 255), 0, 255).astype(np.uint8)
+
+
 def _row(row: DatasetRow, points: Points, face: npt.NDArray[np.float32], rights: str) -> ExemplarRow:
-    drawn = np.clip(np.rint(np.nan_to_num(face) * 255), 0, 255).astype(np.uint8)
+    drawn = _eight_bit(face)
     yaw, pitch, _ = head_pose(points)
     return {
         "identity": row["identity"],
@@ -322,24 +385,43 @@ def _row(row: DatasetRow, points: Points, face: npt.NDArray[np.float32], rights:
 
 def _exemplars(identity: str, rows: Sequence[ExemplarRow], path: Path) -> Exemplars:
     remedy = "train the model again, or take the file away to convert without exemplars"
-    crops, drawn = [], []
+    drawn = []
+    drawn_as: dict[str, list[tuple[list[float], list[float]]]] = defaultdict(list)
     for row in rows:
         if sha256_hex(row["crop"]["bytes"]) != row["sha256"]:
             raise FacemillError(f"{path}: picture {row['face_id']} is not what its hash says: {remedy}")
         try:
-            crops.append(decode_own(row["crop"]["bytes"]))
+            _must_be_square(row["crop"]["bytes"])
             drawn.append(decode_own(row["drawn"]["bytes"]))
         except InputError as error:
             raise FacemillError(f"{path}: picture {row['face_id']} is damaged ({error}): {remedy}") from error
+        for other in row["drawn_as"] or ():
+            drawn_as[other["identity"]].append((row["landmarks"], other["landmarks"]))
     landmarks = np.array([row["landmarks"] for row in rows], np.float64).reshape(-1, 68, 2)
-    square = all(one.shape[0] == one.shape[1] for one in (*crops, *drawn))
-    if not square or not np.isfinite(landmarks).all() or len({one.shape for one in drawn}) != 1:
+    if (
+        any(one.shape[0] != one.shape[1] for one in drawn)
+        or not np.isfinite(landmarks).all()
+        or len({one.shape for one in drawn}) != 1
+    ):
         raise FacemillError(f"{path}: the exemplars of {identity} have no usable landmarks or sizes: {remedy}")
     return Exemplars(
         identity=identity,
         ids=tuple(row["face_id"] for row in rows),
-        crops=tuple(crops),
+        encoded=tuple(row["crop"]["bytes"] for row in rows),
         landmarks=landmarks,
         drawn=np.stack(drawn),
         source_scale=np.array([row["source_scale"] for row in rows], np.float64),
+        drawn_as={name: _pairs(found) for name, found in drawn_as.items()},
     )
+
+
+def _must_be_square(data: bytes) -> None:
+    """Raises InputError for what is no picture, or none that was aligned."""
+    size = picture_size(data)
+    if size is None or size[0] != size[1]:
+        raise InputError(Reason.UNREADABLE, f"a picture of {size or 'unknown size'}")
+
+
+def _pairs(found: Sequence[tuple[list[float], list[float]]]) -> tuple[Points, Points]:
+    array = np.array(found, np.float64).reshape(len(found), 2, 68, 2)
+    return array[:, 0], array[:, 1]

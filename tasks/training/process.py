@@ -92,7 +92,7 @@ def train_model(
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics, model = watcher.measure(), session.model
         whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": session.objective.describe()}
-        exemplars = _exemplars(params, session, root / Data.DATASET) if params.train.exemplars else None
+        exemplars = _exemplars(params, session, root / Data.DATASET, measures) if params.train.exemplars else None
         card = _card(params, session, whole, metrics, exemplars)
         save_model(root / Data.MODEL, model, whole, card, exemplars)
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
@@ -167,8 +167,9 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     return {**asdict(outcome), "reason": str(outcome.reason)}
 
 
-def _exemplars(params: Params, session: Session, dataset: Path) -> pa.Table:
-    """Pictures of everybody whom the model draws, as many as the settings say."""
+def _exemplars(params: Params, session: Session, dataset: Path, measures: SwapMeasures) -> pa.Table:
+    """Pictures of everybody whom the model draws, as many as the settings say. Where landmarks are not to be looked for
+    in what it draws, since nothing is measured, nothing is said of where they lie."""
     model, device = session.model, next(session.model.parameters(), torch.empty(0)).device
 
     def draw(crops: npt.NDArray[np.uint8], identity: str) -> npt.NDArray[np.float32]:
@@ -186,6 +187,7 @@ def _exemplars(params: Params, session: Session, dataset: Path) -> pa.Table:
         draw,
         input_px=model.input_px,
         coverage=params.train.coverage,
+        find=measures.find if params.train.measured_faces else None,
     )
     model.train(was_training)
     return table

@@ -79,6 +79,24 @@ class SwapMeasures:
         model.train(was_training)
         return measured
 
+    def find(self, drawn: npt.NDArray[np.uint8], expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Landmarks of drawn faces.
+
+        Args:
+            drawn: (N, P, P, 3) RGB uint8.
+            expected: (N, 68, 2), where they ought to be, in pixels of these.
+
+        Returns:
+            (N, 68, 2) likewise.
+        """
+        zoom = MEASURED_PX / drawn.shape[1]
+        side = (MEASURED_PX, MEASURED_PX)
+        large = [np.asarray(cv2.resize(each, side, interpolation=cv2.INTER_CUBIC), np.uint8) for each in drawn]
+        points = (expected + 0.5) * zoom - 0.5
+        boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).astype(np.float32)
+        found: npt.NDArray[np.float64] = (self._points(large, boxes).astype(np.float64) + 0.5) / zoom - 0.5
+        return found
+
     def _points(self, pictures: list[RGB], boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         found = [self._landmarks.predict(p, box[None], LANDMARK_BOXES) for p, box in zip(pictures, boxes, strict=True)]
         return np.concatenate(found)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from facemill.align import Affine, crop_affine, crop_points, invert, transform, warp
+from facemill.pictures import encode_png
 from facemill.sources.sample import Pose, render
-from facemill.swap.detail_drawn import DrawnShape, from_crop, to_crop
+from facemill.swap.detail_drawn import DrawnShape
 from facemill.swap.detail_exemplars import ExemplarDetail, FrameChoice, region_weights
 from facemill.swap.detail_mesh import GRID_PX, FaceMesh
 from facemill.swap.detail_path import KEPT, REGIONS
-from facemill.swap.exemplars import Exemplars, aligned
+from facemill.swap.exemplars import Exemplars, aligned, from_crop, to_crop
 from facemill.swap.mask import face_mask
 
 NET_PX, COVERAGE, FRAME_PX = 64, 1.2, 360
@@ -30,7 +31,7 @@ def exemplars_of(*poses: Pose) -> Exemplars:
     for pose in poses:
         picture, landmarks = render("collins", pose, (400, 400))
         affine = crop_affine(landmarks, 256, 1.6)
-        crops.append(warp(picture, affine, 256))
+        crops.append(encode_png(warp(picture, affine, 256)))
         points.append(transform(landmarks, affine))
         drawn.append(drawn_by_a_net(picture, landmarks))
     ids = tuple(f"collins-{number}" for number in range(len(poses)))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facemill import tables
-from facemill.align import crop_affine, procrustes, transform, warp
+from facemill.align import ALIGNED, MEAN_FACE, crop_affine, procrustes, transform, warp
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.landmarks import signature
@@ -118,10 +118,29 @@ def test_a_model_folder_gives_back_pictures_points_and_drawings(dataset: Path, t
     found = read_exemplars(tmp_path / "model" / EXEMPLARS_FILE, ["collins", "nobody"])
     assert list(found) == ["collins"]
     collins = found["collins"]
-    assert (len(collins), collins.drawn.shape, collins.crops[0].shape) == (10, (10, 64, 64, 3), (256, 256, 3))
-    small = warp(collins.crops[0], crop_affine(collins.landmarks[0], 64, 1.2), 64)
+    assert (len(collins), collins.drawn.shape, collins.crop(0).shape) == (10, (10, 64, 64, 3), (256, 256, 3))
+    small = warp(collins.crop(0), crop_affine(collins.landmarks[0], 64, 1.2), 64)
     seen = cv2.GaussianBlur(small, (0, 0), 1.5)  # by the net, at its place and size
     np.testing.assert_allclose(collins.drawn[0], seen, atol=1)
+
+
+def test_where_a_net_draws_features_is_looked_for_as_everybody_else(dataset: Path, tmp_path: Path) -> None:
+    """This net draws all features four of its pixels lower when it draws somebody else."""
+    asked: list[tuple[int, ...]] = []
+
+    def lower(drawn: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        asked.append(drawn.shape)
+        return expected + [0.0, 4.0]
+
+    table = exemplar_table(dataset, RIGHTS, 10, blurred, input_px=64, coverage=1.2, find=lower)
+    write(tmp_path / "model", table)
+    collins = read_exemplars(tmp_path / "model" / EXEMPLARS_FILE, ["collins"])["collins"]
+    assert list(collins.drawn_as) == ["hopper"]
+    old, drawn = collins.drawn_as["hopper"]
+    assert len(old) == len(collins)
+    down = (drawn - aligned(old)) @ np.array([0.0, 1.0])
+    np.testing.assert_allclose(down, 4 * 1.2 * np.ptp(MEAN_FACE[:, 1]) / 64, atol=1e-4)
+    assert asked == [(10, 64, 64, 3), (2, 64, 64, 3)]
 
 
 def test_equal_trainings_give_equal_folders(dataset: Path, tmp_path: Path) -> None:
@@ -156,8 +175,6 @@ def test_a_damaged_file_is_named_with_the_remedy(dataset: Path, tmp_path: Path, 
 @given(st.floats(-3, 3), st.floats(0.2, 5), st.floats(-100, 100))
 def test_alignment_of_many_is_that_of_each(turn: float, size: float, shift: float) -> None:
     """The same as `procrustes` onto the mean face, and blind to where and how large a face is."""
-    from facemill.align import ALIGNED, MEAN_FACE
-
     rng = np.random.default_rng(2)
     points = 100 * MEAN_FACE + rng.normal(0, 3, (3, 68, 2))
     expected = [transform(one, procrustes(one[ALIGNED], MEAN_FACE[ALIGNED])) for one in points]
