@@ -270,7 +270,8 @@ class Encoding:
         if sorted(self._pts) != list(self._given):
             detail = f"verification: {len(self._given)} frames became {len(self._pts)} packets, or have other times"
             raise InputError(Reason.CONVERSION_FAILED, detail)
-        verify(self._path, [self._step * number for number in range(len(self._pts))], self._info.time_base, size=size)
+        steps = [self._step * number for number in range(len(self._pts))]
+        verify(self._path, steps, self._info.time_base, size=size, tail=False)
         with open_input(self._path) as written:
             header = hashlib.sha256(video_stream(written).codec_context.extradata or b"").hexdigest()
         return Part(

@@ -23,13 +23,20 @@ from facemill.video.info import open_input, video_stream
 
 
 def verify(
-    path: Path, pts: Sequence[int], time_base: Fraction, *, size: tuple[int, int], shifted: bool = False
+    path: Path,
+    pts: Sequence[int],
+    time_base: Fraction,
+    *,
+    size: tuple[int, int],
+    shifted: bool = False,
+    tail: bool = True,
 ) -> Fraction:
     """Checks a file against the frames that were put into it: their number and times, its size, both ends decodable.
 
     Args:
         pts: of every frame in order of display, in ticks of `time_base` seconds.
         size: width and height in pixels.
+        tail: whether everything from the last key frame on is decoded, too; that may be all of a short file.
         shifted: all times may be later by one and the same amount, as Matroska makes them where sound starts below 0.
 
     Returns:
@@ -47,7 +54,7 @@ def verify(
             found, found_base = _packet_times(container, stream), Fraction(stream.time_base or 1)
             shift = found[0] * found_base - pts[0] * time_base if shifted and len(found) and len(pts) else Fraction(0)
             _compare_times(found, pts, time_base, found_base, shift)
-        _decode_ends(path, found[-1])
+        _decode_ends(path, found[-1] if tail else None)
         return shift
     except av.error.FFmpegError as error:
         raise _wrong(error.strerror or "") from error
@@ -130,12 +137,14 @@ def _compare_times(
         raise _wrong("timestamps do not rise")
 
 
-def _decode_ends(path: Path, last: int) -> None:
-    """Decodes the first frame, then everything from the last key frame on."""
+def _decode_ends(path: Path, last: int | None) -> None:
+    """Decodes the first frame, then everything from the last key frame before a time on."""
     with open_input(path) as container:
         stream = video_stream(container)
         if next(container.decode(stream), None) is None:
             raise _wrong("the first frame does not decode")
+        if last is None:
+            return
         container.seek(last, stream=stream)
         if sum(1 for _ in container.decode(stream)) == 0:
             raise _wrong("the last frames do not decode")
