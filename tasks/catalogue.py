@@ -39,6 +39,7 @@ class Data(StrEnum):
     METRICS = "data/metrics"
     REPORT = "data/report/report.html"
     REPORT_MEASURES = "data/report/measures.json"
+    REPORT_PLOTS = "data/report/plots"
     REPORT_METRICS = "data/report/metrics.json"
 
     @property

@@ -16,9 +16,13 @@ from tasks.stages import STAGES
 if TYPE_CHECKING:  # it loads pydantic's models, and --help must be quick
     from tasks.params import Params
 
+_CHECKOUTS = (".dvc", "tmp", "exps")
+
 
 def place(path: str | Path, root: Path) -> Path:
     """The file or folder that a person named.
+
+    In a temporary checkout of DVC's, what is not there is looked for in the project that it was made of.
 
     Args:
         path: as it was written.
@@ -34,9 +38,23 @@ def place(path: str | Path, root: Path) -> Path:
     if "\0" in text:
         raise FacemillError(f"{text!r} cannot be a path: it holds the character NUL")
     try:
-        return root / Path(path).expanduser()
+        written = Path(path).expanduser()
     except RuntimeError as error:
         raise FacemillError(f"{text}: this machine knows no home folder of that name; write the path out") from error
+    found = root / written
+    if not found.exists() and (project := _project_of(root)) is not None and (project / written).exists():
+        return project / written
+    return found
+
+
+def _project_of(root: Path) -> Path | None:
+    """The project of which DVC has made a temporary checkout, as `dvc exp run --temp` and `--queue` do; else None.
+
+    Footage that git ignores lies in the project alone.
+    """
+    parts = root.resolve().parts
+    ends = [at for at in range(len(parts) - len(_CHECKOUTS)) if parts[at : at + len(_CHECKOUTS)] == _CHECKOUTS]
+    return Path(*parts[: ends[-1]]) if ends else None
 
 
 def with_home(value: Any) -> Any:

@@ -26,6 +26,7 @@ from facemill.version import VERSION
 from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.report_page.dataset import DatasetSection, gather_dataset
+from tasks.report_page.plots import write_plots
 from tasks.report_page.stages import gather_stages, stages_metrics
 from tasks.report_page.thumbnails import Album
 from tasks.report_page.training import TrainingSection, gather_training
@@ -78,6 +79,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     write_bytes(root / Data.REPORT, page.encode())
     write_json(root / Data.REPORT_MEASURES, measures)
     write_json(root / Data.REPORT_METRICS, _headline(measures))
+    write_plots(root)
     return _totals(videos, time.monotonic() - start)
 
 

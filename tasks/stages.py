@@ -177,7 +177,7 @@ _TABLE = (
             Data.CONVERSIONS,
             Data.METRICS,
         ),
-        makes=(Data.REPORT, Data.REPORT_MEASURES),
+        makes=(Data.REPORT, Data.REPORT_MEASURES, Data.REPORT_PLOTS),
         metrics=Data.REPORT_METRICS,
         rule=Rule(2 * _HOUR_S, 1, 0, "no network, no chance: a second try would fail alike"),
     ),

@@ -12,6 +12,7 @@ from flows.command_line.options import HERE, Root
 from flows.command_line.session import flow_process, flow_server
 from flows.project import enter, given_api
 from flows.server import LOGIN_HINT, PORT, describe_login, project_server, running_server, stay
+from tasks.paths import typed_path
 from tasks.work.terminal import say, say_table
 
 Port = Annotated[
@@ -130,20 +131,26 @@ def notify(
     ],
     root: Root = HERE,
     automations: Annotated[
-        Path, typer.Option(help="File with the automations; a relative one lies in the project.")
-    ] = Path("deploy/automations.yaml"),
+        Path | None,
+        typer.Option(
+            parser=typed_path,
+            metavar="FILE",
+            help="File with the automations; by default deploy/automations.yaml of the project.",
+        ),
+    ] = None,
 ) -> None:
     """Have Prefect tell somebody when a night fails, is late or has not come; a test notice is sent at once.
 
     Example: facemill notify https://chat.example.org/hooks/abc
     """
+    automations = automations and automations.absolute()  # before the folder changes
     project = enter(root)
     _check_server(project, "automations")
     with project_server(project) as server:
         from flows.notify import notify_at, send_test
 
         server.wait()
-        names = notify_at(url, project / automations)
+        names = notify_at(url, automations or project / "deploy" / "automations.yaml")
         send_test("Notices come here when: " + "; ".join(names) + ".")
     say("\n".join(f"automation: {name}" for name in names))
 
