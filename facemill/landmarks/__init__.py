@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.boxes import HOG_BOXES, BoxConvention
-from facemill.landmarks._upright import upright_boxes
+from facemill.landmarks._upright import TURN_FROM, Square, five_in, hog_square, roll_of, turn_of, upright_boxes
 from facemill.options import checked_options
 from facemill.registry import Registry
 
@@ -32,11 +32,17 @@ __all__ = [
     "NOSE",
     "PREDICTORS",
     "RIGHT_EYE",
+    "TURN_FROM",
     "LandmarkPredictor",
+    "Square",
     "build_predictor",
+    "five_in",
+    "hog_square",
     "landmark_box",
     "register",
+    "roll_of",
     "signature",
+    "turn_of",
     "upright_boxes",
 ]
 

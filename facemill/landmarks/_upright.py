@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import Affine, five_points, invert, transform, warp
-from facemill.boxes import BoxConvention
+from facemill.align import MEAN_FACE, Affine, five_points, invert, transform, warp
+from facemill.boxes import LANDMARK_BOXES, BoxConvention
 
 Point = npt.NDArray[np.float64]
 
@@ -52,6 +52,11 @@ class Square:
         return warp(picture, affine, out_px), invert(affine)
 
 
+_LOW, _HIGH = MEAN_FACE.min(axis=0), MEAN_FACE.max(axis=0)
+_MEAN_HOG = LANDMARK_BOXES.to_hog(np.concatenate([_LOW, _HIGH])[None])[0]
+_MEAN_MIDDLE, _MEAN_SIDE = (_MEAN_HOG[:2] + _MEAN_HOG[2:]) / 2, float(_MEAN_HOG[2] - _MEAN_HOG[0])
+
+
 def roll_of(points5: npt.NDArray[Any]) -> float:
     """Roll of a face by its five points, (5, 2) as `Faces.points5` has them: the eyes and the line to the mouth agree.
 
@@ -68,6 +73,13 @@ def points_square(points5: npt.NDArray[Any]) -> Square:
     across, down = _axes(points)
     middle = (points[:2].mean(axis=0) + points[3:].mean(axis=0)) / 2
     return Square(middle, float(max(np.hypot(*across), np.hypot(*down))), roll_of(points))
+
+
+def five_in(square: Square) -> npt.NDArray[np.float32]:
+    """(5, 2): where the mean face has its five points in HOG's square of a face: what is known of a face of which only
+    a box and a roll are."""
+    placed = (five_points(MEAN_FACE) - _MEAN_MIDDLE) / _MEAN_SIDE
+    return np.asarray(placed @ _rotation(square.roll).T * square.side + square.centre, np.float32)
 
 
 def hog_square(box_xyxy: npt.NDArray[Any], convention: BoxConvention, roll: float = 0.0) -> Square:

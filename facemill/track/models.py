@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import five_points
-from facemill.boxes import LANDMARK_BOXES, shorter_sides
+from facemill.align import five_points, transform
+from facemill.boxes import LANDMARK_BOXES, BoxConvention, shorter_sides
 from facemill.detect import Detector, Faces, build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import build_predictor, signature, upright_boxes
+from facemill.landmarks import Square, build_predictor, five_in, hog_square, signature, turn_of, upright_boxes
+from facemill.track.match import best_match, match
 from facemill.track.view import View
 from facemill.video import Frame
 
 Array = npt.NDArray[Any]
 NEAR_MIN_FACE_PX = 80  # faces around the last place are brought to 110 px: smaller ones there are somebody else's
+AGAIN_FACE_PX, AGAIN_REACH = 110, 1.9
+"""A face that is looked for again is brought to so many pixels, in a part so many times as large."""
+AGAIN_TURNS = tuple(tuple(np.radians(turns).tolist()) for turns in ([0, 20, -20], [45, -45, 70, -70]))
+"""By how much more than its last roll, clockwise: of the first group the best counts, the second is for a face that
+none of them shows. A detector that sees a face at the edge of what it bears draws its box beside it."""
 SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second, videos of an archive differ in size
 
 
@@ -70,6 +76,74 @@ class FaceModels:
             found += [_in_frame(view, one, min_face_px) for view, one in zip(own, faces, strict=True)]
         return found
 
+    def find_turned(self, frames: Sequence[Frame], min_face_px: int, max_side_px: int) -> list[Faces]:
+        """The faces of frames that lie on their side or upside down: each frame is searched turned by a quarter, a half
+        and three quarters, at half the size, for faces at least twice as large. Gives their five points."""
+        views = [View.whole(frame, max_side_px // 2) for frame in frames]
+        found = []
+        for view in views:
+            faces = Faces.empty(points=True)
+            for quarters in (1, 2, 3):
+                turned = np.ascontiguousarray(np.rot90(view.rgb, quarters))
+                [seen] = self._sized(min_face_px).detect([turned])
+                back = turned_back(seen.boxes_xyxy, view.rgb.shape, quarters)
+                squares = [self._square(box, quarters * np.pi / 2) for box in back]
+                keep = [row for row, box in enumerate(back) if not match(box[None], faces.boxes_xyxy)]
+                fives = np.array([five_in(squares[row]) for row in keep], np.float32).reshape(-1, 5, 2)
+                faces = Faces(
+                    np.concatenate([faces.boxes_xyxy, back[keep]]).astype(np.float32),
+                    np.concatenate([faces.scores, seen.scores[keep]]),
+                    np.concatenate([faces.points5, fives]) if faces.points5 is not None else fives,
+                    seen.found_by,
+                )
+            found.append(_in_frame(view, faces, min_face_px))
+        return found
+
+    def again(self, frame: Frame, box: Array, roll: float) -> Faces:
+        """One face that the detector does not see, looked for around its place in a view that is turned by its last
+        roll and, if it is not there, by somewhat more or less.
+
+        Args:
+            frame: where it is looked for.
+            box: (4,), where it should be.
+            roll: in radians, that it had last.
+
+        Returns:
+            The face with its five points, which have its roll now, or none.
+        """
+        side = float(shorter_sides(box[None])[0])
+        view = View.of(frame, box, AGAIN_REACH * 1.5, AGAIN_FACE_PX / side)
+        if view.rgb.size == 0:
+            return Faces.empty(points=True)
+        place = self._square(view.to_view(box), 0.0)
+        px = round(AGAIN_FACE_PX * AGAIN_REACH)
+        expected = (np.array([-1, -1, 1, 1]) * AGAIN_FACE_PX + px - 1) / 2
+        for turns in AGAIN_TURNS:
+            crops = [place.grown(AGAIN_REACH).turned(roll + more).crop(view.rgb, px) for more in turns]
+            seen_in = self._near.detect([crop for crop, _ in crops])
+            rows = [best_match(expected, seen.boxes_xyxy) for seen in seen_in]
+            scores = [
+                -np.inf if row is None else float(seen.scores[row]) for row, seen in zip(rows, seen_in, strict=True)
+            ]
+            best = int(np.argmax(scores))
+            row, seen, more, back = rows[best], seen_in[best], turns[best], crops[best][1]
+            if row is None:
+                continue
+            # From the crop to the view: the middle is turned back, the size stays
+            drawn = seen.boxes_xyxy[row].astype(float)
+            middle = transform(((drawn[:2] + drawn[2:]) / 2)[None], back)[0]
+            half = (drawn[2:] - drawn[:2]) / 2 * place.side * AGAIN_REACH / px
+            there = np.concatenate([middle - half, middle + half])
+            five = five_in(self._square(there, roll + more))
+            points = self.landmarks(view.rgb, there[None], None, five[None])[0]
+            found = view.to_frame(there).astype(np.float32)[None]
+            exact = view.to_frame(five_points(points)).astype(np.float32)[None]
+            return Faces(found, seen.scores[[row]], exact, seen.found_by)
+        return Faces.empty(points=True)
+
+    def _square(self, box: Array, roll: float) -> Square:
+        return hog_square(box, self._near.box_convention, roll)
+
     def search(self, picture: Array, min_face_px: float) -> Array:
         """(N, 4) boxes of the faces in an RGB picture."""
         return self._sized(min_face_px).detect([picture])[0].boxes_xyxy.astype(float)
@@ -97,10 +171,11 @@ class FaceModels:
         points before, and the points are the mean of those from this box and of those from the box around them: they
         tremble by a fifth to a half less, and none leaps (`benchmarks/landmarks.py --video`).
         """
-        hog = self._near.box_convention.to_hog(boxes)
+        known = fives if before is None else _fives(before)
+        hog = _hog_boxes(boxes, self._near.box_convention, known)
         if before is not None:
-            hog = (hog + LANDMARK_BOXES.to_hog(upright_boxes(before))) / 2
-        first = self._landmarks.predict(picture, hog, points5=fives if before is None else _fives(before))
+            hog = (hog + _hog_boxes(upright_boxes(before), LANDMARK_BOXES, known)) / 2
+        first = self._landmarks.predict(picture, hog, points5=known)
         again = self._landmarks.predict(picture, upright_boxes(first), LANDMARK_BOXES, points5=_fives(first))
         return (first + again) / 2
 
@@ -111,6 +186,26 @@ class FaceModels:
     def embed(self, picture: Array, landmarks: Array) -> Array:
         """Embeds the faces of an RGB uint8 picture with these (N, 68, 2) landmarks: (N, 128)."""
         return np.asarray(self._embedder.embed(picture, landmarks))
+
+
+def _hog_boxes(boxes: Array, convention: BoxConvention, fives: Array | None) -> Array:
+    """(N, 4): as HOG would draw them. What a convention says of up and down turns with the face, where its roll is
+    known."""
+    if fives is None:
+        return convention.to_hog(boxes)
+    squares = [hog_square(box, convention, turn_of(five)) for box, five in zip(boxes, fives, strict=True)]
+    return np.array([[*(one.centre - one.side / 2), *(one.centre + one.side / 2)] for one in squares])
+
+
+def turned_back(boxes: Array, shape: tuple[int, ...], quarters: int) -> Array:
+    """Boxes (N, 4) of a picture that was turned by `np.rot90` as boxes of the picture, whose shape (H, W, …) it is."""
+    height, width = shape[:2]
+    x0, y0, x1, y1 = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    if quarters == 1:  # counterclockwise: what was at the right edge is on top now
+        return np.stack([width - 1 - y1, x0, width - 1 - y0, x1], axis=1)
+    if quarters == 2:
+        return np.stack([width - 1 - x1, height - 1 - y1, width - 1 - x0, height - 1 - y0], axis=1)
+    return np.stack([y0, height - 1 - x1, y1, height - 1 - x0], axis=1)
 
 
 def _in_frame(view: View, found: Faces, min_face_px: int) -> Faces:

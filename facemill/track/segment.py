@@ -8,7 +8,7 @@ Segments know nothing of each other, so that each can be a piece of work of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -18,11 +18,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import head_pose
+from facemill.align import five_points, head_pose
 from facemill.boxes import shorter_sides
+from facemill.detect import Faces
 from facemill.embeddings import DIMENSIONS
 from facemill.errors import InputError
 from facemill.identity import face_chips
+from facemill.landmarks import roll_of
 from facemill.reasons import Reason
 from facemill.track.cuts import THUMBNAIL_PX, Thumbnail, thumbnail
 from facemill.track.match import JUMP_IOU, overlap
@@ -45,6 +47,7 @@ LOOK_EVERY_S, FIRST_LOOK_S = 1.0, 0.2
 """Of each face the best view of each second is embedded, and before that the best one of its first moments: a face that
 is soon gone has a look, too."""
 LOOK_REACH = 2.2
+OTHER_ROLL = np.radians(25)  # by which no head turns in a frame
 LARGE_PX = 150  # the embedder sees no more: a face larger than this is no better seen
 TURNED_DEG = 60.0  # of yaw: a face turned farther shows little of who it is
 DECODER_THREADS = 1  # segments are what runs side by side
@@ -148,8 +151,9 @@ def track_frames(frames: Iterable[Frame], models: FaceModels, settings: Tracking
     """`track_segment` of frames that somebody else reads; None where there are none."""
     rows, looks = _Rows(), _Looks(models)
     tracker = FaceTracker(
-        lambda keys: models.find(keys, settings.min_face_px, settings.max_side_px),
+        _Search(models, settings),
         TrackSettings(every=settings.every, every_s=settings.every_s, remember_s=settings.remember_s),
+        models.again,
     )
     for tracked in tracker.follow(rows.seen(frames)):
         rows.begin(tracked)
@@ -166,6 +170,25 @@ def track_frames(frames: Iterable[Frame], models: FaceModels, settings: Tracking
     if rows.first is None or rows.last is None:
         return None
     return rows.done(looks, models)
+
+
+class _Search:
+    """Upright faces in every frame that it is asked about; where there are none, now and then turned ones."""
+
+    def __init__(self, models: FaceModels, settings: TrackingSettings) -> None:
+        self._models, self._settings = models, settings
+        self._empty = 0  # frames without an upright face so far
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Faces]:
+        least, most = self._settings.min_face_px, self._settings.max_side_px
+        found = self._models.find(frames, least, most)
+        for place, faces in enumerate(found):
+            if len(faces) or not self._settings.turned_every:
+                continue
+            if self._empty % self._settings.turned_every == 0:
+                [found[place]] = self._models.find_turned([frames[place]], least, most)
+            self._empty += 1
+        return found
 
 
 class _Rows:
@@ -205,6 +228,10 @@ class _Rows:
         steady = known is not None and known[0] == len(self._pts) - 2 and overlap(box, known[1]) >= JUMP_IOU
         before = view.to_view(known[2])[None] if known is not None and steady else None
         fives = None if face.points5 is None else view.to_view(face.points5)[None]
+        if before is not None and fives is not None and face.detected:
+            rolled = roll_of(fives[0]) - roll_of(five_points(before[0]))
+            if abs((rolled + np.pi) % (2 * np.pi) - np.pi) > OTHER_ROLL:  # what was followed was no face's roll
+                before = None
         points = view.to_frame(models.landmarks(view.rgb, view.to_view(box)[None], before, fives)[0])
         return points.astype(np.float32)
 

@@ -30,10 +30,10 @@ class TrackingSettings(Settings):
     """Likewise in seconds: at 5 frames a second 10 frames are two seconds, too long to follow a face."""
     remember_s: Annotated[float, Limits(ge=0, le=10)] = 1.0
     """A face that is not seen keeps its track for so many seconds."""
-    turned_every: Natural = 4
-    """In every so many of the searched frames without any upright face, the frame is searched a quarter, half and three
-    quarters turned as well. 0: faces that lie on their side or upside down are found only if they were upright
-    before."""
+    turned_every: Natural = 8
+    """Every so many of the searched frames without an upright face are also searched turned by a quarter, a half and
+    three quarters, at half the size, for faces twice as large as `min_face_px`. 0: a face that lies on its side or
+    upside down is found only if it was upright before."""
     smoothing: Share = 1.0
     """How much of the trembling is taken from the landmarks along a track, forwards and backwards in time, so that
     nothing lags behind. 0 leaves each frame's landmarks as they are. Faster motion than trembling always passes."""

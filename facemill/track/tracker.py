@@ -31,8 +31,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from facemill.boxes import HOG_BOXES
 from facemill.detect import Detector, Faces
 from facemill.errors import InputError
+from facemill.landmarks import five_in, hog_square, roll_of
 from facemill.track.cuts import CutDetector
 from facemill.track.flow import flow
 from facemill.track.match import match
@@ -42,6 +44,7 @@ Array = npt.NDArray[Any]
 
 MAX_HELD_BYTES = 256 * 2**20
 """Of frames that wait for the next key frame: at 1080p 86 frames, at 8K 5."""
+ON_ITS_SIDE = np.radians(45)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,11 @@ Search = Callable[[Sequence[Frame]], Sequence[Faces]]
 """Finds the faces of each frame, in its pixels."""
 
 
+Again = Callable[[Frame, Array, float], Faces]
+"""Looks for one face that the detector has lost: in a frame, around a box (4,), with the roll in radians that it had
+last. Gives that face with its five points, which say how it is rolled now, or nothing."""
+
+
 def whole_frames(detector: Detector) -> Search:
     """Shows frames to a detector as they are."""
     return lambda frames: detector.detect([_rgb(frame) for frame in frames])
@@ -126,12 +134,15 @@ def whole_frames(detector: Detector) -> Search:
 class FaceTracker:
     """State of one video. Use one tracker for one video; `tracks` counts the ids that it gave."""
 
-    def __init__(self, search: Search, settings: TrackSettings | None = None) -> None:
+    def __init__(self, search: Search, settings: TrackSettings | None = None, again: Again | None = None) -> None:
         """
         Args:
             search: finds the faces of key frames; `whole_frames(detector)` shows them to a detector as they are.
             settings: when it is asked.
+            again: looks for a face that `search` did not see in a key frame although it was there before.
         """
+        self._again = again
+        self._rolls: dict[int, float] = {}  # track → roll in radians of faces that five points are known of
         self.tracks = 0
         self._search = search
         self._settings = settings or TrackSettings()
@@ -194,6 +205,7 @@ class FaceTracker:
         assert last.found is not None
         if first.scene != last.scene:  # neighbours, with a cut between
             self._unseen.clear()
+            self._rolls.clear()
             self._identify(last, {})
             return []
         # Rows: first the `seen` faces of the first frame, then those remembered from before it. All are followed to the
@@ -203,6 +215,7 @@ class FaceTracker:
         ways = _ways(part, starts)
         partners = _partners(starts, ways[-1], last.found.boxes_xyxy, seen)
         ids = [*first.ids, *[one.track for one in self._unseen]]
+        last.found = self._found_again(last.frame, last.found, ids, ways, partners)
         self._identify(last, {column: ids[row] for row, column in partners.items()})
         # Seen at both ends: from one to the other. Seen in the first alone: up to the middle.
         shares = _shares_of_time(part)
@@ -221,10 +234,40 @@ class FaceTracker:
             for place, column in enumerate(fresh):
                 _add_alone(faces, last.ids[column], back[:, place], last.found[[column]], shares >= 0.5)
         self._remember(ids, ways, partners, seen, first.frame.time_s, last.frame.time_s)
+        alive = {*last.ids, *[one.track for one in self._unseen]}
+        self._rolls = {track: roll for track, roll in self._rolls.items() if track in alive}
         return [
             TrackedFrame(one.frame, _by_track(found), one.scene, key=False)
             for one, found in zip(part[1:-1], faces[1:-1], strict=True)
         ]
+
+    def _found_again(
+        self, frame: Frame, found: Faces, ids: Sequence[int], ways: Array, partners: dict[int, int]
+    ) -> Faces:
+        """The faces of a key frame with those that are seen only where somebody looks for them; adds their partners.
+
+        A face that was on its side is looked for even if something was found at its place: what looks like an upright
+        face there is most often none.
+        """
+        if self._again is None:
+            return found
+        for row, track in enumerate(ids):
+            roll = self._rolls.get(track, 0.0)
+            if row in partners and abs(roll) < ON_ITS_SIDE:
+                continue
+            try:
+                face = self._again(frame, _last_known(ways[:, row]), roll)
+            except ONE_FRAME_ERRORS:  # the frame itself has been looked at
+                continue
+            if not len(face):
+                continue
+            if row in partners:
+                order = [len(found) if column == partners[row] else column for column in range(len(found))]
+                found = _joined(found, face)[order]
+            elif not match(face.boxes_xyxy, found.boxes_xyxy):
+                partners[row] = len(found)
+                found = _joined(found, face)
+        return found
 
     def _identify(self, key: _Held, known: dict[int, int]) -> None:
         """Ids for the faces of a key frame: the known ones by row, new ones for the others."""
@@ -232,6 +275,10 @@ class FaceTracker:
         fresh = iter(range(self.tracks, self.tracks + len(key.found)))
         key.ids = tuple(known[row] if row in known else next(fresh) for row in range(len(key.found)))
         self.tracks += len(key.found) - len(known)
+        if key.found.points5 is not None:
+            self._rolls |= {track: roll_of(five) for track, five in zip(key.ids, key.found.points5, strict=True)}
+        else:
+            self._rolls |= dict.fromkeys(key.ids, 0.0)
 
     def _remember(
         self, ids: Sequence[int], ways: Array, partners: dict[int, int], seen: int, start_s: float, end_s: float
@@ -249,6 +296,18 @@ class FaceTracker:
         rows = zip(key.ids, key.found.boxes_xyxy, key.found.scores, points, strict=True)
         faces = [TrackedFace(track, box, float(score), five, True) for track, box, score, five in rows]
         return TrackedFrame(key.frame, _by_track(faces), key.scene, True, key.error)
+
+
+def _joined(found: Faces, other: Faces) -> Faces:
+    """The faces of two searches of one frame. Those without five points are taken to be upright."""
+    fives = [
+        np.array([five_in(hog_square(box, HOG_BOXES)) for box in one.boxes_xyxy], np.float32).reshape(-1, 5, 2)
+        if one.points5 is None
+        else one.points5
+        for one in (found, other)
+    ]
+    boxes = np.concatenate([found.boxes_xyxy, other.boxes_xyxy])
+    return Faces(boxes, np.concatenate([found.scores, other.scores]), np.concatenate(fives), found.found_by)
 
 
 def _ways(part: Sequence[_Held], starts: Array) -> npt.NDArray[np.float64]:
