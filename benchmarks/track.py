@@ -3,6 +3,8 @@
     python benchmarks/track.py talk.mp4                       # MTCNN, a key frame every 10th
     python benchmarks/track.py street.mp4 --min-face-px 32 --every 5 10 --frames 100
     python benchmarks/track.py talk.mp4 --detector hog --min-face-px 80 --repeats 3
+    python benchmarks/track.py talk.mp4 --tables              # what stage `track` takes, and bytes of its tables
+    python benchmarks/track.py --truth                        # trembling, lag and roll of sample people
 
 Agreement is with the detections of the same frame: IoU of the pairs (at 0.3 and more), faces that are missed or extra
 in parts of all detections. The detector itself trembles and flickers: its boxes in neighbouring frames are compared in
@@ -14,21 +16,34 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
+from facemill.align import transform
 from facemill.boxes import iou
 from facemill.detect import Detector, Faces, build_detector
+from facemill.sources.sample.animate import render
+from facemill.sources.sample.videos import Scene, frame_pose, write_sample_video
 from facemill.track import tracker
+from facemill.track.join import join_tracks
 from facemill.track.match import match
+from facemill.track.models import FaceModels
+from facemill.track.segment import track_frames, track_segment
+from facemill.track.settings import TrackingSettings
+from facemill.track.table import TrackedFiles, write_tracks
 from facemill.track.tracker import FaceTracker, TrackedFrame, TrackSettings, whole_frames
-from facemill.video import Frame, read_frames
+from facemill.video import Frame, plan_segments, read_frames
 from tasks.work.cluster import one_thread
 
 BATCH = 4
@@ -36,7 +51,9 @@ BATCH = 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("clip", type=Path)
+    parser.add_argument("clip", type=Path, nargs="?")
+    parser.add_argument("--tables", action="store_true", help="track the clip as the stage does")
+    parser.add_argument("--truth", action="store_true", help="measure on sample people, whose motion is known")
     parser.add_argument("--detector", default="mtcnn")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--min-face-px", type=int, default=40)
@@ -48,6 +65,15 @@ def main() -> None:
     if arguments.association:
         vars(tracker)["flow"] = lambda before, after, boxes: np.full((len(boxes), 4), np.nan)
     one_thread()  # as in a worker
+    if arguments.truth:
+        measure_smoothing()
+        measure_roll()
+        return
+    if arguments.clip is None:
+        parser.error("name a clip, or --truth")
+    if arguments.tables:
+        measure_tables(arguments.clip)
+        return
     detector = build_detector(arguments.detector, min_face_px=arguments.min_face_px, device=arguments.device)
     detector.detect([next(read_frames(arguments.clip)).rgb])  # the first call allocates
 
@@ -164,6 +190,106 @@ def follow_all(detector: Detector, frames: Iterator[Frame], settings: TrackSetti
         first = first or [one.frame]
         followed.append(TrackedFrame(first[0], one.faces, one.scene, one.key, one.error))
     return followed
+
+
+def measure_tables(clip: Path) -> None:
+    """Seconds of tracking for each second of video, and bytes of the three tables for an hour of it."""
+    settings, plan = TrackingSettings(), plan_segments(clip)
+    models = FaceModels()
+    models.find([next(read_frames(clip))], settings.min_face_px, settings.max_side_px)  # the first call allocates
+    seen: list[Times] = []
+    joined: list[Times] = []
+    with timed(seen):
+        pieces = [track_segment(clip, segment, models, settings) for segment in plan.segments]
+    with tempfile.TemporaryDirectory() as folder:
+        files = TrackedFiles(*(f"{folder}/{name}" for name in ("segments", "tracks", "points")))
+        with timed(joined):
+            found = join_tracks(pieces, settings)
+            write_tracks(files, "0" * 64, plan, pieces, found)
+        sizes = {name: Path(path).stat().st_size for name, path in vars(files).items()}
+    seconds = float(found.seconds[-1] - found.seconds[0]) * len(found.seconds) / max(1, len(found.seconds) - 1)
+    faces = sum(track.frames for track in found.tracks)
+    print(f"{clip.name}: {seconds:.1f} s, {len(found.pts)} frames, {faces} faces in {len(found.tracks)} tracks")
+    for name, times in (("looked at", seen), ("joined", joined)):
+        one = times[0]
+        print(f"  {name}: {one.cpu_s / seconds:.3f} s of CPU for each second ({one.wall_s / seconds:.3f} by clock)")
+    hour = sum(sizes.values()) * 3600 / seconds / 1e6
+    print(f"  tables: {sizes}: {hour:.1f} MB for an hour, {sizes['points'] / max(1, faces):.0f} bytes a face and frame")
+
+
+def measure_smoothing(seconds: float = 8.0) -> None:
+    """How much less landmarks tremble where the truth is calm, what is left of speech, and how late they are."""
+    settings, models = TrackingSettings(), FaceModels()
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "both.mp4"
+        truth = write_sample_video(clip, Scene(people=("hopper", "collins"), sound=False), seconds, seed=3)
+        piece = track_segment(clip, None, models, settings)
+    rows = join_tracks([piece], settings).rows(0)
+    for number, person in enumerate(("hopper", "collins")):
+        true = np.array(truth.landmarks[person], float)
+        raw, smooth = (one.points[one.track == number].astype(float) for one in (piece, rows))
+        if len(raw) != len(true):
+            print(f"{person}: {len(raw)} of {len(true)} frames")
+            continue
+        calm = np.linalg.norm(np.diff(true - true.mean(axis=1, keepdims=True), n=2, axis=0), axis=-1) < 0.25
+        before, after = (
+            float(np.sqrt((np.linalg.norm(np.diff(points - true, n=2, axis=0), axis=-1)[calm] ** 2).mean()))
+            for points in (raw, smooth)
+        )
+        speed, error = np.gradient(true, axis=0), smooth - true - (smooth - true).mean(axis=0)
+        lag = -float((error * speed).sum() / (speed**2).sum())
+        opening = [np.linalg.norm(points[:, 62] - points[:, 66], axis=1) for points in (true, raw, smooth)]
+        kept = np.polyfit(opening[0], opening[2], 1)[0] / np.polyfit(opening[0], opening[1], 1)[0]
+        print(
+            f"{person}: second difference {before:.2f} px, smoothed {after:.2f} ({before / after:.1f}× less); "
+            f"lag {lag:+.3f} frames; {kept:.0%} of the mouth's opening"
+        )
+
+
+def measure_roll(step_deg: float = 2.0) -> None:
+    """Frames with the face and landmark error (of the eyes' distance) at every 15° of a face that turns once."""
+    settings = TrackingSettings()
+    for name, models, own in (
+        ("upright alone", _Upright(), replace(settings, turned_every=0)),
+        ("any roll", FaceModels(), settings),
+    ):
+        for person, start_deg in (("hopper", 0.0), ("collins", 180.0)):
+            clip, truth = turning(person, start_deg, step_deg)
+            seen = track_frames(clip, models, own)
+            assert seen is not None
+            rows = join_tracks([seen], own).rows(0)
+            by_angle: dict[int, list[float]] = {}
+            for index, true in enumerate(truth):
+                eyes = float(np.linalg.norm(true[36] - true[45]))
+                found = rows.points[rows.pts == index]
+                errors = np.linalg.norm(found - true, axis=2).mean(axis=1) / eyes
+                angle = round((start_deg + step_deg * index) / 15) * 15 % 360
+                by_angle.setdefault(angle, []).append(float(errors.min(initial=np.inf)))
+            print(f"{name}, {person} from {start_deg:.0f}°: angle, frames with the face, median landmark error in them")
+            for angle, all_errors in sorted(by_angle.items()):
+                good = [error for error in all_errors if error < 0.1]
+                median_error = f"{statistics.median(good):.3f}" if good else "-"
+                print(f"  {angle:3d}°  {len(good) / len(all_errors):4.0%}  {median_error}")
+
+
+class _Upright(FaceModels):
+    """As it was before: a face that its detector loses is lost."""
+
+    def again(self, frame: Frame, box: npt.NDArray[Any], roll: float) -> Faces:
+        return Faces.empty(points=True)
+
+
+def turning(person: str, start_deg: float, step_deg: float) -> tuple[list[Frame], list[npt.NDArray[np.float64]]]:
+    """A sample person who talks while the picture turns once, clockwise, with the true landmarks."""
+    clip: list[Frame] = []
+    truth: list[npt.NDArray[np.float64]] = []
+    for index in range(round(360 / step_deg) + 1):
+        rgb, points = render(person, frame_pose(person, 3, index), (480, 480))
+        turn = cv2.getRotationMatrix2D((239.5, 239.5), -(start_deg + step_deg * index), 0.9)
+        turned: Any = cv2.warpAffine(rgb, turn, (480, 480), borderValue=(90, 90, 90))
+        clip.append(Frame.from_rgb(turned, index, Fraction(1, 25)))
+        truth.append(transform(points, np.asarray(turn, np.float64)))
+    return clip, truth
 
 
 if __name__ == "__main__":
