@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import Affine, transform
+from facemill.align import Affine
 from facemill.registry import Registry
 from facemill.swap.detail import match_detail
 from facemill.swap.detail_drawn import DrawnShape
@@ -49,8 +49,8 @@ class DrawnFace:
         face: (P, P, 3) RGB in 0…1, the net's drawing in the frame's colours.
         old: likewise, the face that is replaced.
         mask: (P, P) in 0…1, the face.
-        landmarks: (68, 2) of the old face, in pixels of the rectangle of the frame that it lies in.
-        affine: from that rectangle to the net's square.
+        landmarks: (68, 2) of the old face, in the net's square.
+        affine: to that square from the rectangle of the frame that the face lies in.
         choice: which exemplars it takes; None where nobody chose any.
     """
 
@@ -143,7 +143,7 @@ class FromExemplars(MatchOld):
         if drawn.replaced in self._shapes:
             points = self._shapes[drawn.replaced](drawn.landmarks, len(drawn.face), self._coverage)
         else:
-            points = transform(drawn.landmarks, drawn.affine)
+            points = np.asarray(drawn.landmarks, np.float64)
         add = self._details[drawn.replaced].add
         return add(new, ground, weight, drawn.affine, drawn.face, points, drawn.choice)
 

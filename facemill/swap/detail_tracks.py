@@ -31,7 +31,11 @@ class TrackChoice:
 
 
 def choose_for_tracks(
-    files: TrackedFiles, wanted: Mapping[int, str], becomes: Mapping[str, str], exemplars: Mapping[str, Exemplars]
+    files: TrackedFiles,
+    wanted: Mapping[int, str],
+    becomes: Mapping[str, str],
+    exemplars: Mapping[str, Exemplars],
+    pixel_ratio: float = 1.0,
 ) -> dict[int, TrackChoice]:
     """The choices of all tracks that are replaced by somebody who has exemplars.
 
@@ -42,6 +46,7 @@ def choose_for_tracks(
         wanted: track → whose face it is.
         becomes: the identity that is replaced → the identity whose face is put there.
         exemplars: by identity; those of the one who is replaced say what that face's usual shape is.
+        pixel_ratio: width of the video's pixels over their height.
     """
     tracks = {track: who for track, who in wanted.items() if exemplars.get(becomes[who])}
     found: dict[int, list[tuple[int, npt.NDArray[np.float32]]]] = {track: [] for track in tracks}
@@ -51,7 +56,7 @@ def choose_for_tracks(
     choices = {}
     for track, rows in found.items():
         if rows:
-            points = np.array([row[1] for row in rows])
+            points = np.array([row[1] for row in rows]) * np.array([pixel_ratio, 1.0])
             own = exemplars.get(tracks[track])
             usual = usual_shape(own.landmarks if own else points)
             choice = choose(points, usual, exemplars[becomes[tracks[track]]].landmarks)

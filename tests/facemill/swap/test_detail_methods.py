@@ -38,7 +38,7 @@ def finished(name: str, choice: FrameChoice | None, **exemplars: object) -> tupl
     swapped = Swapped(Pose(yaw_deg=4))
     old = cv2.resize(swapped.truth, (NET_PX, NET_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     mask = face_mask(swapped.points, NET_PX, 0.1)
-    drawn = DrawnFace("hopper", swapped.face, old, mask, swapped.landmarks, swapped.affine, choice)
+    drawn = DrawnFace("hopper", swapped.face, old, mask, swapped.points, swapped.affine, choice)
     method = detail_method(name, needs(**exemplars))
     return method.in_crop(drawn), method.in_frame(drawn, swapped.new, swapped.truth, swapped.weight)
 
