@@ -4,9 +4,10 @@
     python benchmarks/convert.py --clip talk.mp4 --skip-memory
 
 In turns in one run, medians of 3: (1) decode + encode with the pictures untouched; (2) the same through RGB and back,
-the floor of converters that work on RGB frames; (3) the conversion; (4) the conversion with every frame written as PNG
-before and after. The net is the small preset with random weights, which takes as long as a trained one. Memory is the
-peak resident size of a process that converts the clip, and of one that converts the clip joined ten times.
+the floor of converters that work on RGB frames; (3) tracking and conversion together; (4) tracking alone; (5) the
+conversion alone of what is tracked, as with another model; (6) the same with every frame written as PNG before and
+after. The net is the small preset with random weights, which takes as long as a trained one. Memory is the peak
+resident size of a process that converts the clip, and of one that converts the clip joined ten times.
 """
 
 from __future__ import annotations
@@ -25,16 +26,24 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 
 from facemill.nets import build_model
 from facemill.pictures import decode, encode_png
 from facemill.sources.sample import Pose, render
-from facemill.swap.converter import FacePainter, convert
-from facemill.swap.people import PeopleFinder
+from facemill.swap.known import known_faces
+from facemill.swap.one_video import convert, convert_tracked
+from facemill.swap.painter import FacePainter, FacesOfFrame
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
+from facemill.track.join import join_tracks
 from facemill.track.models import FaceModels
-from facemill.video import Frame, VideoReader, VideoWriter, probe, read_frames
+from facemill.track.naming import name_tracks
+from facemill.track.segment import track_frames
+from facemill.track.settings import TrackingSettings
+from facemill.track.table import TrackedFiles, read_looks, read_segments, write_tracks
+from facemill.track.video import track_video
+from facemill.video import Frame, VideoReader, VideoWriter, plan_segments, probe, read_frames
 from tasks.work.cluster import one_thread
 
 LOOPS = 10
@@ -65,12 +74,19 @@ def main() -> None:
 def compare_speed(clip: Path, folder: Path, repeats: int) -> None:
     """Times the four in turns; prints medians and ratios to the conversion."""
     one_thread()  # as in a worker: the pipeline's own threads keep two cores busy, OpenMP's would only spin beside them
-    swapper, tools, settings = load(clip)
+    swapper, references, tools, settings = load(clip)
+    files = track_video(clip, folder / "tracks", tools, TrackingSettings())
     sides: dict[str, Callable[[], None]] = {
         "decode + encode, untouched": lambda: recode(clip, folder / "a.mp4", through_rgb=False),
         "decode + RGB + encode": lambda: recode(clip, folder / "b.mp4", through_rgb=True),
-        "conversion": lambda: report(convert(clip, folder / "c.mp4", swapper, tools, settings).frames_swapped),
-        "with PNG frames on disk": lambda: on_disk(clip, folder, swapper, tools, settings),
+        "conversion": lambda: report(
+            convert(clip, folder / "c.mp4", swapper, references, tools, settings).frames_swapped
+        ),
+        "tracking alone": lambda: print_nothing(track_video(clip, folder / "again", tools, TrackingSettings())),
+        "conversion of what is tracked": lambda: report(
+            convert_tracked(clip, folder / "d.mp4", files, swapper, references, settings).frames_swapped
+        ),
+        "with PNG frames on disk": lambda: on_disk(clip, folder, swapper, references, tools, settings),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
@@ -100,15 +116,15 @@ def compare_memory(clip: Path, folder: Path) -> None:
 def print_peak(clip: Path, target: Path) -> None:
     """Converts in this process and prints its peak resident size."""
     one_thread()
-    swapper, tools, settings = load(clip)
-    receipt = convert(clip, target, swapper, tools, settings)
+    swapper, references, tools, settings = load(clip)
+    receipt = convert(clip, target, swapper, references, tools, settings)
     # not getrusage's ru_maxrss: a child inherits its parent's
     status = Path("/proc/self/status").read_text()
     peak_mib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
     print(json.dumps({"frames": receipt.frames_out, "swapped": receipt.frames_swapped, "peak_mib": peak_mib}))
 
 
-def load(clip: Path) -> tuple[Swapper, FaceModels, SwapSettings]:
+def load(clip: Path) -> tuple[Swapper, dict[str, npt.NDArray[np.float32]], FaceModels, SwapSettings]:
     """An untrained small model that looks for the largest face of the clip's first frame."""
     tools = FaceModels("hog")
     picture = next(read_frames(clip)).rgb
@@ -116,8 +132,12 @@ def load(clip: Path) -> tuple[Swapper, FaceModels, SwapSettings]:
     box = boxes[np.argmax(boxes[:, 2] - boxes[:, 0])]
     references = tools.embed(picture, tools.landmarks(picture, box[None]))
     model = build_model("autoencoder", "small", ["a", "b"]).eval()
-    swapper = Swapper(model=model, device="cpu", becomes={"a": "b"}, coverage=1.1, references={"a": references})
-    return swapper, tools, SwapSettings()
+    swapper = Swapper(model=model, device="cpu", becomes={"a": "b"}, coverage=1.1)
+    return swapper, {"a": references}, tools, SwapSettings()
+
+
+def print_nothing(_: object) -> None:
+    """A side of the comparison whose result nobody wants."""
 
 
 def report(swapped: int) -> None:
@@ -136,8 +156,15 @@ def recode(clip: Path, target: Path, *, through_rgb: bool) -> None:
         writer.commit()
 
 
-def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings) -> None:
-    """Extract all frames as PNG, convert PNG to PNG, encode the PNG: the way of the programs before."""
+def on_disk(
+    clip: Path,
+    folder: Path,
+    swapper: Swapper,
+    references: dict[str, npt.NDArray[np.float32]],
+    tools: FaceModels,
+    settings: SwapSettings,
+) -> None:
+    """Extract all frames as PNG, find and convert PNG to PNG, encode the PNG: the way of the programs before."""
     times = []
     for index, frame in enumerate(read_frames(clip)):
         (folder / f"{index:06d}.png").write_bytes(encode_png(frame.rgb))
@@ -148,10 +175,16 @@ def on_disk(clip: Path, folder: Path, swapper: Swapper, tools: FaceModels, setti
             yield Frame.from_rgb(decode((folder / pattern.format(index)).read_bytes()), pts, time_base)
 
     painter = FacePainter(swapper, settings)
-    finder = PeopleFinder(tools, swapper.becomes, swapper.references, settings)
-    for index, sighting in enumerate(finder.follow(frames("{:06d}.png"))):
-        painter.paint([sighting])
-        (folder / f"{index:06d}-out.png").write_bytes(encode_png(sighting.frame.rgb))
+    seen = track_frames(frames("{:06d}.png"), tools, TrackingSettings())
+    assert seen is not None
+    found = join_tracks([seen], TrackingSettings())
+    files = TrackedFiles(*(str(folder / f"disk-{name}.parquet") for name in ("segments", "tracks", "points")))
+    write_tracks(files, "", plan_segments(clip, least_s=1e6, most_s=1e6), [seen], found)
+    who = name_tracks(read_looks(files), references, settings.identity_distance)
+    known = known_faces(files, read_segments(files)[0], {track: name for track, name in who.items() if name})
+    for index, frame in enumerate(frames("{:06d}.png")):
+        painter.paint([FacesOfFrame(frame, tuple(known.faces.get(frame.pts, ())))])
+        (folder / f"{index:06d}-out.png").write_bytes(encode_png(frame.rgb))
     with VideoWriter(folder / "d.mp4", probe(clip), settings.encoder, sound_from=clip) as writer:
         for frame in frames("{:06d}-out.png"):
             writer.write(frame)

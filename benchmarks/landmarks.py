@@ -41,9 +41,10 @@ from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box
 from facemill.landmarks.dlib import DlibPredictor
 from facemill.mean_face import MIRRORED
 from facemill.pictures import RGB, decode
-from facemill.swap.finder import Finder
-from facemill.swap.settings import FinderSettings
 from facemill.track.models import FaceModels
+from facemill.track.segment import track_frames
+from facemill.track.settings import TrackingSettings
+from facemill.track.smooth import smoothed
 from facemill.track.view import landmark_view
 from facemill.video import VideoReader
 
@@ -222,21 +223,22 @@ def error(points: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> float:
 
 def tremble(clip: Path, count: int = 150) -> None:
     """Of the first frames of a clip, for the face in its first frame."""
-    tools, predictor = FaceModels("hog"), DlibPredictor()
+    tools, predictor, settings = FaceModels("hog"), DlibPredictor(), TrackingSettings()
     with VideoReader(clip) as reader:
         frames = list(islice(reader, count))
-    first = frames[0].rgb
-    references = tools.embed(first, tools.landmarks(first, tools.search(first, MIN_FACE_PX["hog"])[:1]))
-    ways: dict[str, list[npt.NDArray[Any]]] = {"detector's box alone": [], "followed": [], "followed, smoothed": []}
-    plain, smooth = (Finder(tools, references, FinderSettings(smoothing=share)) for share in (0.0, 0.5))
-    for still, smoothed in zip(plain.follow(frames), smooth.follow(frames), strict=True):
-        if still.face is None or smoothed.face is None:
-            continue
-        view = landmark_view(still.frame, still.face.box)
-        alone = predictor.predict(view.rgb, view.to_view(still.face.box)[None])[0]
-        ways["detector's box alone"].append(view.to_frame(alone))
-        ways["followed"].append(still.face.landmarks)
-        ways["followed, smoothed"].append(smoothed.face.landmarks)
+    seen = track_frames(frames, tools, settings)
+    assert seen is not None
+    rows = np.flatnonzero(seen.track == seen.track[0])
+    points, at = seen.points[rows], seen.frame[rows]
+    alone = []
+    for frame, box in zip((frames[index] for index in at), seen.box[rows], strict=True):
+        view = landmark_view(frame, box.astype(float))
+        alone.append(view.to_frame(predictor.predict(view.rgb, view.to_view(box.astype(float))[None])[0]))
+    ways: dict[str, npt.NDArray[Any]] = {
+        "tracked box alone": np.array(alone),
+        "steadied": points,
+        "steadied, smoothed": smoothed(seen.seconds[at], points, settings.smoothing),
+    }
     for name, points in ways.items():
         eyes = np.linalg.norm(points[0][36] - points[0][45])
         second = np.linalg.norm(np.diff(points, n=2, axis=0), axis=2).mean(axis=1) / eyes

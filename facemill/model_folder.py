@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from facemill import tables
+from facemill.embeddings import DIMENSIONS
 from facemill.errors import FacemillError
 from facemill.files import atomic_folder, put_back, read_json, write_bytes, write_json
 from facemill.nets import SwapModel, build_model
@@ -64,14 +67,36 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> tuple[SwapMo
     Raises:
         FacemillError: no model there, a pickle, a damaged file, or weights that are not this model's.
     """
-    if not folder.is_dir():
-        put_back(folder)
-    meta = _check_meta(folder, read_json(folder / MODEL_FILE))
+    meta = read_meta(folder)
     weights = load_tensors(folder / WEIGHTS_FILE, torch.device(device))
     model = build_model(meta["name"], meta["preset"], meta["identities"])
     model.to(device)
     load_into(model, weights, folder / WEIGHTS_FILE, f"{meta['name']}, preset {meta['preset']}")
     return model.eval(), meta
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The description of a trained model, without its weights.
+
+    Raises:
+        FacemillError: no model there, or one of another version.
+    """
+    if not folder.is_dir():
+        put_back(folder)
+    return _check_meta(folder, read_json(folder / MODEL_FILE))
+
+
+def references_of(meta: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float32]]:
+    """(K, 128) embeddings of every identity that a model's description has some of.
+
+    Those of people who are not replaced keep a face that is nearer to one of them from being taken for somebody else's.
+    """
+    stored = meta.get("references", {})
+    return {
+        name: np.asarray(stored[name], np.float32).reshape(-1, DIMENSIONS)
+        for name in meta["identities"]
+        if stored.get(name)
+    }
 
 
 def _check_meta(folder: Path, meta: Any) -> dict[str, Any]:

@@ -66,3 +66,7 @@ class Reason(StrEnum):
     FACE_TOO_SMALL = "face_too_small", State.REJECTED, "the face has too few pixels"
     BLURRED = "blurred", State.REJECTED, "the face is not sharp enough"
     EXTREME_POSE = "extreme_pose", State.REJECTED, "the head is turned too far"
+
+
+PERMANENT = frozenset({Reason.EMPTY_FILE, Reason.NOT_A_VIDEO, Reason.VIDEO_TRUNCATED, Reason.HDR_VIDEO})
+"""Failures of a video that lie in its bytes: as long as those are the same, another try fails alike."""

@@ -246,6 +246,7 @@ class ConversionColumns(TypedDict, total=False):
     frames_swapped: Int64  # in which at least one face was replaced
     frames_passed: Int64  # without any of those faces: untouched
     frames_failed: Int64  # passed through after an error
+    passed_on: Bool  # the file is the source's, byte for byte, since nobody in it was to be replaced
     warnings: Strings
 
 
@@ -306,7 +307,7 @@ VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)
 TRACK_POINTS = TableSchema("track_points", 1, TrackPointRow)
-CONVERSIONS = TableSchema("conversions", 2, ConversionRow)
+CONVERSIONS = TableSchema("conversions", 3, ConversionRow)
 
 ALL: dict[str, TableSchema[Any]] = {
     one.name: one for one in (RAW, UNIQUE, FACES, DATASET, VIDEOS, SEGMENTS, TRACKS, TRACK_POINTS, CONVERSIONS)

@@ -6,15 +6,16 @@
 Finished videos are never converted twice. A video that fails is a failed task with its reason and a row of the table;
 the others go on.
 
-A single video has no deadline: a Dask worker cannot be made to give up one task, and a video written off while its
-worker still wrote would have two outcomes. What bounds it is the operator, who cancels the flow run.
+A single video has no deadline: a Dask worker cannot be made to give up one task, and a segment written off while its
+worker still wrote would be written twice. What bounds it is the operator, who cancels the flow run.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,21 @@ from prefect.states import Completed, Failed
 from facemill.errors import FacemillError
 from facemill.files import read_json, sweep
 from facemill.reasons import Reason
-from facemill.swap.job import ConversionJob, convert_one, lost
+from facemill.swap.job import ConversionJob
 from flows import pages, pictures
 from flows.at_work import project_flow, sign_run
 from flows.stages import Metrics, ProgressBar, forgiving, push, run_stage, show_pictures
 from tasks.catalogue import Data
-from tasks.convert import alone_in, publish
-from tasks.convert_plan import ConversionPlan, plan_archive, plan_folder
+from tasks.conversion.plan import ConversionPlan, plan_archive, plan_folder
+from tasks.conversion.state import Journal
+from tasks.conversion.videos import FindTracks, FrameCount, convert_video, videos_at_once
+from tasks.convert import alone_in, publish, with_failure_limit
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
 from tasks.versions import dvc
-from tasks.work.cluster import InlinePool, Pool, open_pool, run_all
-from tasks.work.failures import Lost
+from tasks.work.cluster import Pool, open_pool
 
+_TICK_S = 2.0
 _TABLE_ROWS = 1000
 """Of the table on the page; the whole of it is in data/conversions."""
 
@@ -56,6 +59,7 @@ def convert(retry: bool = False) -> Metrics:
     project = Path.cwd()
     params = load_params(project)
     run_stage(project, "inventory")  # whether code, packages or the archive have changed since
+    run_stage(project, "track")  # nothing to do, unless the archive has grown or the parameters are others
     if retry or dvc.stale(project, "convert"):
         with only_one(project, "convert"):
             convert_videos(plan_archive(params, project, retry=retry), params.cluster)
@@ -65,14 +69,18 @@ def convert(retry: bool = False) -> Metrics:
 
 
 @flow(name="convert-folder")
-def convert_folder(archive: Path, output: Path, model: Path | None = None) -> Metrics:
+def convert_folder(
+    archive: Path, output: Path, model: Path | None = None, retry: bool = False, let_failures_pass: bool = False
+) -> Metrics:
     """Converts any folder into any other. It reads and writes where it is told, so it takes that from nobody but the
     person who starts it here: there is no deployment of it, and one that somebody made is refused.
 
     Args:
         archive: a folder of videos.
-        output: where their conversions go. Videos that failed before are taken up again.
+        output: where their conversions go.
         model: the model folder, by default the project's.
+        retry: take up videos that failed before because of what is in them, too.
+        let_failures_pass: end well though some videos failed.
 
     Raises:
         FacemillError: it was started through a deployment, or its folders cannot be used.
@@ -82,10 +90,10 @@ def convert_folder(archive: Path, output: Path, model: Path | None = None) -> Me
             "convert-folder runs where it is started, not through a deployment: those convert the archive"
         )
     project = Path.cwd()
-    params = load_params(project)
+    params = with_failure_limit(load_params(project), let_failures_pass=let_failures_pass)
     sign_run()
     with alone_in(output):
-        plan = plan_folder(params, archive, output, model or project / Data.MODEL, project)
+        plan = plan_folder(params, archive, output, model or project / Data.MODEL, project, retry=retry)
         try:
             convert_videos(plan, params.cluster)
         finally:
@@ -100,17 +108,16 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
         FacemillError: what no other video would survive either, such as a full disk.
     """
     logger = get_run_logger()
-    done = len(plan.jobs) - len(plan.todo)
-    logger.info("%d of %d videos are there", done, len(plan.jobs))
+    logger.info("%d of %d videos are there", len(plan.jobs) - len(plan.todo), len(plan.jobs))
     if not plan.todo:
         return
     logging.getLogger("distributed").setLevel(logging.WARNING)  # else each worker's coming and going is told
-    bar = ProgressBar("convert-videos")
+    bar, seen = ProgressBar("convert-videos"), LastSeen()
+    count = FrameCount(plan.todo, seen.see, Journal(plan.state, plan.jobs, plan.lock).see)
     with open_pool(cluster) as pool:
-        for job in _bounded(pool, plan.todo):
-            done += 1
-            values = {"done": done, "total": len(plan.jobs), "unit": "videos", "note": job.video}
-            bar.show(values, last=done == len(plan.jobs))
+        for _ in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(seen.values)):
+            pass
+        bar.show(seen.values, last=True)
     rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
     rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
     with forgiving():
@@ -120,24 +127,48 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))
 
 
-def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJob]:
+class LastSeen:
+    """What the workers' threads told last, for the one thread that writes to the page."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._start = time.monotonic()
+
+    def see(self, done: int, total: int, video: str) -> None:
+        """Takes the frames done, the total and the video that they belong to."""
+        rate = done / max(time.monotonic() - self._start, 1e-9)
+        left_s = (total - done) / rate if done else None
+        self.values = {"done": done, "total": total, "unit": "frames", "note": video, "rate": rate}
+        self.values |= {"seconds_left": left_s}
+
+
+def _bounded(
+    pool: Pool,
+    jobs: Sequence[ConversionJob],
+    tracking: FindTracks,
+    count: FrameCount,
+    on_tick: Callable[[], None],
+) -> Iterator[ConversionJob]:
     """Runs a Prefect task for each job, about two for each worker at a time; yields the jobs as they end.
 
     An archive may have more videos than a task runner should have threads.
     """
-    window = 1 if isinstance(pool, InlinePool) else 2 * pool.workers
     ended: queue.SimpleQueue[tuple[ConversionJob, PrefectFuture[Any]]] = queue.SimpleQueue()
-    convert_video = _task_on(pool)
-    waiting = iter(jobs)
+    convert_one = _task_on(pool, tracking, count)
+    waiting, window = iter(jobs), videos_at_once(pool)
     running = 0
     while True:
         while running < window and (job := next(waiting, None)) is not None:
-            future = convert_video.submit(job.video, job)
+            future = convert_one.submit(job.video, job)
             future.add_done_callback(lambda future, job=job: ended.put((job, future)))
             running += 1
         if not running:
             return
-        job, future = ended.get()
+        on_tick()
+        try:
+            job, future = ended.get(timeout=_TICK_S)
+        except queue.Empty:
+            continue
         running -= 1
         result = future.result(raise_on_failure=False)
         # A video that failed has an outcome on disk; an error without one is everybody's.
@@ -146,16 +177,16 @@ def _bounded(pool: Pool, jobs: Sequence[ConversionJob]) -> Iterator[ConversionJo
         yield job
 
 
-def _task_on(pool: Pool) -> Any:
+def _task_on(pool: Pool, tracking: FindTracks, count: FrameCount) -> Any:
     """The task that gives a job to this pool. The pool is no parameter: Prefect looks into those."""
 
     @task(name="convert video", task_run_name="{video}", cache_policy=NO_CACHE)
-    def convert_video(video: str, job: ConversionJob) -> State[Any]:
-        [(_, result)] = run_all(pool, convert_one, [job])
-        if isinstance(result, Lost):
-            result = lost(job, result.reason, result.detail)
-        if result["status"] == "ok":
-            return Completed(message=f"{result['receipt']['frames_swapped']} frames swapped")
-        return Failed(message=f"{result['error']}: {result['detail'] or Reason(result['error']).sentence}")
+    def convert_one(video: str, job: ConversionJob) -> State[Any]:
+        result = convert_video(pool, job, tracking, count)
+        if result["status"] != "ok":
+            return Failed(message=f"{result['error']}: {result['detail'] or Reason(result['error']).sentence}")
+        if result["receipt"]["passed_on"]:
+            return Completed(message="nobody in it is replaced: passed on byte for byte")
+        return Completed(message=f"{result['receipt']['frames_swapped']} frames swapped")
 
-    return convert_video
+    return convert_one

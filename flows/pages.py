@@ -14,6 +14,7 @@ from typing import Any
 from facemill.reasons import Reason
 from tasks.versions.freshness import Freshness
 from tasks.versions.store import Version
+from tasks.work.terminal import duration
 
 MAX_PICTURE_BYTES = 400_000
 """Artifacts lie in Prefect's database: a picture above this is left out."""
@@ -52,7 +53,7 @@ def progress_words(values: Mapping[str, Any]) -> tuple[float, str]:
     if values.get("rate"):
         words += f", {values['rate']:.3g}/s"
     if values.get("seconds_left"):
-        words += f", {_span(values['seconds_left'])} left"
+        words += f", {duration(values['seconds_left'])} left"
     if values.get("note"):
         words += f" ({values['note']})"
     return (100.0 * done / total if total else 0.0), words
@@ -114,13 +115,7 @@ def _pace(metrics: Mapping[str, Any]) -> str:
     if not metrics.get("seconds"):
         return ""
     pace = f", {metrics['per_worker_second']:.3g}/s a worker" if metrics.get("per_worker_second") else ""
-    return f"{_span(metrics['seconds'])}{pace}"
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{duration(metrics['seconds'])}{pace}"
 
 
 def _plain(text: str) -> str:

@@ -58,19 +58,19 @@ def check_names(params: Params, root: Path) -> None:
     from facemill.swap.colour import colour_method
     from facemill.train.objectives import objective_options
     from facemill.video import check_encoder
+    from tasks.conversion.corrections import read_corrections
 
     asked: list[tuple[str, Callable[[], object]]] = [
         ("extract.detector", lambda: _detector(params.extract, root)),
         ("track.detector", lambda: _detector(params.track, root)),
-        ("convert.detector", lambda: _detector(params.convert, root)),
         ("extract.landmarks", lambda: _predictor(params.extract, root)),
         ("track.landmarks", lambda: _predictor(params.track, root)),
-        ("convert.landmarks", lambda: _predictor(params.convert, root)),
         ("train", lambda: _model(params)),
         ("", lambda: objective_options(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
         ("convert.blend", lambda: blend_method(params.convert.blend)),
         ("convert.encoder", lambda: check_encoder(params.convert.encoder)),
+        ("", lambda: read_corrections(root, params.identities)),
         ("cluster", lambda: _cluster(params.cluster)),
     ]
     wrong = WrongValues()

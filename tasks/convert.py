@@ -1,18 +1,21 @@
 """Stage `convert`: the archive's videos with the faces of some people replaced by those of others.
 
-Reads `data/videos` (one row a video), `data/archive` or the archive folder, and `data/model`. Writes `data/converted`
-(the videos, under the paths that they have in the archive) and `data/conversions` (one row a video: ok, or failed with
-the reason). A finished video lies in a scratch folder under the hash of its input and is linked into the output, so
-that an interrupted run, or an archive that has grown, costs only what is new.
+Reads `data/videos` (one row a video), their tracks, `data/archive` or the archive folder, and `data/model`. Writes
+`data/converted` (the videos, under the paths that they have in the archive) and `data/conversions` (one row a video:
+ok, or failed with the reason). A video in which nobody is replaced is passed on byte for byte. A finished video lies in
+a scratch folder under the hash of its input and is linked into the output, and so do the segments of one that is not
+finished: an interrupted run, or an archive that has grown, costs only what is new.
 
-`convert_folder` does the same for any two folders, without the tables: receipts lie in OUT/.facemill.
+`convert_folder` does the same for any two folders, without the tables: tracks and receipts lie in OUT/.facemill.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,12 @@ from facemill.foreign_files import valid_name
 from facemill.locks import locked
 from facemill.reasons import State
 from facemill.schema import CONVERSIONS, ConversionRow
-from facemill.swap.job import ConversionJob, Outcome, convert_one, lost
-from tasks.convert_plan import STATE_FOLDER, ConversionPlan, becomes_rows, plan_archive, plan_folder
+from facemill.swap.job import ConversionJob, Outcome, output_of
+from tasks.conversion.plan import ConversionPlan, becomes_rows, lock_of, plan_archive, plan_folder
+from tasks.conversion.state import Journal
+from tasks.conversion.videos import FrameCount, convert_videos
 from tasks.params import ClusterParams, Params
-from tasks.work.cluster import open_pool, run_all
-from tasks.work.failures import Lost
+from tasks.work.cluster import open_pool
 from tasks.work.progress import track
 from tasks.work.scratch import drop_other_folders
 from tasks.work.terminal import say
@@ -49,18 +53,28 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     return publish(plan)
 
 
-def convert_folder(params: Params, archive: Path, output: Path, model_dir: Path, root: Path = Path()) -> Totals:
-    """Converts all videos below a folder into another; run again it converts only what is new, changed or failed.
+def with_failure_limit(params: Params, *, let_failures_pass: bool) -> Params:
+    """The parameters for a folder that a person converts, who wants to know of each video that failed."""
+    limit = 1.0 if let_failures_pass else 0.0
+    return params.model_copy(update={"convert": replace(params.convert, failure_limit=limit)})
+
+
+def convert_folder(
+    params: Params, archive: Path, output: Path, model_dir: Path, root: Path = Path(), *, retry: bool = False
+) -> Totals:
+    """Converts all videos below a folder into another; run again it converts only what is new, changed, or failed for a
+    reason that may be gone.
 
     Args:
         root: of the project: where relative paths of its parameters lie.
+        retry: also take up videos whose own bytes were the reason.
 
     Raises:
         FacemillError: the folders overlap, another process is at it, no model, a full disk, or more failures than
             `convert.failure_limit`; what was converted stays.
     """
     with alone_in(output):
-        plan = plan_folder(params, archive, output, model_dir, root)
+        plan = plan_folder(params, archive, output, model_dir, root, retry=retry)
         try:
             work(plan, params.cluster)
         finally:
@@ -73,13 +87,15 @@ def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
     if not plan.todo:
         say(f"Stage convert has nothing to do: all {len(plan.jobs)} videos were dealt with in earlier runs.")
         return
-    done = len(plan.jobs) - len(plan.todo)
-    with track("convert", len(plan.jobs), "videos", done) as progress, open_pool(cluster) as pool:
-        for index, result in run_all(pool, convert_one, plan.todo):
-            job = plan.todo[index]
-            if isinstance(result, Lost):
-                lost(job, result.reason, result.detail)
-            progress.advance(note=job.video)
+    with track("convert", sum(job.frames for job in plan.todo), "frames") as progress, open_pool(cluster) as pool:
+
+        def show(done: int, total: int, video: str) -> None:
+            progress.total = total
+            progress.advance(done - progress.done, note=video)
+
+        journal = Journal(plan.state, plan.jobs, plan.lock)
+        for _ in convert_videos(pool, plan.todo, plan.tracking, FrameCount(plan.todo, show, journal.see)):
+            pass
 
 
 def publish(plan: ConversionPlan) -> Totals:
@@ -89,10 +105,14 @@ def publish(plan: ConversionPlan) -> Totals:
         FacemillError: a job without an outcome, or more failures than the limit; then all is published nonetheless.
     """
     outcomes = [_outcome(job) for job in plan.jobs]
-    rows = [_row(job, name, outcome) for job, name, outcome in zip(plan.jobs, plan.names, outcomes, strict=True)]
+    names = [
+        own if outcome["receipt"] and outcome["receipt"]["passed_on"] else name
+        for name, own, outcome in zip(plan.names, plan.own_names, outcomes, strict=True)
+    ]
+    rows = [_row(job, name, outcome) for job, name, outcome in zip(plan.jobs, names, outcomes, strict=True)]
     rows = sorted([*rows, *plan.rows], key=lambda row: str(row["video"]))
     if plan.scratch is not None:
-        _link(plan, outcomes)
+        _link(plan, names, outcomes)
         _drop_unplanned(plan)
         drop_other_folders(plan.scratch)
     _write_table(plan.table, rows)
@@ -124,7 +144,7 @@ def _hold(totals: Totals, rows: Sequence[ConversionRow], plan: ConversionPlan) -
     raise FacemillError(
         f"convert: {len(failed)} of {totals.rows_in} videos failed, limit {plan.failure_limit:.0%} "
         f"({'; '.join(named)}). All rows lie in {plan.table}; the converted videos are kept. Mend the others and run "
-        "the same command again, or raise convert.failure_limit"
+        "the same command again, or let them pass (--let-failures-pass, convert.failure_limit)"
     )
 
 
@@ -143,7 +163,7 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
     row: ConversionRow = {
         "video": job.video,
         "input_sha256": outcome["input_sha256"],
-        "becomes": becomes_rows(job.becomes, receipt["swapped"] if receipt else None),
+        "becomes": becomes_rows(job.origin.becomes, receipt["swapped"] if receipt else None),
         "status": outcome["status"],
         "error": outcome["error"],
         "detail": outcome["detail"],
@@ -155,6 +175,7 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
             "output_sha256": receipt["output_sha256"],
             "model_sha256": receipt["model_sha256"],
             "dataset": receipt["dataset"],
+            "passed_on": receipt["passed_on"],
             "frames_in": receipt["frames_in"],
             "frames_out": receipt["frames_out"],
             "frames_swapped": receipt["frames_swapped"],
@@ -165,20 +186,25 @@ def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
     return row
 
 
-def _link(plan: ConversionPlan, outcomes: Sequence[Outcome]) -> None:
+def _link(plan: ConversionPlan, names: Sequence[str], outcomes: Sequence[Outcome]) -> None:
     """Makes the output folder hold exactly the finished videos."""
-    finished = zip(plan.jobs, plan.names, outcomes, strict=True)
+    finished = zip(plan.jobs, names, outcomes, strict=True)
     publish_folder(
-        plan.output, {name: Path(job.output) for job, name, outcome in finished if outcome["status"] == State.OK}
+        plan.output,
+        {name: output_of(job, outcome) for job, name, outcome in finished if outcome["status"] == State.OK},
     )
 
 
 def _drop_unplanned(plan: ConversionPlan) -> None:
     """Removes finished videos from scratch that are no longer in the archive."""
     assert plan.scratch is not None
-    wanted = {job.output for job in plan.jobs} | {job.outcome for job in plan.jobs}
+    wanted = {path for job in plan.jobs for path in (job.output, job.passed_on, job.outcome)}
     for path in plan.scratch.iterdir():
-        if str(path) not in wanted:
+        if str(path) in wanted:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 
@@ -202,6 +228,5 @@ def _pace(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 @contextmanager
 def alone_in(output: Path) -> Iterator[None]:
     """One process at a time writes to an output folder. The lock dies with its process."""
-    path = output / STATE_FOLDER / "lock"
-    with locked(path, f"another conversion is writing to {output}", "wait for it, or choose another folder"):
+    with locked(lock_of(output), f"another conversion is writing to {output}", "wait for it, or choose another folder"):
         yield

@@ -22,6 +22,7 @@ from tasks.catalogue import Data, weights_file
 from tasks.check import check_project
 from tasks.collect import plan_units
 from tasks.collect_videos import archive_videos
+from tasks.conversion.corrections import hash_corrections
 from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.stages import STAGES
@@ -104,7 +105,7 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     weights = {"train": weight_files(params.train, root)} | {
         "extract": plugin_weights(params.extract, root),
         "track": plugin_weights(params.track, root),
-        "convert": plugin_weights(params.convert, root),
+        "convert": hash_corrections(root),
     }
     return Found(inventory, weights)
 

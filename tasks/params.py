@@ -93,7 +93,7 @@ class ExtractParams(_Group):
     detector_options: dict[str, Any] = {}
     """Of the detector, see `build` in its module; of several by their names: `{hog: {upsample: 1}}`."""
     landmarks: Name = "dlib"
-    """The landmark predictor. Crops of one are not to be mixed with another's: convert.landmarks is to be the same."""
+    """The landmark predictor. Crops of one are not to be mixed with another's: track.landmarks is to be the same."""
     landmark_options: dict[str, Any] = {}
     """Of the landmark predictor, see `build` in its module in facemill/landmarks."""
     max_side_px: Annotated[int, Field(ge=64)] = 1280

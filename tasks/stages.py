@@ -154,8 +154,16 @@ _TABLE = (
     Stage(
         name="convert",
         does="Converts the videos of the archive, with the face replaced and everything else kept.",
-        params=("convert", "archive"),
-        reads=(Data.MODEL, Data.VIDEOS, Data.ARCHIVE, weights_file("convert")),
+        params=("track", "convert", "archive"),
+        reads=(
+            Data.MODEL,
+            Data.VIDEOS,
+            Data.ARCHIVE,
+            Data.SEGMENTS,
+            Data.TRACKS,
+            Data.TRACK_POINTS,
+            weights_file("convert"),
+        ),
         makes=(Data.CONVERTED, Data.CONVERSIONS),
         metrics=metrics_file("convert"),
         rule=Rule(4 * _HOUR_S, 2, 60, "only publishes what the tasks of each video left; a drive may be away"),
@@ -164,7 +172,19 @@ _TABLE = (
     Stage(
         name="report",
         does="Writes one page with pictures and measures, the same numbers as JSON, and the few that DVC compares.",
-        params=("seed", "identities", "archive", "collect", "dedup", "extract", "curate", "train", "convert", "report"),
+        params=(
+            "seed",
+            "identities",
+            "archive",
+            "collect",
+            "dedup",
+            "extract",
+            "curate",
+            "train",
+            "track",
+            "convert",
+            "report",
+        ),
         reads=(
             Data.RAW,
             Data.UNIQUE,
@@ -173,6 +193,8 @@ _TABLE = (
             Data.TRAIN,
             Data.MODEL,
             Data.ARCHIVE,
+            Data.SEGMENTS,
+            Data.TRACKS,
             Data.CONVERTED,
             Data.CONVERSIONS,
             Data.METRICS,
@@ -257,6 +279,13 @@ def _check_code(root: Path) -> None:
         )
 
 
+def stage_lock(root: Path, name: str) -> Path:
+    """The file that is locked while a stage runs."""
+    from tasks.work.scratch import WORK_FOLDER
+
+    return root / WORK_FOLDER / f"{name}.lock"
+
+
 @contextmanager
 def only_one(root: Path, name: str, *, works_for: Sequence[ProcessId] = ()) -> Iterator[None]:
     """Two runs of one stage would fight over its scratch folder. The lock dies with its process.
@@ -267,10 +296,12 @@ def only_one(root: Path, name: str, *, works_for: Sequence[ProcessId] = ()) -> I
     Raises:
         FacemillError: the stage is running already, with who runs it; or the folder cannot be written to.
     """
-    from tasks.work.scratch import WORK_FOLDER
-
-    path = root / WORK_FOLDER / f"{name}.lock"
-    with locked(path, f"stage {name} is already running in {root}", "wait for it, or stop it", works_for=works_for):
+    with locked(
+        stage_lock(root, name),
+        f"stage {name} is already running in {root}",
+        "wait for it, or stop it",
+        works_for=works_for,
+    ):
         yield
 
 

@@ -1,30 +1,54 @@
-"""One video of an archive as a piece of work that can be started any number of times.
+"""One video of an archive as work that can be started any number of times, by any number of workers.
 
-A job is plain data and goes to any worker. Its outcome is a small JSON file that is written last: whoever finds one
-that fits the job (same input, model and settings) and an output that is still as it was written has nothing to do.
+    pieces_of ──► nobody is replaced ──────────────────────────────────► pass_on: the file as it is
+              └─► a piece a segment ──► convert_piece, anywhere ──► … ──► conclude: join, verify, publish
+
+A job is plain data and goes to any worker, and so is a piece of it. What a piece made lies under its content's key: the
+model, the settings, the faces and the frames that it reads; whoever finds one there has nothing to do. The video's
+outcome is a small JSON file that is written last: whoever finds one that fits the job (same input, model, settings) and
+an output that is still as it was written has nothing to do either.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av.error
+import numpy as np
+import numpy.typing as npt
 
 from facemill.device_choice import Device
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, foreign_stamp, is_as_stamped, read_json, stamp, write_json
+from facemill.files import atomic_path, file_sha256, foreign_stamp, is_as_stamped, is_full, read_json, stamp, write_json
+from facemill.model_folder import read_meta, references_of
 from facemill.reasons import Reason, State
-from facemill.swap.converter import Receipt, convert
+from facemill.swap.converter import (
+    ConvertedSegment,
+    KnownFaces,
+    Receipt,
+    check_failures,
+    convert_segment,
+    count_errors,
+    join_segments,
+    receipt_of_untouched,
+)
+from facemill.swap.known import known_faces
 from facemill.swap.settings import SwapSettings
-from facemill.swap.swapper import Swapper, load_swapper
+from facemill.swap.swapper import ModelOrigin, Swapper, load_swapper
+from facemill.track.naming import name_tracks
+from facemill.track.table import TrackedFiles, TrackedSegment, read_looks, read_segments
 
-if TYPE_CHECKING:
-    from facemill.track.models import FaceModels
+KEY_DIGITS = 32
+CHANGED = "the file has changed since it was tracked: run the same command again"
 
 Outcome = dict[str, Any]
 
@@ -33,48 +57,174 @@ Outcome = dict[str, Any]
 class ConversionJob:
     """Attributes:
     video: the video's name in tables and messages.
-    input: path of the video; `output`: where it goes; `outcome`: path of the JSON that says how it went.
-    becomes: the identity that is replaced → the identity whose face is put there.
+    input: path of the video.
+    output: where it goes if anybody in it is replaced; `passed_on`: where it goes if nobody is.
+    outcome: path of the JSON that says how it went.
+    parts: folder of what its segments became, until they are joined.
+    origin: the model of that folder, and who becomes whom with it.
     fingerprint: of everything but the input that decides about the output's bytes.
     input_sha256: of the video as it was collected, where that is known.
+    frames: how many it has, for all that its container says; 0 where that says nothing.
+    corrections: track → whose it is by a person's word, None for nobody's; part of the fingerprint.
     """
 
     video: str
     input: str
     output: str
+    passed_on: str
     outcome: str
+    parts: str
     model_dir: str
-    becomes: Mapping[str, str]
+    origin: ModelOrigin
     settings: SwapSettings
     fingerprint: str
     input_sha256: str | None = None
+    frames: int = 0
+    corrections: Mapping[int, str | None] = field(default_factory=dict)
 
 
-def convert_one(job: ConversionJob) -> Outcome:
-    """Converts the video of a job, unless that has been done, and records the outcome.
+@dataclass(frozen=True)
+class TrackedInput:
+    """A job's video as it was tracked: `sha256` of its content, and where its faces stand."""
 
-    Returns:
-        `status`, `error`, `detail`, and with status ok the fields of `Receipt` under `receipt`.
+    sha256: str
+    files: TrackedFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One segment of a job's video. `wanted`: track → whose face it is, of those that are replaced."""
+
+    job: ConversionJob
+    tracked: TrackedInput
+    segment: TrackedSegment
+    wanted: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a piece came to: how many frames, and the JSON of its `ConvertedSegment`."""
+
+    frames: int
+    receipt: str
+
+
+def pieces_of(job: ConversionJob, tracked: TrackedInput) -> tuple[Piece, ...]:
+    """The work on a job's video, a piece for each segment; none where nobody in it is replaced.
 
     Raises:
+        InputError: the video could not be tracked, or ends too early.
+        FacemillError: no model, or no tracks where they should be.
+    """
+    segments = read_segments(tracked.files)
+    if any(each.cut for each in segments) and not job.settings.accept_cut:
+        raise InputError(Reason.VIDEO_TRUNCATED, next((note for each in segments for note in each.warnings), ""))
+    wanted = wanted_of(job, who_is_who(job, tracked))
+    if not wanted:
+        check_failures(sum(each.frames for each in segments), count_errors(segments), job.settings)
+        return ()
+    return tuple(Piece(job=job, tracked=tracked, segment=each, wanted=wanted) for each in segments)
+
+
+def wanted_of(job: ConversionJob, who: Mapping[int, str | None]) -> dict[int, str]:
+    """Those of the tracks whose faces are replaced, with whose they are."""
+    return {
+        track: identity for track, identity in who.items() if identity is not None and identity in job.origin.becomes
+    }
+
+
+def who_is_who(job: ConversionJob, tracked: TrackedInput) -> dict[int, str | None]:
+    """Track → the identity that it is, by its looks or by a person's word; None for somebody else.
+
+    Raises:
+        InputError: a correction names a track that the video does not have.
+    """
+    who = name_tracks(read_looks(tracked.files), _references(job.model_dir), job.settings.identity_distance)
+    if unknown := sorted(job.corrections.keys() - who.keys()):
+        numbers = ", ".join(map(str, unknown))
+        raise InputError(
+            Reason.CONVERSION_FAILED,
+            f"tracks.yaml names track {numbers}, which this video does not have: look at `facemill preview` again",
+        )
+    return who | dict(job.corrections)
+
+
+def convert_piece(piece: Piece) -> Made:
+    """Converts one segment, unless it lies there already.
+
+    Raises:
+        InputError: the segment cannot be read or encoded.
         FacemillError: what no other video would survive either: no model, a full disk.
     """
-    before = finished(job)
-    if before is not None and before["status"] == State.OK:
-        return before
-    video, output = Path(job.input), Path(job.output)
-    outcome = _blank(job)
+    job = piece.job
+    known = known_faces(piece.tracked.files, piece.segment, piece.wanted)
+    key, suffix = _key(piece, known), Path(job.output).suffix
+    part, receipt = Path(job.parts) / f"{key}{suffix}", Path(job.parts) / f"{key}.json"
+    if not _is_there(receipt, part):
+        swapper = _swapper(job.model_dir, tuple(job.origin.becomes.items()), job.settings.device)
+        with _ffmpeg_errors():
+            made = convert_segment(Path(job.input), part, piece.segment.segment, known, swapper, job.settings)
+        write_json(receipt, made.as_dict())
+    return Made(piece.segment.frames, str(receipt))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The last piece of work on a video: `receipts` are those of its pieces, in their order; none: it is passed on."""
+
+    job: ConversionJob
+    tracked: TrackedInput
+    receipts: tuple[str, ...]
+
+
+def conclude(ending: Ending) -> Outcome:
+    """Joins what the pieces became, or passes the video on, and records the outcome.
+
+    Raises:
+        FacemillError: a full disk.
+    """
     try:
-        outcome["input"] = _foreign_stamp(video)
-        outcome["input_sha256"] = _checked_sha256(job, video)
-        swapper = _swapper(job.model_dir, tuple(job.becomes.items()), job.settings.device)
-        tools = _tools(swapper.device, json.dumps(_seen_with(job.settings)))
-        receipt = _converted(video, output, swapper, tools, job.settings, outcome["input_sha256"])
+        return _join(ending) if ending.receipts else _pass_on(ending)
     except InputError as error:
-        output.unlink(missing_ok=True)  # of an earlier run with other settings: it would pass for this one's
-        return record(job, outcome | {"status": error.reason.state, "error": error.reason, "detail": error.detail})
-    done = {"output": stamp(output), "receipt": receipt.as_dict() | {"warnings": _warnings(receipt)}}
-    return record(job, outcome | done | {"status": State.OK})
+        return failed(ending.job, error.reason, error.detail)
+
+
+def _join(ending: Ending) -> Outcome:
+    job, output = ending.job, Path(ending.job.output)
+    input_stamp = check_input(job, ending.tracked)
+    segments = [_read_receipt(Path(path), output.suffix) for path in ending.receipts]
+    with _ffmpeg_errors():
+        receipt = join_segments(
+            Path(job.input), output, segments, job.origin, job.settings, input_sha256=ending.tracked.sha256
+        )
+    outcome = _succeeded(job, input_stamp, output, receipt)
+    shutil.rmtree(job.parts, ignore_errors=True)
+    return outcome
+
+
+def _pass_on(ending: Ending) -> Outcome:
+    """The file as it is, byte for byte; a copy, since who changes it in place must not change the input."""
+    job, output, sha256 = ending.job, Path(ending.job.passed_on), ending.tracked.sha256
+    segments = read_segments(ending.tracked.files)
+    with atomic_path(output) as temporary, _read_errors():
+        input_stamp = foreign_stamp(Path(job.input))
+        shutil.copyfile(job.input, temporary)
+        if file_sha256(temporary) != sha256:
+            raise InputError(Reason.UNREADABLE, CHANGED)
+        os.utime(temporary, ns=(input_stamp["mtime_ns"], input_stamp["mtime_ns"]))
+    frames = sum(each.frames for each in segments)
+    return _succeeded(
+        job, input_stamp, output, receipt_of_untouched(sha256, job.origin, frames, count_errors(segments))
+    )
+
+
+def check_input(job: ConversionJob, tracked: TrackedInput) -> dict[str, int]:
+    """The stamp of a video that is still the one that was tracked. Raises InputError if it is another one."""
+    with _read_errors():
+        stamped = foreign_stamp(Path(job.input))
+        if file_sha256(Path(job.input)) != tracked.sha256:
+            raise InputError(Reason.UNREADABLE, CHANGED)
+        return stamped
 
 
 def finished(job: ConversionJob) -> Outcome | None:
@@ -86,57 +236,24 @@ def finished(job: ConversionJob) -> Outcome | None:
         outcome: Outcome = read_json(path)
         fits = outcome["fingerprint"] == job.fingerprint and _same_input(job, outcome)
         whole = outcome["status"] != State.OK or is_as_stamped(
-            Path(job.output), outcome["output"], outcome["receipt"]["output_sha256"]
+            output_of(job, outcome), outcome["output"], outcome["receipt"]["output_sha256"]
         )
     except (FacemillError, KeyError, TypeError):  # not ours, or of an older version: as if it were not there
         return None
     return outcome if fits and whole else None
 
 
-def record(job: ConversionJob, outcome: Outcome) -> Outcome:
-    """Writes the outcome atomically and returns it."""
-    write_json(Path(job.outcome), outcome)
-    return outcome
+def output_of(job: ConversionJob, outcome: Outcome) -> Path:
+    """Where the finished file of an outcome lies."""
+    return Path(job.passed_on if outcome["receipt"]["passed_on"] else job.output)
 
 
-def lost(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
-    """Records that the job ended without an outcome of its own."""
-    return record(job, _blank(job) | {"status": reason.state, "error": reason, "detail": detail})
-
-
-def _converted(
-    video: Path, output: Path, swapper: Swapper, tools: FaceModels, settings: SwapSettings, input_sha256: str
-) -> Receipt:
-    try:
-        return convert(video, output, swapper, tools, settings, input_sha256=input_sha256)
-    except av.error.FFmpegError as error:  # not the disk: that is a FacemillError by now
-        raise InputError(Reason.CONVERSION_FAILED, f"FFmpeg: {error.strerror}") from error
-
-
-def _blank(job: ConversionJob) -> Outcome:
-    keep = {"video": job.video, "fingerprint": job.fingerprint, "input_sha256": job.input_sha256}
-    return keep | {"input": None, "output": None, "receipt": None, "status": "", "error": None, "detail": None}
-
-
-def _warnings(receipt: Receipt) -> list[str]:
-    notes = list(receipt.warnings)
-    unseen = [identity for identity, frames in receipt.swapped.items() if frames == 0]
-    if unseen:
-        untouched = "" if receipt.frames_swapped else ": every frame is as it was"
-        notes.append(f"{' and '.join(unseen)} {'was' if len(unseen) == 1 else 'were'} not seen{untouched}")
-    if receipt.failures:
-        notes.append("frames that failed: " + ", ".join(f"{n} {reason}" for reason, n in receipt.failures.items()))
-    return notes
-
-
-def _checked_sha256(job: ConversionJob, video: Path) -> str:
-    try:
-        found = file_sha256(video)
-    except OSError as error:
-        raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
-    if job.input_sha256 is not None and found != job.input_sha256:
-        raise InputError(Reason.UNREADABLE, "the file has changed since it was collected: run collect again")
-    return found
+def failed(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
+    """Records why there is no output; one of an earlier run with other settings would pass for this one's."""
+    Path(job.output).unlink(missing_ok=True)
+    Path(job.passed_on).unlink(missing_ok=True)
+    shutil.rmtree(job.parts, ignore_errors=True)
+    return _record(job, {"input": _stamp_of(job), "status": reason.state, "error": reason, "detail": detail})
 
 
 def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
@@ -145,10 +262,93 @@ def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
     return is_as_stamped(Path(job.input), outcome["input"], outcome["input_sha256"])
 
 
-def _foreign_stamp(path: Path) -> dict[str, int]:
+def _succeeded(job: ConversionJob, input_stamp: Mapping[str, int], output: Path, receipt: Receipt) -> Outcome:
+    for other in {job.output, job.passed_on} - {str(output)}:
+        Path(other).unlink(missing_ok=True)  # of an earlier run, in which somebody else was wanted
+    told = receipt.as_dict() | {"warnings": _warnings(receipt)}
+    of_input = {"input": dict(input_stamp), "input_sha256": receipt.input_sha256}
+    return _record(job, of_input | {"status": State.OK, "output": stamp(output), "receipt": told})
+
+
+def _stamp_of(job: ConversionJob) -> dict[str, int] | None:
+    """Of the input, if there is one: a file that failed is tried again when it is another one."""
     try:
-        return foreign_stamp(path)
+        return foreign_stamp(Path(job.input))
+    except OSError:
+        return None
+
+
+def _record(job: ConversionJob, what: Mapping[str, Any]) -> Outcome:
+    """Writes the outcome atomically and returns it."""
+    blank = {"video": job.video, "fingerprint": job.fingerprint, "input_sha256": job.input_sha256}
+    blank |= dict.fromkeys(("input", "output", "receipt", "error", "detail"))
+    outcome: Outcome = blank | dict(what)
+    write_json(Path(job.outcome), outcome)
+    return outcome
+
+
+def _key(piece: Piece, known: KnownFaces) -> str:
+    """Of everything that a piece reads."""
+    digest = hashlib.sha256()
+    job, segment = piece.job, piece.segment.segment
+    plain = [job.fingerprint, piece.tracked.sha256, segment.start, segment.end, sorted(known.errors.items())]
+    digest.update(json.dumps(plain).encode())
+    for pts, found in sorted(known.faces.items()):
+        for face in found:
+            digest.update(json.dumps([pts, face.identity, face.strength]).encode())
+            digest.update(np.ascontiguousarray(face.landmarks, "<f4").tobytes())
+    return digest.hexdigest()[:KEY_DIGITS]
+
+
+def _read_receipt(receipt: Path, suffix: str) -> ConvertedSegment:
+    """Of a part that lies beside it."""
+    return ConvertedSegment.from_dict(receipt.with_suffix(suffix), read_json(receipt))
+
+
+def _is_there(receipt: Path, part: Path) -> bool:
+    """Whether a finished part lies there: the receipt is written last, and names the part's hash."""
+    if not receipt.exists():
+        return False
+    try:
+        known = _read_receipt(receipt, part.suffix)
+        return file_sha256(part) == known.part.sha256
+    except (FacemillError, OSError, KeyError, TypeError, ValueError):  # cut, or of an older version
+        return False
+
+
+def _warnings(receipt: Receipt) -> list[str]:
+    notes = list(receipt.warnings)
+    unseen = [identity for identity, frames in receipt.swapped.items() if frames == 0]
+    if receipt.passed_on:
+        notes.append(f"{' and '.join(unseen)} {_was(unseen)} not seen: the file is the source's, byte for byte")
+    elif unseen:
+        notes.append(f"{' and '.join(unseen)} {_was(unseen)} not seen")
+    if receipt.failures:
+        notes.append("frames that failed: " + ", ".join(f"{n} {reason}" for reason, n in receipt.failures.items()))
+    return notes
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+@contextmanager
+def _ffmpeg_errors() -> Iterator[None]:
+    """What FFmpeg raises is this video's failure; a full disk is a FacemillError by now."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise InputError(Reason.CONVERSION_FAILED, f"FFmpeg: {error.strerror}") from error
+
+
+@contextmanager
+def _read_errors() -> Iterator[None]:
+    """A file that cannot be read is this video's failure."""
+    try:
+        yield
     except OSError as error:
+        if is_full(error):
+            raise
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
 
 
@@ -159,23 +359,11 @@ def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Devic
 
 
 @lru_cache(maxsize=1)
-def _tools(device: str, seen_with: str) -> FaceModels:
-    from facemill.track.models import FaceModels
-
-    return FaceModels(device=device, **json.loads(seen_with))
-
-
-def _seen_with(settings: SwapSettings) -> dict[str, Any]:
-    """What of the settings `FaceModels` takes."""
-    return {
-        "detector": settings.detector,
-        "options": settings.detector_options,
-        "landmarks": settings.landmarks,
-        "landmark_options": settings.landmark_options,
-    }
+def _references(model_dir: str) -> dict[str, npt.NDArray[np.float32]]:
+    return references_of(read_meta(Path(model_dir)))
 
 
 def describe(settings: SwapSettings) -> dict[str, Any]:
     """What of the settings decides about the output's bytes, as plain values; of a subclass what SwapSettings has."""
     plain = settings.plain()
-    return {one.name: plain[one.name] for one in fields(SwapSettings) if one.name not in ("decoder_threads", "device")}
+    return {one.name: plain[one.name] for one in fields(SwapSettings) if one.name != "device"}

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from facemill.device_choice import Device
-from facemill.settings import Count, DetectorNames, Limits, Name, Natural, Settings, Share
+from facemill.settings import Count, Limits, Name, Settings, Share
 from facemill.video import EncoderSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinderSettings(Settings):
-    """How faces are looked for in a video."""
+class SwapSettings(Settings):
+    """How a tracked video is converted. All but `device` decides about the output's bytes."""
 
-    detect_every: Count = 12
-    """The whole frame is searched at least every so many frames."""
-    verify_every: Count = 12
-    """A face that is followed is compared with the references at least every so many frames."""
-    search_every: Count = 3
-    """Stride in frames while nobody is in sight; the frames between are searched once somebody is."""
     identity_distance: Annotated[float, Limits(gt=0, le=2)] = 0.55
-    """Largest Euclidean distance of a face's embedding to the nearest reference."""
-    min_face_px: Annotated[int, Limits(ge=12)] = 60
-    """Smaller faces are not taken, in pixels of the frame."""
-    max_side_px: Annotated[int, Limits(ge=64)] = 960
-    """Larger frames are searched at this size."""
-    smoothing: Annotated[float, Limits(ge=0, lt=1)] = 0.5
-    """0 takes each frame's landmarks as they are, larger values damp small movements; large ones always pass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwapSettings(FinderSettings):
-    """How a video is converted. All but `device` and `decoder_threads` decides about the output's bytes."""
-
-    detector: DetectorNames = "hog"
-    """Name of the detector, or several with commas between."""
-    detector_options: dict[str, Any] = field(default_factory=dict)
-    """Of the detector, see `build` in its module; of several by their names: `{hog: {upsample: 1}}`."""
-    landmarks: Name = "dlib"
-    """Name of the landmark predictor: the one whose points the model was trained on."""
-    landmark_options: dict[str, Any] = field(default_factory=dict)
-    """Of the landmark predictor, see `build` in its module in facemill/landmarks."""
+    """Largest Euclidean distance of a track's embeddings, as a rule, to the nearest reference of the identity that is
+    replaced (facemill/track/naming.py)."""
     colour: Name = "reinhard"
     """Name of the colour method (facemill/swap/colour.py)."""
     blend: Name = "feather"
@@ -61,5 +36,3 @@ class SwapSettings(FinderSettings):
     """Convert what can be read of a video that is cut short, instead of failing it."""
     device: Device = "auto"
     """Where the net runs; auto: on a GPU where there is one."""
-    decoder_threads: Natural = 0
-    """Threads that decode; 0 takes one for each core."""

@@ -13,11 +13,25 @@ import torch
 
 from facemill.device import choose_device, settings_for
 from facemill.device_choice import Device, DeviceChoice
-from facemill.embeddings import DIMENSIONS
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
-from facemill.model_folder import load_model
+from facemill.model_folder import load_model, read_meta, references_of
 from facemill.nets import SwapModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOrigin:
+    """Which model of which dataset is used, and for whom: what receipts say of a conversion.
+
+    Attributes:
+        becomes: the identity that is replaced → the identity whose face is put there.
+        model_sha256: over the files of the model folder.
+        dataset: fingerprint of the dataset that it was trained on.
+    """
+
+    becomes: Mapping[str, str]
+    model_sha256: str = ""
+    dataset: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +41,12 @@ class Swapper:
     Attributes:
         becomes: the identity that is replaced → the identity whose face is put there.
         coverage: of the crops it was trained on, see `facemill.align`.
-        references: (K, 128) embeddings of every identity that has some, at least of those who are replaced. Those of
-            the others keep a face that is nearer to one of them from being taken for somebody else's.
-        model_sha256: over the files of the model folder.
-        dataset: fingerprint of the dataset that it was trained on.
     """
 
     model: SwapModel
     device: str
     becomes: Mapping[str, str]
     coverage: float
-    references: Mapping[str, npt.NDArray[np.float32]]
-    model_sha256: str = ""
-    dataset: str = ""
 
     @property
     def input_px(self) -> int:
@@ -81,34 +88,41 @@ def load_swapper(model_dir: Path, becomes: Mapping[str, str], device: Device = "
         becomes: the identity that is replaced → the identity whose face is put there; at least one pair.
 
     Raises:
-        FacemillError: no model there, an identity that it was not trained on, or no references of one who is replaced.
+        FacemillError: no model there, or an identity that it was not trained on.
     """
-    if not becomes:
-        raise FacemillError("nobody is to be replaced: name at least one pair of identities")
     torch_device = choose_device(device, "convert.device")
     model, meta = load_model(model_dir, torch_device)
     settings_for(torch_device, sum(p.numel() for p in model.parameters()), DeviceChoice(precision="fp32")).place(model)
-    for identity in dict.fromkeys([*becomes, *becomes.values()]):
-        if identity not in model.identities:
-            known = ", ".join(model.identities)
-            raise FacemillError(f"the model in {model_dir} does not know {identity!r}: it was trained on {known}")
-    stored = meta.get("references", {})
-    references = {
-        name: np.asarray(stored[name], np.float32).reshape(-1, DIMENSIONS)
-        for name in model.identities
-        if stored.get(name)
-    }
+    _check_known(model_dir, model.identities, becomes)
+    return Swapper(model=model, device=str(torch_device), becomes=dict(becomes), coverage=float(meta["train_coverage"]))
+
+
+def check_becomes(model_dir: Path, becomes: Mapping[str, str]) -> ModelOrigin:
+    """Reads of a model folder what a plan needs, without its weights.
+
+    Args:
+        becomes: the identity that is replaced → the identity whose face is put there; at least one pair.
+
+    Raises:
+        FacemillError: no model there, an identity that it was not trained on, or no references of one who is replaced.
+    """
+    meta = read_meta(model_dir)
+    _check_known(model_dir, meta["identities"], becomes)
+    references = references_of(meta)
     for identity in becomes:
         if identity not in references:
             raise FacemillError(
                 f"the model in {model_dir} has no references of {identity!r}: name some in params.yaml and train again"
             )
-    return Swapper(
-        model=model,
-        device=str(torch_device),
-        becomes=dict(becomes),
-        coverage=float(meta["train_coverage"]),
-        references=references,
-        model_sha256=folder_sha256(model_dir),
-        dataset=str(meta.get("dataset", "")),
+    return ModelOrigin(
+        becomes=dict(becomes), model_sha256=folder_sha256(model_dir), dataset=str(meta.get("dataset", ""))
     )
+
+
+def _check_known(model_dir: Path, identities: Sequence[str], becomes: Mapping[str, str]) -> None:
+    if not becomes:
+        raise FacemillError("nobody is to be replaced: name at least one pair of identities")
+    for identity in dict.fromkeys([*becomes, *becomes.values()]):
+        if identity not in identities:
+            known = ", ".join(identities)
+            raise FacemillError(f"the model in {model_dir} does not know {identity!r}: it was trained on {known}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facemill.errors import FacemillError
-from flows.command_line.options import HERE, Root
+from flows.command_line.options import HERE, LetFailuresPass, Retry, Root
 from flows.command_line.session import flow_server
 from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, PATH
@@ -80,9 +80,8 @@ def convert(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
     ] = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Also take up the videos that failed in an earlier run.")
-    ] = False,
+    retry: Retry = False,
+    let_failures_pass: LetFailuresPass = False,
 ) -> None:
     """Convert the archive, a task for each video.
 
@@ -97,7 +96,10 @@ def convert(
         from flows.convert import convert, convert_folder
 
         server.wait()
-        metrics = convert(retry) if archive is None or output is None else convert_folder(archive, output, model)
+        if archive is None or output is None:
+            metrics = convert(retry)
+        else:
+            metrics = convert_folder(archive, output, model, retry, let_failures_pass)
     say(f"{_of(metrics)} videos were converted; they lie in {output or root / Data.CONVERTED}.")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from facemill.errors import FacemillError
-from flows.command_line.options import HERE, Root
+from flows.command_line.options import HERE, LetFailuresPass, Retry, Root
 from tasks.catalogue import Data
 from tasks.paths import EXISTING_FOLDER, EXISTING_PATH, PATH
 from tasks.work.terminal import say
@@ -21,19 +21,70 @@ def convert(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
     ] = None,
+    retry: Retry = False,
+    let_failures_pass: LetFailuresPass = False,
 ) -> None:
     """Convert a folder of videos with a trained model; run again it converts only what is new.
 
-    Identities, rights and settings come from params.yaml.
+    Identities, rights and settings come from params.yaml. Videos in which nobody is replaced are passed on byte for
+    byte.
 
     Example: facemill convert ~/footage ~/converted
     """
-    from tasks.convert import convert_folder
+    from tasks.convert import convert_folder, with_failure_limit
     from tasks.params import load_params
     from tasks.stages import print_totals
 
     root = root.resolve()
-    print_totals(convert_folder(load_params(root), archive, output, model or root / Data.MODEL, root))
+    params = with_failure_limit(load_params(root), let_failures_pass=let_failures_pass)
+    print_totals(convert_folder(params, archive, output, model or root / Data.MODEL, root, retry=retry))
+
+
+def preview(
+    videos: Annotated[Path, typer.Argument(help="Video, or folder of videos.", **EXISTING_PATH)],
+    output: Annotated[Path, typer.Option(help="Folder for the page and the clips.", **PATH)] = Path("preview"),
+    root: Root = HERE,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
+    ] = None,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="NAME=VALUE",
+            help="Setting of `convert` to compare with those of params.yaml, such as colour=none or encoder.crf=28. It "
+            "can be given several times.",
+        ),
+    ] = None,
+    clips: Annotated[bool, typer.Option(help="Also write a short clip of each video, before beside after.")] = True,
+) -> None:
+    """Show how the faces of some videos will look: each of them once, before and after, and a short clip.
+
+    Example: facemill preview ~/footage --try colour=none
+    """
+    from tasks.commands.preview import PAGE, write_preview
+
+    root = root.resolve()
+    shown = write_preview(root, videos, output, model=model or root / Data.MODEL, tries=tries or (), clips=clips)
+    somebody = sum(any(face.becomes for face in video.faces) for video in shown)
+    say(f"In {somebody} of {len(shown)} videos somebody is replaced; see {output / PAGE}.")
+
+
+def status(
+    output: Annotated[
+        Path | None,
+        typer.Argument(help="Output folder of a conversion.", show_default="the archive of the project", **PATH),
+    ] = None,
+    root: Root = HERE,
+) -> None:
+    """Show how far a conversion is: what is done, running, waiting and failed, and how long it will take.
+
+    Example: facemill status ~/converted
+    """
+    from tasks.commands.status import show_status
+    from tasks.conversion.plan import STATE_FOLDER, state_folder
+
+    show_status(state_folder(root.resolve()) if output is None else output / STATE_FOLDER)
 
 
 def detect(

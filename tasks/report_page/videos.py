@@ -166,7 +166,8 @@ class _Meters:
 
     def __init__(self, root: Path, params: Params) -> None:
         self._model_path = root / Data.MODEL_META
-        self._params, self._root = params.convert, root
+        self._tracking, self._root = params.track, root
+        self._identity_distance = params.convert.identity_distance
         self._made: dict[tuple[tuple[str, str], ...], SwapMeter] = {}
 
     def of(self, becomes: Mapping[str, str]) -> SwapMeter | None:
@@ -183,17 +184,17 @@ class _Meters:
                 becomes,
                 {name: np.asarray(rows, np.float32) for name, rows in references.items()},
                 coverage=float(model["train_coverage"]),
-                identity_distance=self._params.identity_distance,
+                identity_distance=self._identity_distance,
             )
         return self._made[key]
 
     def _detector(self) -> Detector:
-        options = placed_options(self._params, self._root).detector
-        return build_detector(self._params.detector, min_face_px=self._params.min_face_px, **options)
+        options = placed_options(self._tracking, self._root).detector
+        return build_detector(self._tracking.detector, min_face_px=self._tracking.min_face_px, **options)
 
     def _predictor(self) -> LandmarkPredictor:
-        options = placed_options(self._params, self._root).landmarks
-        return build_predictor(self._params.landmarks, **options)
+        options = placed_options(self._tracking, self._root).landmarks
+        return build_predictor(self._tracking.landmarks, **options)
 
 
 def _detailed(

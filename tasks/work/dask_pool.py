@@ -36,7 +36,10 @@ class DaskPool:
     @property
     def workers(self) -> int:
         with self._connected():
-            return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+            info = self.client.scheduler_info(n_workers=-1)
+            if "workers" not in info:  # the answer of a client that was closed meanwhile
+                raise OSError("the connection is closed")
+            return max(1, len(info["workers"]))
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Results:
         from distributed import as_completed

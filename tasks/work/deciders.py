@@ -195,8 +195,8 @@ def plugins_of(stage: str, params: Params) -> list[str]:
         "extract": _finding(params.extract),
         "train": [f"facemill.nets.{model}", f"facemill.train.objectives.{model}"],
         "track": _finding(params.track),
-        "convert": [*_finding(params.convert), f"facemill.nets.{model}"],
-        "report": _finding(params.convert),
+        "convert": [f"facemill.nets.{model}"],
+        "report": _finding(params.track),
     }
     return named.get(stage, [])
 

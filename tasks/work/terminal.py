@@ -65,6 +65,13 @@ def say_traceback() -> None:
     console(error=True).print_exception()
 
 
+def duration(seconds: float) -> str:
+    """A time in seconds in words: `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """Prints a table; columns of whole numbers stand to the right.
 

@@ -114,7 +114,11 @@ def _shown(value: Any) -> str:
 
 
 _BECOMES = "write `convert: {becomes: {bert: anna}}`: Bert becomes Anna"
+_LOOKING = ("detector", "detector_options", "landmarks", "landmark_options", "min_face_px", "max_side_px", "smoothing")
 _MOVED = {
+    # a video is tracked once, whoever is replaced in it
+    **{f"convert.{key}": f"write `track: {{{key}: …}}`" for key in _LOOKING},
+    "convert.detect_every": "write `track: {every: …}`",
     "train.preview_every": "write `train: {evaluate_every: …}`: each evaluation draws a preview",
     # elsewhere the source is the face that is put in: a near key would turn a conversion round in silence
     "convert.source": _BECOMES,

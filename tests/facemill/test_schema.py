@@ -20,7 +20,7 @@ FROZEN = {
     "segments": (1, "3b57ec3b09f3"),
     "tracks": (1, "1b4926802148"),
     "track_points": (1, "b9e3a4c03d64"),
-    "conversions": (2, "5b64987ab7c2"),
+    "conversions": (3, "a0fd011a31df"),
 }
 
 

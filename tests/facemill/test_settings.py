@@ -19,7 +19,8 @@ from facemill.detector_training.settings import DetectorTraining, Sampling
 from facemill.device_choice import DeviceChoice
 from facemill.errors import FacemillError
 from facemill.settings import Count, Limits, Name, Settings, SettingsError, descriptions, hints
-from facemill.swap.settings import FinderSettings, SwapSettings
+from facemill.swap.settings import SwapSettings
+from facemill.track.settings import TrackingSettings
 from facemill.train.settings import Augmentation, CosinePlan, FaceTraining
 from facemill.video import EncoderSettings
 
@@ -30,7 +31,7 @@ EVERY = [
     DeviceChoice,
     EncoderSettings,
     FaceTraining,
-    FinderSettings,
+    TrackingSettings,
     Sampling,
     SwapSettings,
 ]

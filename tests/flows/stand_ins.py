@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from facemill.errors import FacemillError
-from facemill.swap.job import ConversionJob
+from facemill.swap.job import ConversionJob, Made
 from tasks.stages import STAGES
 
 # What a stage does here is written in knobs.json: {STAGE: {"fail": N times, "sleep": seconds, "says": text}}.
@@ -140,9 +140,9 @@ def latest_artifact(key: str) -> str:
     return str(found.data)
 
 
-def full_disk_or_wait(job: ConversionJob) -> dict[str, Any]:
-    """In place of convert_one, in a worker: the video `full` meets a full disk, any other takes two minutes."""
+def full_disk_or_wait(job: ConversionJob) -> Made:
+    """In place of convert_piece, in a worker: the video `full` meets a full disk, any other takes two minutes."""
     if job.video == "full":
         raise FacemillError("the disk is full")
     time.sleep(120)
-    return {"status": "ok", "receipt": {"frames_swapped": 0}}
+    return Made(1, "")

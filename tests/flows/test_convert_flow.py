@@ -23,10 +23,13 @@ from stand_ins import PARAMS, full_disk_or_wait, latest_artifact
 
 from facemill import schema, tables
 from facemill.errors import FacemillError
-from facemill.swap.job import ConversionJob
+from facemill.swap.job import ConversionJob, TrackedInput
 from facemill.swap.settings import SwapSettings
+from facemill.swap.swapper import ModelOrigin
 from facemill.track.models import FaceModels
+from facemill.track.table import TrackedFiles
 from flows.convert import _bounded, convert_folder
+from tasks.conversion.videos import FrameCount
 from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool
 
@@ -67,7 +70,7 @@ def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Pat
 
     @flow
     def outer() -> Any:
-        ran["first"] = convert_folder(root / "archive", root / "done", model, return_state=True)
+        ran["first"] = convert_folder(root / "archive", root / "done", model, let_failures_pass=True, return_state=True)
         return None
 
     outer()
@@ -83,7 +86,9 @@ def test_each_video_is_a_task_and_none_is_converted_twice(root: Path, model: Pat
     assert '"state": "failed", "reason": "not_a_video"' in latest_artifact("convert-videos")
     assert "data:image/jpeg;base64," in latest_artifact("convert-strips")
     before = (root / "done" / "nobody.mp4").stat().st_ino
-    assert convert_folder(root / "archive", root / "done", model)["ok"] == 2
+    assert convert_folder(root / "archive", root / "done", model, let_failures_pass=True)["ok"] == 2
+    with pytest.raises(FacemillError, match=r"1 of 3 videos failed, limit 0% \(letter\.mp4"):
+        convert_folder(root / "archive", root / "done", model)
     assert (root / "done" / "nobody.mp4").stat().st_ino == before
 
 
@@ -126,13 +131,22 @@ def test_a_full_disk_ends_the_command_with_one_error_and_code_1(
 
 
 def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.convert.convert_one", full_disk_or_wait)
+    monkeypatch.setattr("tasks.conversion.videos.pieces_of", one_piece)
+    monkeypatch.setattr("tasks.conversion.videos.convert_piece", full_disk_or_wait)
     jobs = [idle_job(tmp_path, name) for name in ("long", "full")]  # as many as workers: both start at once
 
     @flow
     def outer() -> None:
         with open_pool(ClusterParams(kind="local", workers=2)) as pool:
-            list(_bounded(pool, jobs))
+            list(
+                _bounded(
+                    pool,
+                    jobs,
+                    lambda pool, job: TrackedInput("", TrackedFiles("", "", "")),
+                    FrameCount(jobs),
+                    lambda: None,
+                )
+            )
 
     start = time.monotonic()
     with pytest.raises(FacemillError, match="the disk is full"):
@@ -144,5 +158,10 @@ def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monke
 def idle_job(folder: Path, name: str) -> ConversionJob:
     """A job whose files nobody opens."""
     paths = {"input": str(folder / name), "output": str(folder / f"{name}.mp4"), "model_dir": str(folder)}
-    paths["outcome"] = str(folder / f"{name}.json")
-    return ConversionJob(video=name, becomes={"hopper": "collins"}, settings=SwapSettings(), fingerprint="f", **paths)
+    paths |= {"outcome": str(folder / f"{name}.json"), "parts": str(folder / name), "passed_on": paths["output"]}
+    origin = ModelOrigin(becomes={"hopper": "collins"})
+    return ConversionJob(video=name, origin=origin, settings=SwapSettings(), fingerprint="f", **paths)
+
+
+def one_piece(job: ConversionJob, tracked: TrackedInput) -> tuple[ConversionJob, ...]:
+    return (job,)

@@ -30,7 +30,7 @@ def test_the_shipped_names_stand_for_something() -> None:
     ("group", "key", "message"),
     [
         ("extract", "detector", "extract.detector: no detector 'hogg'; there are auto, dsfd, hog, mmod, mtcnn"),
-        ("convert", "detector", "convert.detector: no detector 'hogg'"),
+        ("track", "detector", "track.detector: no detector 'hogg'"),
         ("train", "model", "train: no model 'hogg'; there are autoencoder"),
         ("train", "preset", "train: "),
         ("convert", "colour", "convert.colour: no colour method 'hogg'"),
@@ -57,9 +57,23 @@ def test_options_that_a_detector_does_not_take_are_named(options: dict[str, obje
     assert message in str(error.value)
 
 
-def test_options_of_the_detector_of_conversion_are_checked_too() -> None:
-    with pytest.raises(FacemillError, match=r"convert\.detector: detector options: hog has no option upsampling"):
-        check_names(params("convert", detector_options={"upsampling": 1}), PROJECT)
+def test_options_of_the_detector_of_tracking_are_checked_too() -> None:
+    with pytest.raises(FacemillError, match=r"track\.detector: detector options: hog has no option upsampling"):
+        check_names(params("track", detector_options={"upsampling": 1}), PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "new"),
+    [
+        ("detector", "hog", "detector"),
+        ("landmarks", "mesh", "landmarks"),
+        ("min_face_px", 80, "min_face_px"),
+        ("detect_every", 12, "every"),
+    ],
+)
+def test_what_looked_for_faces_in_conversion_names_its_new_place(key: str, value: object, new: str) -> None:
+    with pytest.raises(FacemillError, match=rf"convert\.{key}: unknown key; write `track: \{{{new}: …\}}`"):
+        params("convert", **{key: value})
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from clips import make_clip
 from known_nets import PaintEach, PassThrough
+from runs import Run
 
+from facemill.swap.converter import Receipt
+from facemill.swap.one_video import convert
 from facemill.swap.settings import SwapSettings
-from facemill.swap.swapper import Swapper
+from facemill.swap.swapper import ModelOrigin, Swapper
 from facemill.track.models import FaceModels
 from facemill.video import EncoderSettings
 
@@ -54,17 +57,32 @@ def references(hopper: np.ndarray, tools: FaceModels) -> np.ndarray:
 
 
 @pytest.fixture
-def swapper(references: np.ndarray) -> Swapper:
+def swapper() -> Swapper:
     """Hopper becomes Collins, through a net that gives back what it gets."""
     return Swapper(
         model=PassThrough(),
         device="cpu",
         becomes={"hopper": "collins"},
         coverage=1.1,
-        references={"hopper": references},
-        model_sha256="m" * 64,
-        dataset="d" * 64,
     )
+
+
+@pytest.fixture
+def run(tools: FaceModels, both_references: dict[str, np.ndarray]) -> Run:
+    """Converts a video; who is looked for is known by an embedding of each who is replaced."""
+
+    def run(
+        video: Path,
+        output: Path,
+        swapper: Swapper,
+        settings: SwapSettings,
+        references: dict[str, np.ndarray] | None = None,
+    ) -> Receipt:
+        known = references or {name: both_references[name] for name in swapper.becomes}
+        origin = ModelOrigin(becomes=swapper.becomes, model_sha256="m" * 64, dataset="d" * 64)
+        return convert(video, output, swapper, known, tools, settings, origin=origin)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -75,10 +93,10 @@ def both_references(hopper: np.ndarray, collins: np.ndarray, tools: FaceModels) 
 
 
 @pytest.fixture
-def both_swapper(swapper: Swapper, both_references: dict[str, np.ndarray]) -> Swapper:
+def both_swapper(swapper: Swapper) -> Swapper:
     """Hopper becomes Collins and Collins becomes Hopper, through one net."""
     pairs = {"hopper": "collins", "collins": "hopper"}
-    return replace(swapper, model=PaintEach(), becomes=pairs, references=both_references)
+    return replace(swapper, model=PaintEach(), becomes=pairs)
 
 
 @pytest.fixture

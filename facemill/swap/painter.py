@@ -1,0 +1,194 @@
+"""Puts new faces into frames: align, swap, colour, blend, a batch of frames at a time.
+
+    faces of a batch ──► crops ──► net ──► colour ──► detail ──► blend into the frame's own rectangle
+
+A face that cannot be painted is left as it is, and its frame says why; other faces of that frame are painted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facemill.align import Affine, compose, crop_affine, invert, transform, warp
+from facemill.swap.blend import blend_method
+from facemill.swap.colour import colour_method
+from facemill.swap.detail import match_detail
+from facemill.swap.exposure import brightened, dimmed, gain_of
+from facemill.swap.mask import face_mask
+from facemill.swap.settings import SwapSettings
+from facemill.swap.swapper import Swapper
+from facemill.video import Frame
+
+MASK_PX = 160  # side of the mask over the crop: fine enough for a face of 1,000 px once it is softened
+MIN_WEIGHT = 1 / 255
+
+
+@dataclass(frozen=True)
+class WantedFace:
+    """A face that is to be replaced.
+
+    Attributes:
+        identity: whose face it is.
+        landmarks: (68, 2) in pixels of the frame.
+        strength: how much of the new face is seen, 0…1: it fades where the face is about to be lost.
+    """
+
+    identity: str
+    landmarks: npt.NDArray[Any]
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class FacesOfFrame:
+    """A frame with everybody in it who is to be replaced; `error`: why it could not be looked at."""
+
+    frame: Frame
+    faces: tuple[WantedFace, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What was done to one frame: whose faces were replaced, and the first reason why one was left as it is."""
+
+    swapped: tuple[str, ...]
+    failure: str | None = None
+
+    @property
+    def state(self) -> str:
+        """`swapped` if any face was, else `failed` if one should have been, else `passed`."""
+        if self.swapped:
+            return "swapped"
+        return "failed" if self.failure else "passed"
+
+
+class FacePainter:
+    """Puts new faces into frames, a batch at a time."""
+
+    def __init__(self, swapper: Swapper, settings: SwapSettings) -> None:
+        self._swapper = swapper
+        self._feather = settings.feather
+        self._sharpen = settings.sharpen
+        self._colour = colour_method(settings.colour)
+        self._blend = blend_method(settings.blend)
+
+    def paint(self, batch: Sequence[FacesOfFrame]) -> list[Painted]:
+        """Changes the frames in place. In one frame small faces come first: the nearer to the camera, the later."""
+        failures = [[each.error] if each.error else [] for each in batch]
+        swapped: list[list[str]] = [[] for _ in batch]
+        places: list[_Place] = []
+        for index, each in enumerate(batch):
+            for face in sorted(each.faces, key=_height):
+                try:
+                    place = _Place.of(index, each.frame, face, self._swapper)
+                except (ValueError, cv2.error) as error:
+                    failures[index].append(type(error).__name__)
+                    continue
+                if place.gain is not None:  # else the face is in the dark, and cannot be told from it
+                    places.append(place)
+        for place, drawn in zip(places, self._faces(places), strict=True):
+            frame = batch[place.index].frame
+            try:
+                self._set_in(place, frame, drawn, painted_before=bool(swapped[place.index]))
+                swapped[place.index].append(place.face.identity)
+            except _FaceError as error:
+                failures[place.index].append(str(error))
+        return [
+            Painted(tuple(dict.fromkeys(names)), reasons[0] if reasons else None)
+            for names, reasons in zip(swapped, failures, strict=True)
+        ]
+
+    def _faces(self, places: list[_Place]) -> list[npt.NDArray[np.float32] | str | None]:
+        """The net's answers; where the batch fails, each face alone, so that one does not cost its neighbours."""
+        try:
+            crops = [brightened(place.crop, place.gain or 1.0) for place in places]
+            return list(self._swapper.swap(crops, [place.face.identity for place in places]))
+        except RuntimeError as error:
+            if len(places) <= 1:
+                return [type(error).__name__] * len(places)
+            return [self._faces([place])[0] for place in places]
+
+    def _set_in(
+        self, place: _Place, frame: Frame, face: npt.NDArray[np.float32] | str | None, *, painted_before: bool
+    ) -> None:
+        """Blends a face into its frame. Raises _FaceError where that cannot be done; the frame is then as it was."""
+        if not isinstance(face, np.ndarray):
+            raise _FaceError(face or "not_finite")
+        try:
+            mask = face_mask(place.landmarks_in(MASK_PX), MASK_PX, self._feather)
+            small = np.asarray(cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
+            old = place.crop.astype(np.float32) / 255.0
+            face = dimmed(face, place.gain or 1.0)
+            face = match_detail(self._colour(face, old, small), old, small, self._sharpen)
+            size = (place.region.shape[1], place.region.shape[0])
+            weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
+            weight *= np.float32(place.face.strength)
+            weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
+            # cubic: the crop is usually coarser than the frame, and linear would show its grid
+            new = np.clip(_warped_back(face, place.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
+            x, y = place.origin
+            # what another face was painted over is no longer as the crop saw it
+            ground = frame.region((x, y, x + size[0], y + size[1]))[0] if painted_before else place.region
+            frame.paste(self._blend(ground, new, weight), place.origin, weight > 0)
+        except (ValueError, cv2.error) as error:
+            raise _FaceError(type(error).__name__) from error
+
+
+class _FaceError(Exception):
+    """Why a face was left as it is, in a word."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a face is: its rectangle in the frame, its crop, and the affine from the rectangle to the crop."""
+
+    index: int  # of its frame in the batch
+    face: WantedFace
+    region: npt.NDArray[np.uint8]
+    origin: tuple[int, int]
+    affine: Affine
+    crop: npt.NDArray[np.uint8]
+    landmarks: npt.NDArray[Any]  # in the rectangle
+    gain: float | None  # by which the net sees the crop brighter; None: it is black
+
+    @classmethod
+    def of(cls, index: int, frame: Frame, face: WantedFace, swapper: Swapper) -> _Place:
+        side = swapper.input_px
+        # faces are upright in square pixels, whatever the frame's are
+        square = np.array([[frame.pixel_ratio, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        affine = compose(crop_affine(transform(face.landmarks, square), side, swapper.coverage), square)
+        corners = transform(np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5, invert(affine))
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        region, (*origin, _, _) = frame.region((low[0], low[1], high[0] + 1, high[1] + 1))
+        if region.size == 0:
+            raise ValueError("the face lies outside the picture")
+        shifted = compose(affine, np.array([[1.0, 0.0, origin[0]], [0.0, 1.0, origin[1]]]))
+        crop = warp(region, shifted, side)
+        landmarks = face.landmarks - np.asarray(origin)
+        return cls(index, face, region, (origin[0], origin[1]), shifted, crop, landmarks, gain_of(crop))
+
+    def affine_to(self, side_px: int) -> Affine:
+        """From the rectangle to the same crop with another side (pixel centres at integers)."""
+        zoom = side_px / self.crop.shape[0]
+        shift = (zoom - 1) / 2
+        return compose(np.array([[zoom, 0.0, shift], [0.0, zoom, shift]]), self.affine)
+
+    def landmarks_in(self, side_px: int) -> npt.NDArray[Any]:
+        return transform(self.landmarks, self.affine_to(side_px))
+
+
+def _height(face: WantedFace) -> float:
+    return float(np.ptp(face.landmarks[:, 1]))
+
+
+def _warped_back(
+    picture: npt.NDArray[Any], affine: Affine, size_wh: tuple[int, int], how: int
+) -> npt.NDArray[np.float32]:
+    warped = cv2.warpAffine(picture, affine, size_wh, flags=how | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(warped, np.float32)

@@ -1,0 +1,341 @@
+"""What there is to convert: the plan of the stage `convert`, and that of one folder into another.
+
+A plan names every video, its job and where the job writes, before any work starts. A job's fingerprint covers the
+model, the settings, the identities and the code that decides about bytes: a video with an outcome under that
+fingerprint is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from facemill import tables
+from facemill.errors import FacemillError, InputError
+from facemill.files import file_sha256, read_object, sweep
+from facemill.foreign_files import fitting_name, valid_name
+from facemill.landmarks import signature
+from facemill.model_folder import MODEL_FILE
+from facemill.reasons import PERMANENT, Reason, State
+from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
+from facemill.swap.job import ConversionJob, TrackedInput, describe, finished
+from facemill.swap.swapper import check_becomes
+from facemill.track.table import TrackedFiles
+from facemill.video import list_videos, probe
+from facemill.video.encoder import CONTAINERS, container_holds
+from tasks.catalogue import Data
+from tasks.conversion.corrections import read_corrections
+from tasks.conversion.videos import FindTracks
+from tasks.params import Params
+from tasks.paths import archive_folder
+from tasks.stages import stage_lock
+from tasks.track import NAME_DIGITS, ArchiveVideo, Tracking, open_tracking, track_video, tracking_key
+from tasks.work.cluster import Pool, run_all
+from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
+from tasks.work.failures import Lost
+from tasks.work.results import content_key
+from tasks.work.scratch import WORK_FOLDER, keyed_folder
+from tasks.work.terminal import say
+
+STATE_FOLDER = ".facemill"
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """What there is to do, fixed before work starts. Plain data.
+
+    Attributes:
+        jobs: one for each video that can be opened, each to be given to `convert_video`.
+        todo: those of them that have no outcome yet, the longest first.
+        tracking: finds a job's video tracked, or tracks it.
+        rows: the finished rows of videos that never get a job.
+        names: output path inside the archive for each job, if anybody in its video is replaced.
+        own_names: the same if nobody is: the video's own, whatever its container.
+        output: folder of the converted videos; `table`: folder of the CONVERSIONS table.
+        failure_limit: largest share of failed rows.
+        root: the project whose metrics are written; None for `convert_folder`.
+        scratch: where the jobs write; None where that is `output` itself.
+        state: folder in which it is written down how far the work is; `lock`: what is locked while it goes on.
+    """
+
+    jobs: tuple[ConversionJob, ...]
+    todo: tuple[ConversionJob, ...]
+    rows: tuple[ConversionRow, ...]
+    names: tuple[str, ...]
+    own_names: tuple[str, ...]
+    tracking: FindTracks
+    output: Path
+    table: Path
+    failure_limit: float
+    state: Path
+    lock: Path
+    root: Path | None = None
+    scratch: Path | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+def lock_of(output: Path) -> Path:
+    """The file that is locked while a conversion writes to an output folder."""
+    return output / STATE_FOLDER / "lock"
+
+
+def state_folder(root: Path) -> Path:
+    """Where it is written down how far the conversion of a project's archive is."""
+    return root / WORK_FOLDER / "conversion"
+
+
+def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
+    """The plan of the stage: jobs write to scratch under the hash of their input."""
+    rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
+    common = _common(params, root / Data.MODEL, root, read_deciders(root, "convert", params))
+    scratch = keyed_folder(root, "convert", common["fingerprint"])
+    archive, corrections = archive_folder(params, root), read_corrections(root, params.identities)
+    names = output_names([row["video"] for row in rows], params.convert.encoder.name)
+    jobs, job_names, own_names = list[ConversionJob](), list[str](), list[str]()
+    lost_rows = list[ConversionRow]()
+    for row, name in zip(rows, names, strict=True):
+        if row["status"] != State.OK:
+            lost_rows.append(_lost_row(row, common["origin"].becomes))
+            continue
+        stem = str(scratch / row["sha256"][:32])
+        suffix = PurePosixPath(name).suffix.lower()
+        jobs.append(
+            ConversionJob(
+                video=row["video"],
+                input=str(archive / row["video"]),
+                output=stem + suffix,
+                passed_on=f"{stem}.as-it-is{PurePosixPath(row['video']).suffix.lower()}",
+                outcome=f"{stem}{suffix}.json",
+                parts=f"{stem}{suffix}.parts",
+                input_sha256=row["sha256"],
+                frames=row["frames"] or 0,
+                **_with_corrections(common, corrections.get(row["video"], {})),
+            )
+        )
+        job_names.append(name)
+        own_names.append(row["video"])
+    return ConversionPlan(
+        jobs=tuple(jobs),
+        todo=_todo(jobs, retry=retry),
+        rows=tuple(lost_rows),
+        names=tuple(job_names),
+        own_names=tuple(own_names),
+        tracking=partial(_tracked_by_stage, root),
+        output=root / Data.CONVERTED,
+        table=root / Data.CONVERSIONS,
+        failure_limit=params.convert.failure_limit,
+        state=state_folder(root),
+        lock=stage_lock(root, "convert"),
+        root=root,
+        scratch=scratch,
+    )
+
+
+def plan_folder(
+    params: Params, archive: Path, output: Path, model_dir: Path, root: Path = Path(), *, retry: bool = False
+) -> ConversionPlan:
+    """The plan for two folders: jobs write straight to their place, receipts to OUT/.facemill/receipts.
+
+    Args:
+        root: of the project: where relative paths of its parameters lie.
+    """
+    archive, output = archive.resolve(), output.resolve()
+    if output == archive or output.is_relative_to(archive) or archive.is_relative_to(output):
+        raise FacemillError(f"{output} and {archive} lie in each other: choose an output folder outside the archive")
+    output.mkdir(parents=True, exist_ok=True)
+    sweep(output)
+    files = list_videos(archive, say)
+    if not files:
+        raise FacemillError(f"no video in {archive}: put some there, or name another folder")
+    deciders = deciders_of("convert", plugins_of("convert", params))
+    common = _common(params, model_dir, root, deciders)
+    videos = [path.relative_to(archive).as_posix() for path in files]
+    names = output_names(videos, params.convert.encoder.name)
+    corrections = read_corrections(root, params.identities)
+    jobs = [
+        ConversionJob(
+            video=valid_name(video),
+            input=str(path),
+            output=str(output / name),
+            passed_on=str(output / video),
+            outcome=str(output / STATE_FOLDER / "receipts" / fitting_name(name, ".json")),
+            parts=str(output / STATE_FOLDER / "parts" / content_key(name)),
+            frames=_stated_frames(path),
+            **_with_corrections(common, corrections.get(valid_name(video), {})),
+        )
+        for path, video, name in zip(files, videos, names, strict=True)
+    ]
+    return ConversionPlan(
+        jobs=tuple(jobs),
+        todo=_todo(jobs, retry=retry),
+        rows=(),
+        names=tuple(names),
+        own_names=tuple(videos),
+        tracking=partial(_track_into, open_tracking(params, root, output / STATE_FOLDER / "tracks")),
+        output=output,
+        table=output / STATE_FOLDER / "conversions",
+        failure_limit=params.convert.failure_limit,
+        state=output / STATE_FOLDER,
+        lock=lock_of(output),
+    )
+
+
+def preview_jobs(params: Params, videos: Path, model_dir: Path, root: Path) -> tuple[list[ConversionJob], FindTracks]:
+    """Jobs of a video, or of all videos of a folder, that nobody converts, and how they are tracked.
+
+    Raises:
+        FacemillError: no model, or no video there.
+    """
+    videos = videos.resolve()
+    files = [videos] if videos.is_file() else list_videos(videos, say)
+    if not files:
+        raise FacemillError(f"no video in {videos}: name a video or a folder of some")
+    above = videos.parent if videos.is_file() else videos
+    common = _common(params, model_dir, root, deciders_of("convert", plugins_of("convert", params)))
+    corrections = read_corrections(root, params.identities)
+    state = root / WORK_FOLDER / "preview"
+    jobs = []
+    for path in files:
+        video = valid_name(path.relative_to(above).as_posix())
+        own = _with_corrections(common, corrections.get(video, {}))
+        nowhere: dict[str, Any] = {name: str(state / "none") for name in ("output", "passed_on", "outcome", "parts")}
+        jobs.append(ConversionJob(video=video, input=str(path), **nowhere, **own))
+    return jobs, partial(_track_into, open_tracking(params, root, state))
+
+
+def output_names(videos: Sequence[str], encoder: str = "libx264") -> list[str]:
+    """Output paths for paths inside an archive. Containers that cannot be written, or cannot hold what the encoder
+    gives, get `.mp4` behind their name, so that `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
+    kept = {suffix for suffix, container in CONTAINERS.items() if container_holds(container, encoder)}
+    taken: set[str] = {video for video in videos if PurePosixPath(video).suffix.lower() in kept}
+    names = []
+    for video in videos:
+        name = video
+        if video not in taken:
+            name, number = fitting_name(video, ".mp4"), 1
+            while name in taken:
+                number += 1
+                name = fitting_name(video, f".{number}.mp4")
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def _tracked_by_stage(root: Path, pool: Pool, job: ConversionJob) -> TrackedInput:
+    """The tables of the stage `track` have a part of every video that could be opened."""
+    assert job.input_sha256 is not None
+    part = f"{job.input_sha256[:NAME_DIGITS]}.parquet"
+    files = TrackedFiles(*(str(root / table / part) for table in (Data.SEGMENTS, Data.TRACKS, Data.TRACK_POINTS)))
+    if missing := [path for path in vars(files).values() if not Path(path).is_file()]:
+        raise FacemillError(f"{missing[0]} is missing: run the stage track first (`facemill stage track`)")
+    return TrackedInput(job.input_sha256, files)
+
+
+def _track_into(tracking: Tracking, pool: Pool, job: ConversionJob) -> TrackedInput:
+    """Tracks a video, unless tracks of the same content lie there."""
+    [(_, content)] = run_all(pool, _content_of, [job.input])
+    if isinstance(content, Lost):
+        raise InputError(content.reason, content.detail)
+    found = track_video(tracking, ArchiveVideo(job.input, content, job.frames), pool)
+    if found.reason is not None:
+        raise InputError(found.reason, found.detail)
+    return TrackedInput(content, found.files)
+
+
+def _content_of(path: str) -> str:
+    """In a worker, since it reads the whole file. Raises InputError where that cannot be done."""
+    try:
+        return file_sha256(Path(path))
+    except OSError as error:
+        raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+
+
+def _common(params: Params, model_dir: Path, root: Path, deciders: Deciders) -> dict[str, Any]:
+    """What all jobs of a plan share."""
+    if not (model_dir / MODEL_FILE).is_file():
+        raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
+    becomes = dict(
+        sorted(params.convert.becomes.items())
+    )  # in whatever order they are written, the videos are the same
+    origin = check_becomes(model_dir, becomes)
+    _check_landmarks(params, model_dir)
+    key = content_key(
+        deciders.key, tracking_key(params, root), origin.model_sha256, describe(params.convert), origin.becomes
+    )
+    return {"model_dir": str(model_dir), "settings": params.convert, "fingerprint": key, "origin": origin}
+
+
+def _with_corrections(common: dict[str, Any], corrections: Mapping[int, str | None]) -> dict[str, Any]:
+    """Of one video; they are part of what decides about its bytes."""
+    if not corrections:
+        return common
+    key = content_key(common["fingerprint"], sorted(corrections.items()))
+    return {**common, "corrections": corrections, "fingerprint": key}
+
+
+def _check_landmarks(params: Params, model_dir: Path) -> None:
+    """Raises FacemillError where the model was trained on another predictor's points: each face would be drawn shifted,
+    since predictors disagree about jaw and brows by several percent of the face."""
+    trained = read_object(model_dir / MODEL_FILE).get("landmarks")
+    if trained != (found := signature(params.track.landmarks)):
+        raise FacemillError(
+            f"the model in {model_dir} was trained on the landmarks of {trained}, track.landmarks gives those of "
+            f"{found}: set track.landmarks to the model's, or train one on extract.landmarks: {params.track.landmarks}"
+        )
+
+
+def becomes_rows(becomes: Mapping[str, str], frames: Mapping[str, int] | None = None) -> list[PairOfIdentities]:
+    """The column `becomes` of CONVERSIONS.
+
+    Args:
+        becomes: identity that is replaced → identity that is put there.
+        frames: in how many each identity was replaced; None for a video that was not converted.
+    """
+    return [
+        {"replaced": replaced, "new": new, "frames": frames[replaced] if frames else None}
+        for replaced, new in becomes.items()
+    ]
+
+
+def _lost_row(video: VideoRow, becomes: Mapping[str, str]) -> ConversionRow:
+    """The row of a video that cannot be opened: the state in which `collect` found it."""
+    return {
+        "video": video["video"],
+        "input_sha256": video["sha256"],
+        "becomes": becomes_rows(becomes),
+        "status": video["status"],
+        "error": video["error"],
+        "detail": video["detail"],
+    }
+
+
+def _todo(jobs: Sequence[ConversionJob], *, retry: bool) -> tuple[ConversionJob, ...]:
+    """Jobs without an outcome, each input once, the largest files first, so that the last hour is not one film's; those
+    that failed for a reason that may be gone; with `retry` all that failed."""
+    todo: dict[str, ConversionJob] = {}
+    for job in jobs:
+        outcome = finished(job)
+        failed = outcome is not None and outcome["status"] != State.OK
+        if outcome is None or (failed and (retry or Reason(outcome["error"]) not in PERMANENT)):
+            todo.setdefault(job.outcome, job)
+    return tuple(sorted(todo.values(), key=lambda job: (-_bytes(job), job.video)))
+
+
+def _stated_frames(path: Path) -> int:
+    """As many frames as a video's container promises; 0 where it cannot be opened: whoever converts it says why."""
+    try:
+        info = probe(path)
+    except (InputError, OSError):
+        return 0
+    return info.frames or round((info.duration_s or 0) * (info.fps or 0))
+
+
+def _bytes(job: ConversionJob) -> int:
+    try:
+        return Path(job.input).stat().st_size
+    except OSError:  # whoever opens it says why
+        return 0
