@@ -18,7 +18,16 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import pages, pictures
 from flows.at_work import project_flow, wait_for_server
-from flows.stages import Metrics, forgiving, pushed, run_stage, show_freshness, show_pictures, show_reasons
+from flows.stages import (
+    Metrics,
+    forgiving,
+    pushed,
+    read_metrics,
+    run_stage,
+    show_freshness,
+    show_pictures,
+    show_reasons,
+)
 from flows.start import start_once
 from tasks.params import load_params
 from tasks.stages import REFRESH_STAGES
@@ -45,11 +54,7 @@ def refresh(then_train: bool = False) -> Refreshed:
     params = load_params(project)
     show_freshness(project, params)
     show_reasons(project, asks_network=params.network_sources)
-    metrics = {
-        # DVC cannot see that the network has something new.
-        stage: run_stage(project, stage, force=stage == "collect" and params.network_sources)
-        for stage in REFRESH_STAGES
-    }
+    metrics = _run_stages(project, asks_network=params.network_sources)
     version = name_version(project)
     note_refresh(project, version)
     show_freshness(project, params)
@@ -59,6 +64,21 @@ def refresh(then_train: bool = False) -> Refreshed:
             wait_for_server()
             start_once("train/gpu", f"train-{version.name}-{version.dataset}", then_convert=True)
     return Refreshed(version, metrics)
+
+
+def _run_stages(project: Path, *, asks_network: bool) -> dict[str, Metrics]:
+    """Looks what lies in the sources, and if that or anything else has changed runs what depends on it.
+
+    Most nights bring nothing: then DVC is asked once for all stages, and not once for each.
+    """
+    first, *others = REFRESH_STAGES
+    metrics = {first: run_stage(project, first)}
+    changed = asks_network or dvc.stale(project, *others)
+    for stage in others:
+        # DVC cannot see that the network has something new.
+        force = stage == "collect" and asks_network
+        metrics[stage] = run_stage(project, stage, force=force) if changed else read_metrics(project, stage)
+    return metrics
 
 
 @task(cache_policy=NO_CACHE)

@@ -179,13 +179,17 @@ def _run_stage(root: Path, stage: str, force: bool, on_tick: Callable[[], None])
             progress_file=progress,
         )
         bar.show(_read(progress) or {"done": 1, "total": 1, "note": "done"}, last=True)
-    metrics: Metrics = {}
-    path = root / metrics_file(stage)
-    if path.exists():
-        metrics = {**read_object(path), **read_times(root, stage)}
+    metrics = read_metrics(root, stage)
+    if metrics:
         with forgiving():
             create_table_artifact(pages.counts_table(metrics), key=f"{stage}-rows", description=f"Rows of {stage}")
     return metrics
+
+
+def read_metrics(root: Path, stage: str) -> Metrics:
+    """A stage's rows by state and reason, and how long it took, from when it ran last; nothing if it never has."""
+    path = root / metrics_file(stage)
+    return {**read_object(path), **read_times(root, stage)} if path.exists() else {}
 
 
 @task(name="push", cache_policy=NO_CACHE)

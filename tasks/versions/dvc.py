@@ -106,9 +106,9 @@ def _kind(tail: str) -> type[FacemillError]:
     return StageFailed if any(words in tail for words in _ANOTHER_TRY) else FacemillError
 
 
-def stale(root: Path, stage: str) -> bool:
-    """Whether `dvc repro` would run this stage: its parameters, code, inputs or outputs have changed."""
-    return bool(_status(root, stage))
+def stale(root: Path, *stages: str) -> bool:
+    """Whether `dvc repro` would run one of these stages: its parameters, code, inputs or outputs have changed."""
+    return bool(_status(root, *stages))
 
 
 def changed_outputs(root: Path, stage: str) -> list[str]:
@@ -219,8 +219,8 @@ def _not_in_cache(root: Path, hashes: Sequence[str]) -> list[str]:
     return absent
 
 
-def _status(root: Path, stage: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(call(root, "status", "--json", stage) or "{}")
+def _status(root: Path, *stages: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(call(root, "status", "--json", *stages) or "{}")
     return answer
 
 

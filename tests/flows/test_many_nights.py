@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,8 @@ def hit(wanted: Callable[[psutil.Process], bool]) -> Callable[[Run, random.Rando
     def kill(run: Run, chance: random.Random) -> bool:
         process = one_of(run, wanted, chance)
         if process is not None:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         return process is not None
 
     return kill
@@ -153,7 +154,8 @@ def hit(wanted: Callable[[psutil.Process], bool]) -> Callable[[Run, random.Rando
 def tell_all(number: signal.Signals) -> Callable[[Run, random.Random], bool]:
     def tell(run: Run, chance: random.Random) -> bool:
         for process in living(run.project):
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
         return True
 
     return tell
@@ -202,12 +204,11 @@ def zombies(project: Path) -> list[str]:
     """Ended processes for which their parent, one of ours, has not asked within some seconds."""
 
     def found() -> set[int]:
-        return {
-            child.pid
-            for parent in living(project)
-            for child in parent.children()
-            if child.status() == psutil.STATUS_ZOMBIE
-        }
+        ended = set()
+        for parent in living(project):
+            with suppress(psutil.NoSuchProcess):  # it has just ended itself
+                ended |= {child.pid for child in parent.children() if child.status() == psutil.STATUS_ZOMBIE}
+        return ended
 
     left, end = found(), time.monotonic() + 20
     while left and time.monotonic() < end:

@@ -80,6 +80,16 @@ def test_refresh_twice_makes_one_version_though_the_network_is_asked_again(refre
     assert "a source in the network is asked each time" in latest_artifact("why")
 
 
+def test_a_night_that_brings_nothing_asks_dvc_once_for_all_stages(
+    refreshed: Done, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, first = refreshed
+    second = refresh()
+    assert second.metrics == first.metrics
+    assert "Stage 'inventory' didn't change" in caplog.text
+    assert "Stage 'collect' didn't change" not in caplog.text
+
+
 def test_wrong_parameters_are_said_before_anything_runs(project: Path) -> None:
     with (project / "params.yaml").open("a") as stream:
         stream.write("dedup: {hash_distanze: 3}\n")
