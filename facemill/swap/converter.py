@@ -172,7 +172,7 @@ def convert_segment(
             if reader.cut and not settings.accept_cut:
                 raise InputError(Reason.VIDEO_TRUNCATED, reader.warnings()[0])
             made = writer.commit()
-            warnings = (*reader.warnings(), *writer.warnings)
+            warnings = (*reader.warnings(), *writer.warnings, *painter.notes())
     return ConvertedSegment(
         part=made,
         stretches=_stretches(states),

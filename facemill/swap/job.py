@@ -41,11 +41,13 @@ from facemill.swap.converter import (
     join_segments,
     receipt_of_untouched,
 )
+from facemill.swap.detail_tracks import TrackChoice, choose_for_tracks
 from facemill.swap.known import known_faces
 from facemill.swap.settings import SwapSettings
-from facemill.swap.swapper import ModelOrigin, Swapper, load_swapper
+from facemill.swap.swapper import ModelOrigin, Swapper, exemplars_of, load_swapper
 from facemill.track.naming import name_tracks
 from facemill.track.table import TrackedFiles, TrackedSegment, read_looks, read_segments
+from facemill.video import probe
 
 KEY_DIGITS = 32
 CHANGED = "the file has changed since it was tracked: run the same command again"
@@ -157,11 +159,15 @@ def convert_piece(piece: Piece) -> Made:
         FacemillError: what no other video would survive either: no model, a full disk.
     """
     job = piece.job
-    known = known_faces(piece.tracked.files, piece.segment, piece.wanted)
+    becomes = tuple(job.origin.becomes.items())
+    choices = {}
+    if job.settings.detail == "exemplars":
+        choices = _choices(piece.tracked.files, tuple(piece.wanted.items()), job.input, job.model_dir, becomes)
+    known = known_faces(piece.tracked.files, piece.segment, piece.wanted, choices)
     key, suffix = _key(piece, known), Path(job.output).suffix
     part, receipt = Path(job.parts) / f"{key}{suffix}", Path(job.parts) / f"{key}.json"
     if not _is_there(receipt, part):
-        swapper = _swapper(job.model_dir, tuple(job.origin.becomes.items()), job.settings.device)
+        swapper = _swapper(job.model_dir, becomes, job.settings.device)
         with _ffmpeg_errors():
             made = convert_segment(Path(job.input), part, piece.segment.segment, known, swapper, job.settings)
         write_json(receipt, made.as_dict())
@@ -297,6 +303,9 @@ def _key(piece: Piece, known: KnownFaces) -> str:
         for face in found:
             digest.update(json.dumps([pts, face.identity, face.strength]).encode())
             digest.update(np.ascontiguousarray(face.landmarks, "<f4").tobytes())
+            if face.detail:
+                for values in (face.detail.index, face.detail.weight, face.detail.gain):
+                    digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:KEY_DIGITS]
 
 
@@ -350,6 +359,20 @@ def _read_errors() -> Iterator[None]:
         if is_full(error):
             raise
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+
+
+@lru_cache(maxsize=2)
+def _choices(
+    files: TrackedFiles,
+    wanted: tuple[tuple[int, str], ...],
+    video: str,
+    model_dir: str,
+    becomes: tuple[tuple[str, str], ...],
+) -> dict[int, TrackChoice]:
+    """Whole tracks are looked at, so a worker that converts several segments of a video looks once."""
+    exemplars = exemplars_of(Path(model_dir), dict(becomes))
+    ratio = float(probe(Path(video)).sample_aspect_ratio or 1) if exemplars else 1.0
+    return choose_for_tracks(files, dict(wanted), dict(becomes), exemplars, ratio)
 
 
 @lru_cache(maxsize=1)

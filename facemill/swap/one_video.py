@@ -17,6 +17,7 @@ import numpy.typing as npt
 from facemill.files import TEMPORARY_PREFIX, atomic_path, file_sha256
 from facemill.model_folder import read_meta, references_of
 from facemill.swap.converter import Receipt, convert_segment, count_errors, join_segments, receipt_of_untouched
+from facemill.swap.detail_tracks import choose_for_tracks
 from facemill.swap.known import known_faces
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, check_becomes, load_swapper
@@ -25,6 +26,7 @@ from facemill.track.naming import name_tracks
 from facemill.track.settings import TrackingSettings
 from facemill.track.table import TrackedFiles, read_looks, read_segments
 from facemill.track.video import track_video
+from facemill.video import probe
 
 
 def convert_video(
@@ -115,12 +117,15 @@ def _converted(
         with atomic_path(output) as temporary:
             shutil.copyfile(video, temporary)
         return receipt_of_untouched(sha256, origin, sum(each.frames for each in planned), count_errors(planned))
+    choices = choose_for_tracks(
+        files, wanted, swapper.becomes, swapper.exemplars, float(probe(video).sample_aspect_ratio or 1)
+    )
     segments = [
         convert_segment(
             video,
             folder / f"{each.segment.index:05d}{output.suffix}",
             each.segment,
-            known_faces(files, each, wanted),
+            known_faces(files, each, wanted, choices),
             swapper,
             settings,
         )

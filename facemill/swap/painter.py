@@ -7,7 +7,7 @@ A face that cannot be painted is left as it is, and its frame says why; other fa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,14 @@ import numpy.typing as npt
 from facemill.align import Affine, compose, crop_affine, invert, transform, warp
 from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
-from facemill.swap.detail import match_detail
+from facemill.swap.detail_exemplars import FrameChoice
+from facemill.swap.detail_methods import DetailNeeds, DrawnFace, detail_method
+from facemill.swap.detail_tracks import TrackChoice, choose_for_tracks
 from facemill.swap.exposure import brightened, dimmed, gain_of
 from facemill.swap.mask import face_mask
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
+from facemill.track.table import TrackedFiles
 from facemill.video import Frame
 
 MASK_PX = 160  # side of the mask over the crop: fine enough for a face of 1,000 px once it is softened
@@ -37,11 +40,13 @@ class WantedFace:
         identity: whose face it is.
         landmarks: (68, 2) in pixels of the frame.
         strength: how much of the new face is seen, 0…1: it fades where the face is about to be lost.
+        detail: the exemplars that lend it their detail.
     """
 
     identity: str
     landmarks: npt.NDArray[Any]
     strength: float = 1.0
+    detail: FrameChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,18 @@ class FacePainter:
     def __init__(self, swapper: Swapper, settings: SwapSettings) -> None:
         self._swapper = swapper
         self._feather = settings.feather
-        self._sharpen = settings.sharpen
         self._colour = colour_method(settings.colour)
         self._blend = blend_method(settings.blend)
+        needs = DetailNeeds(swapper.becomes, swapper.coverage, settings.sharpen, swapper.exemplars)
+        self._detail = detail_method(settings.detail, needs)
+
+    def choose(self, files: TrackedFiles, wanted: Mapping[int, str], pixel_ratio: float) -> dict[int, TrackChoice]:
+        """Which exemplars the frames of a video take, by track, as `choose_for_tracks` has it."""
+        return choose_for_tracks(files, wanted, self._swapper.becomes, self._swapper.exemplars, pixel_ratio)
+
+    def notes(self) -> list[str]:
+        """What a person should know of faces that this one paints."""
+        return self._detail.notes()
 
     def paint(self, batch: Sequence[FacesOfFrame]) -> list[Painted]:
         """Changes the frames in place. In one frame small faces come first: the nearer to the camera, the later."""
@@ -125,13 +139,23 @@ class FacePainter:
             small = np.asarray(cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
             old = place.crop.astype(np.float32) / 255.0
             face = dimmed(face, place.gain or 1.0)
-            face = match_detail(self._colour(face, old, small), old, small, self._sharpen)
+            drawn = DrawnFace(
+                replaced=place.face.identity,
+                face=self._colour(face, old, small),
+                old=old,
+                mask=small,
+                landmarks=place.landmarks_in(len(face)),
+                affine=place.affine,
+                choice=place.face.detail,
+            )
+            face = self._detail.in_crop(drawn)
             size = (place.region.shape[1], place.region.shape[0])
             weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
             weight *= np.float32(place.face.strength)
             weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
             # cubic: the crop is usually coarser than the frame, and linear would show its grid
             new = np.clip(_warped_back(face, place.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
+            new = self._detail.in_frame(drawn, new, place.region, weight)
             x, y = place.origin
             # what another face was painted over is no longer as the crop saw it
             ground = frame.region((x, y, x + size[0], y + size[1]))[0] if painted_before else place.region

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from facemill.pictures import RGB
+from facemill.swap.detail_tracks import TrackChoice
 from facemill.swap.known import known_faces
 from facemill.swap.painter import FacePainter, FacesOfFrame
 from facemill.track.table import TrackedFiles, TrackedSegment, read_segments
-from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter
+from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter, probe
 
 CLIP_S = 3.0
 
@@ -82,11 +83,12 @@ def show_faces(
         wanted: track → whose face it is, of those that are replaced.
         painters: one for each of the settings that are compared.
     """
+    choices = _choices(video, files, wanted, painters)
     for segment in read_segments(files):
         here = {view.pts: [each for each in views if each.pts == view.pts] for view in views if _in(segment, view.pts)}
         if not here:
             continue
-        known = known_faces(files, segment, wanted)
+        known = known_faces(files, segment, wanted, choices)
         with VideoReader(video, segment=segment.segment) as reader:
             for frame in reader:
                 if frame.pts not in here:
@@ -118,7 +120,7 @@ def write_clip(
         FacemillError: a full disk.
     """
     segment = next(each for each in read_segments(files) if _in(each, around_pts))
-    known = known_faces(files, segment, wanted)
+    known = known_faces(files, segment, wanted, _choices(video, files, wanted, painters))
     with VideoReader(video, segment=segment.segment) as reader:
         info = reader.info
         wide = replace(info, width=info.width * (1 + len(painters)), interlaced=False)
@@ -133,6 +135,14 @@ def write_clip(
                 beside = [frame.rgb, *(_painted(frame, faces, painter) for painter in painters)]
                 writer.write(Frame.from_rgb(np.hstack(beside), frame.pts, frame.time_base, pix_fmt=writer.pix_fmt))
             writer.commit()
+
+
+def _choices(
+    video: Path, files: TrackedFiles, wanted: Mapping[int, str], painters: Sequence[FacePainter]
+) -> dict[int, TrackChoice]:
+    """The same for all painters: they draw with one model."""
+    ratio = float(probe(video).sample_aspect_ratio or 1)
+    return painters[0].choose(files, wanted, ratio) if painters else {}
 
 
 def _painted(frame: Frame, faces: Sequence[Any], painter: FacePainter) -> RGB:

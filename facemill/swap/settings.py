@@ -23,9 +23,12 @@ class SwapSettings(Settings):
     """Name of the blend method (facemill/swap/blend.py)."""
     feather: Annotated[float, Limits(ge=0, le=0.5)] = 0.1
     """Width of the soft edge over the height of the face."""
+    detail: Name = "exemplars"
+    """Name of the method that gives a face fine detail (facemill/swap/detail_methods.py): that of the new person's own
+    pictures, which travel with the model; what was drawn, matched to the old face; or none."""
     sharpen: Annotated[float, Limits(ge=0, le=3)] = 0.6
-    """How much more fine detail than the net drew a face gets at most, to have the old one's; a face with more than
-    that is softened (facemill/swap/detail.py). 0 leaves it as it was drawn."""
+    """How much more fine detail than the net drew a face gets at most where detail is matched to the old one's; a face
+    with more than that is softened (facemill/swap/detail.py). 0 leaves it as it was drawn."""
     batch: Count = 8
     """Frames that go through the net together."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)

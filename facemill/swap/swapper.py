@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from facemill.device import choose_device, settings_for
 from facemill.device_choice import Device, DeviceChoice
 from facemill.errors import FacemillError
 from facemill.files import folder_sha256
-from facemill.model_folder import load_model, read_meta, references_of
+from facemill.model_folder import EXEMPLARS_FILE, load_model, read_meta, references_of
 from facemill.nets import SwapModel
+from facemill.swap.exemplars import Exemplars, read_exemplars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +42,14 @@ class Swapper:
     Attributes:
         becomes: the identity that is replaced → the identity whose face is put there.
         coverage: of the crops it was trained on, see `facemill.align`.
+        exemplars: by identity, the pictures that travel with the model, of those who are replaced or put there.
     """
 
     model: SwapModel
     device: str
     becomes: Mapping[str, str]
     coverage: float
+    exemplars: Mapping[str, Exemplars] = field(default_factory=dict)
 
     @property
     def input_px(self) -> int:
@@ -94,7 +97,23 @@ def load_swapper(model_dir: Path, becomes: Mapping[str, str], device: Device = "
     model, meta = load_model(model_dir, torch_device)
     settings_for(torch_device, sum(p.numel() for p in model.parameters()), DeviceChoice(precision="fp32")).place(model)
     _check_known(model_dir, model.identities, becomes)
-    return Swapper(model=model, device=str(torch_device), becomes=dict(becomes), coverage=float(meta["train_coverage"]))
+    return Swapper(
+        model=model,
+        device=str(torch_device),
+        becomes=dict(becomes),
+        coverage=float(meta["train_coverage"]),
+        exemplars=exemplars_of(model_dir, becomes),
+    )
+
+
+def exemplars_of(model_dir: Path, becomes: Mapping[str, str]) -> dict[str, Exemplars]:
+    """The pictures that travel with a model, of those who are replaced or put there; none where there are none.
+
+    Raises:
+        FacemillError: their file is damaged.
+    """
+    path = model_dir / EXEMPLARS_FILE
+    return read_exemplars(path, [*becomes, *becomes.values()]) if path.is_file() else {}
 
 
 def check_becomes(model_dir: Path, becomes: Mapping[str, str]) -> ModelOrigin:

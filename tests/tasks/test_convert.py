@@ -82,7 +82,7 @@ def archive(originals: Path, tmp_path: Path) -> Path:
 def parameters(tracking: dict[str, Any] | None = None, **changes: Any) -> Params:
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
+    group = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}, "detail": "match"}
     values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
     values |= {"convert": group | changes, "track": tracking or {}, "cluster": {"kind": "inline"}}
     return parse_params(values)
