@@ -7,13 +7,16 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
+# Several files of tests at a time, each in one process: what a file shares is made once. Longest first, see tests/conftest.py
+AT_ONCE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: run test test-slow lint ui bench setup clean
 
 run: $(VENV)/.installed ## the whole pipeline on the sample people, then where the results are
 	@$(BIN)/facemill run pipeline
 
 test: $(VENV)/.installed-dev ## everything that CI runs but lint
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 
 test-slow: $(VENV)/.installed-dev ## what takes more than a minute each
 	@$(BIN)/python -m pytest -m slow

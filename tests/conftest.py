@@ -29,6 +29,24 @@ def pytest_configure() -> None:
     # On a busy machine an example may take long: the clock says nothing of what is right.
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)  # the other cores have tests of their own
+
+
+LONGEST_FILES = (
+    "test_end_to_end.py",
+    "test_distributed.py",
+    "test_nights.py",
+    "test_runs.py",
+    "test_refresh.py",
+    "test_private_cluster.py",
+)
+"""They begin first, so that none of them is what the others wait for when files are tested at the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # stable: the others stay as they are
 
 
 @pytest.fixture
