@@ -141,7 +141,9 @@ def who_is_who(job: ConversionJob, tracked: TrackedInput) -> dict[int, str | Non
     Raises:
         InputError: a correction names a track that the video does not have.
     """
-    who = name_tracks(read_looks(tracked.files), _references(job.model_dir), job.settings.identity_distance)
+    who = name_tracks(
+        read_looks(tracked.files), _references(job.model_dir, job.origin.model_sha256), job.settings.identity_distance
+    )
     if unknown := sorted(job.corrections.keys() - who.keys()):
         numbers = ", ".join(map(str, unknown))
         raise InputError(
@@ -162,12 +164,14 @@ def convert_piece(piece: Piece) -> Made:
     becomes = tuple(job.origin.becomes.items())
     choices = {}
     if job.settings.detail == "exemplars":
-        choices = _choices(piece.tracked.files, tuple(piece.wanted.items()), job.input, job.model_dir, becomes)
+        choices = _choices(
+            job.fingerprint, piece.tracked.files, tuple(piece.wanted.items()), job.input, job.model_dir, becomes
+        )
     known = known_faces(piece.tracked.files, piece.segment, piece.wanted, choices)
     key, suffix = _key(piece, known), Path(job.output).suffix
     part, receipt = Path(job.parts) / f"{key}{suffix}", Path(job.parts) / f"{key}.json"
     if not _is_there(receipt, part):
-        swapper = _swapper(job.model_dir, becomes, job.settings.device)
+        swapper = _swapper(job.model_dir, job.origin.model_sha256, becomes, job.settings.device)
         with _ffmpeg_errors():
             made = convert_segment(Path(job.input), part, piece.segment.segment, known, swapper, job.settings)
         write_json(receipt, made.as_dict())
@@ -363,26 +367,28 @@ def _read_errors() -> Iterator[None]:
 
 @lru_cache(maxsize=2)
 def _choices(
+    fingerprint: str,
     files: TrackedFiles,
     wanted: tuple[tuple[int, str], ...],
     video: str,
     model_dir: str,
     becomes: tuple[tuple[str, str], ...],
 ) -> dict[int, TrackChoice]:
-    """Whole tracks are looked at, so a worker that converts several segments of a video looks once."""
+    """Whole tracks are looked at, so a worker that converts several segments of a video looks once. The
+    fingerprint says which model lies in the folder, and which tracks in the files."""
     exemplars = exemplars_of(Path(model_dir), dict(becomes))
     ratio = float(probe(Path(video)).sample_aspect_ratio or 1) if exemplars else 1.0
     return choose_for_tracks(files, dict(wanted), dict(becomes), exemplars, ratio)
 
 
 @lru_cache(maxsize=1)
-def _swapper(model_dir: str, becomes: tuple[tuple[str, str], ...], device: Device) -> Swapper:
-    """A worker converts many videos with one model."""
+def _swapper(model_dir: str, model_sha256: str, becomes: tuple[tuple[str, str], ...], device: Device) -> Swapper:
+    """A worker converts many videos with one model. It may outlive that, and the next one lies in the same folder."""
     return load_swapper(Path(model_dir), dict(becomes), device)
 
 
 @lru_cache(maxsize=1)
-def _references(model_dir: str) -> dict[str, npt.NDArray[np.float32]]:
+def _references(model_dir: str, model_sha256: str) -> dict[str, npt.NDArray[np.float32]]:
     return references_of(read_meta(Path(model_dir)))
 
 

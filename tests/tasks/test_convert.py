@@ -28,6 +28,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_json, write_json
 from facemill.landmarks import signature
 from facemill.reasons import Reason, State
+from facemill.swap import job as swap_job
 from facemill.track.models import FaceModels
 from facemill.video import probe
 from tasks import convert, track
@@ -498,6 +499,24 @@ def test_a_persons_word_stands_above_the_looks(archive: Path, model: Path, tmp_p
     (root / "tracks.yaml").write_text("talk.mp4:\n  - {track: 0, is: bert}\n")
     with pytest.raises(FacemillError, match=r"talk.mp4: track 0 is 'bert', whom params.yaml does not know"):
         convert.run(parameters(), root)
+
+
+def test_a_worker_that_lives_on_sees_that_another_model_lies_in_the_folder(
+    archive: Path, model: Path, tmp_path: Path
+) -> None:
+    for name in ("talk.avi", "nobody.mp4", "odd.mp4", "cut.mkv", "letter.mp4", "empty.mov"):
+        (archive / name).unlink()
+    own = Path(shutil.copytree(model, tmp_path / "model"))
+    convert.convert_folder(parameters(), archive, tmp_path / "first", own)
+    references = read_json(own / "model.json")["references"]
+    shutil.rmtree(own)
+    model_folder(own, {name: np.asarray(rows, np.float32) for name, rows in references.items()})  # other random weights
+    convert.convert_folder(parameters(), archive, tmp_path / "again", own)
+    swap_job._swapper.cache_clear()
+    swap_job._references.cache_clear()
+    convert.convert_folder(parameters(), archive, tmp_path / "fresh", own)
+    first, again, fresh = (file_sha256(tmp_path / out / "talk.mp4") for out in ("first", "again", "fresh"))
+    assert first != again == fresh
 
 
 def test_workers_of_a_real_cluster_convert_too(archive: Path, model: Path, tmp_path: Path) -> None:
