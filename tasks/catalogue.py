@@ -63,3 +63,8 @@ def weights_file(stage: str) -> str:
 def metrics_file(stage: str) -> str:
     """The file of a stage's numbers, which `dvc metrics` reads."""
     return f"{Data.METRICS}/{stage}.json"
+
+
+def video_part(sha256: str) -> str:
+    """The name of a video's part in the tables of tracks, without `.parquet`: the beginning of its SHA-256."""
+    return sha256[:32]

@@ -32,7 +32,7 @@ from facemill.track.segment import track_segment
 from facemill.track.settings import TrackingSettings
 from facemill.track.table import TrackedFiles, write_failure, write_tracks
 from facemill.video import Segment, SegmentPlan, plan_segments
-from tasks.catalogue import Data
+from tasks.catalogue import Data, video_part
 from tasks.params import Params, TrackParams
 from tasks.paths import archive_folder
 from tasks.work.cluster import Pool, one_thread, open_pool, run_all
@@ -45,7 +45,6 @@ from tasks.work.scratch import WORK_FOLDER
 from tasks.work.terminal import say
 from tasks.work.totals import Totals, finish, publish_parts
 
-NAME_DIGITS = 32  # of a video's SHA-256, in the name of its parts
 _CHANGED = "the file has changed since it was collected: run collect again"
 
 
@@ -123,7 +122,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     with open_pool(params.cluster) as pool:
         found = track_videos(tracking, videos, pool, retry=retry, clock=clock)
     for name, table in _TABLES.items():
-        parts = {sha256[:NAME_DIGITS]: Path(getattr(one.files, name)) for sha256, one in found.items()}
+        parts = {video_part(sha256): Path(getattr(one.files, name)) for sha256, one in found.items()}
         publish_parts(parts, root / table)
     totals = Totals(
         stage="track",
@@ -142,7 +141,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 def tracked_files(root: Path, sha256: str) -> TrackedFiles:
     """The parts of a video in the tables of a project."""
     return TrackedFiles(
-        **{name: str(root / table / f"{sha256[:NAME_DIGITS]}.parquet") for name, table in _TABLES.items()}
+        **{name: str(root / table / f"{video_part(sha256)}.parquet") for name, table in _TABLES.items()}
     )
 
 

@@ -127,6 +127,7 @@ def test_the_archive_is_converted_and_the_frames_reconcile(project: Path) -> Non
 def test_the_report_is_one_file_that_asks_nobody(project: Path) -> None:
     page = (project / "data" / "report" / "report.html").read_text()
     assert "<img" in page
+    assert "Who is in the video" in page
     assert 'src="http' not in page
     assert json.loads((project / "data" / "report" / "metrics.json").read_text())
 

@@ -24,7 +24,6 @@ from facemill.reasons import PERMANENT, Reason, State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
 from facemill.swap.job import ConversionJob, TrackedInput, describe, finished
 from facemill.swap.swapper import check_becomes
-from facemill.track.table import TrackedFiles
 from facemill.video import list_videos, probe
 from facemill.video.encoder import CONTAINERS, container_holds
 from tasks.catalogue import Data
@@ -33,7 +32,7 @@ from tasks.conversion.videos import FindTracks
 from tasks.params import Params
 from tasks.paths import archive_folder
 from tasks.stages import stage_lock
-from tasks.track import NAME_DIGITS, ArchiveVideo, Tracking, open_tracking, track_video, tracking_key
+from tasks.track import ArchiveVideo, Tracking, open_tracking, track_video, tracked_files, tracking_key
 from tasks.work.cluster import Pool, run_all
 from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
 from tasks.work.failures import Lost
@@ -228,8 +227,7 @@ def output_names(videos: Sequence[str], encoder: str = "libx264") -> list[str]:
 def _tracked_by_stage(root: Path, pool: Pool, job: ConversionJob) -> TrackedInput:
     """The tables of the stage `track` have a part of every video that could be opened."""
     assert job.input_sha256 is not None
-    part = f"{job.input_sha256[:NAME_DIGITS]}.parquet"
-    files = TrackedFiles(*(str(root / table / part) for table in (Data.SEGMENTS, Data.TRACKS, Data.TRACK_POINTS)))
+    files = tracked_files(root, job.input_sha256)
     if missing := [path for path in vars(files).values() if not Path(path).is_file()]:
         raise FacemillError(f"{missing[0]} is missing: run the stage track first (`facemill stage track`)")
     return TrackedInput(job.input_sha256, files)

@@ -17,26 +17,30 @@ from markupsafe import Markup
 from facemill import tables
 from facemill.boxes import around
 from facemill.detect import Detector, build_detector
-from facemill.embeddings import SAME_PERSON
+from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.errors import InputError
 from facemill.files import read_object
 from facemill.landmarks import LandmarkPredictor, build_predictor
 from facemill.measures import spread
+from facemill.model_folder import references_of
 from facemill.pictures import RGB
 from facemill.reasons import State
-from facemill.schema import CONVERSIONS, ConversionRow
+from facemill.schema import CONVERSIONS, TRACKS, ConversionRow
 from facemill.sheets import to_height
 from facemill.swap_meter import MeasuredFrame, SwapMeter, SwapSummary, measure_video, summarize
-from tasks.catalogue import Data
+from facemill.track.naming import name_tracks
+from tasks.catalogue import Data, video_part
 from tasks.params import Params
 from tasks.paths import archive_folder
-from tasks.report_page.charts import dumbbells
+from tasks.report_page.charts import dumbbells, timeline
 from tasks.report_page.dataset import sentence
 from tasks.report_page.thumbnails import Album
 from tasks.work.plugin_files import placed_options
 from tasks.work.progress import track
 
 MAX_DETAILED = 12
+
+OTHERS = "others"
 MAX_LISTED = 300
 STRIP_PX = 300
 FRAME_COUNTS = ("in", "out", "swapped", "passed", "failed")
@@ -91,6 +95,8 @@ class VideoEntry:
     summary: SwapSummary | None = None
     problem: str | None = None
     """Why there are no measures, in words."""
+    timeline: Markup | None = None
+    """Who is in it, from when to when."""
 
     @property
     def name(self) -> str:
@@ -145,7 +151,7 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
                 entries.append(VideoEntry(number, row, sentence(row["error"])))
                 continue
             entry, measured = _detailed(number, root, params, row, meters, album)
-            entries.append(entry)
+            entries.append(replace(entry, timeline=_timeline(root, params, row)))
             frames += measured
             becomes |= _becomes(row)
             progress.advance()
@@ -217,6 +223,23 @@ def _detailed(
     pairs = [pair for frame in spread(shown, params.report.frames_per_video) if (pair := _pair(frame, album))]
     light = [_without_pictures(frame) for frame in frames]
     return VideoEntry(number, row, "", pairs, _becomings(_becomes(row), light), summarize(light)), light
+
+
+def _timeline(root: Path, params: Params, row: ConversionRow) -> Markup | None:
+    """Everybody who was tracked: those who are known by name, all others in one line; None without tracks or model."""
+    part, model = root / Data.TRACKS / f"{video_part(row['input_sha256'] or '')}.parquet", root / Data.MODEL_META
+    if not part.is_file() or not model.is_file():
+        return None
+    tracks = list(tables.to_rows(tables.read_part(part, TRACKS, ["track", "from_s", "to_s", "looks"]), TRACKS))
+    looks = {one["track"]: np.asarray(one["looks"], np.float32).reshape(-1, DIMENSIONS) for one in tracks}
+    who = name_tracks(looks, references_of(read_object(model)), params.convert.identity_distance)
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for one in tracks:
+        spans.setdefault(who[one["track"]] or OTHERS, []).append((one["from_s"], one["to_s"]))
+    if not spans:
+        return None
+    rows = sorted(spans.items(), key=lambda item: (item[0] == OTHERS, item[0]))
+    return timeline(rows, length=max(end for own in spans.values() for _, end in own), label="Who is in the video")
 
 
 def _becomes(row: ConversionRow) -> dict[str, str]:

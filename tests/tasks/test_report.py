@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ from facemill.landmarks.dlib import DlibPredictor
 from facemill.pictures import encode_jpeg
 from tasks import report
 from tasks.params import Params, parse_params
-from tasks.report_page.charts import Series, histogram, line_chart, log_ticks, thinned, ticks
+from tasks.report_page.charts import Series, histogram, line_chart, log_ticks, thinned, ticks, timeline
 from tasks.report_page.stages import gather_stages
 from tasks.report_page.thumbnails import Album, pictures_of
 from tasks.report_page.training import read_history
@@ -312,6 +313,17 @@ def test_charts_escape_names_and_take_any_data() -> None:
     assert line_chart([], label="none") == ""
     assert histogram({"a": [], "b": []}, label="none") == ""
     assert histogram({"a": [2.0, 2.0], "b": []}, label="all equal").count("<rect") == 1
+
+
+def test_a_timeline_has_a_line_for_each_name_and_a_bar_for_each_span() -> None:
+    drawn = timeline([("a<b>", [(0.0, 2.0), (3.0, 3.0)]), ("others", [(1.0, 4.0)])], length=4.0, label="who")
+    bars = ElementTree.fromstring(str(drawn)).findall(".//{*}rect")
+    places = [(bar.get("class"), float(bar.get("x") or 0), float(bar.get("width") or 0)) for bar in bars]
+    whole = places[2][2] / 3  # a second
+    assert [kind for kind, _, _ in places] == ["bar s0", "bar s0", "bar s1"]
+    assert places[0][2] == pytest.approx(2 * whole, abs=0.2)
+    assert places[1] == ("bar s0", pytest.approx(places[0][1] + 3 * whole, abs=0.2), 1.0)  # a moment is seen, too
+    assert "a&lt;b&gt;" in drawn
 
 
 def test_curves_of_a_family_share_a_chart(tmp_path: Path) -> None:
