@@ -11,7 +11,10 @@ TOLD_AT_ONCE = """
 import os, signal, subprocess, sys, time
 from flows.staying import _told_to_end
 
-keeps_on = "import os, sys\\nwhile os.getppid() == int(sys.argv[1]):\\n    os.kill(int(sys.argv[1]), 15)"
+keeps_on = (
+    "import os, sys, time\\nwhile os.getppid() == int(sys.argv[1]):\\n"
+    "    os.kill(int(sys.argv[1]), 15)\\n    time.sleep(0.0003)"  # without a pause two of them starve two cores
+)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 senders = [subprocess.Popen([sys.executable, "-S", "-c", keeps_on, str(os.getpid())]) for _ in range(2)]
 end = time.monotonic() + 15
