@@ -65,7 +65,10 @@ if stage == "collect":  # an archive without videos
 if stage == "train":
     from facemill.landmarks import signature
 
-    write_json(output / "model.json", {"landmarks": signature("dlib")})
+    people = ["hopper", "collins"]
+    about = {"name": "autoencoder", "preset": "small", "identities": people, "input_px": 64, "crop_px": 256}
+    about |= {"crop_coverage": 1.6, "train_coverage": 1.1, "landmarks": signature("dlib")}
+    write_json(output / "model.json", about | {"references": {name: [[0.0] * 128] for name in people}})
 write_json(Path("data/metrics") / f"{stage}.json", metrics)
 """
 PARAMS = {

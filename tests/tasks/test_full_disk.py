@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,13 +116,15 @@ def test_the_stage_convert(archive: Path, model: Path, tiny_disk: Path, tmp_path
     (root / "data").mkdir(parents=True)
     (root / "data" / "archive").symlink_to(archive)
     (root / "data" / "model").symlink_to(model)
-    (root / ".work").symlink_to(tiny_disk)
     (root / "params.yaml").write_text(yaml.safe_dump(VALUES))
     rows = [
         {"video": path.name, "sha256": file_sha256(path), "codec": "h264", "status": State.OK}
         for path in sorted(archive.iterdir())
     ]
     tables.write_part(root / "data" / "videos" / "00000.parquet", tables.from_rows(rows, schema.VIDEOS))
+    assert facemill("stage", "track", "--root", root).returncode == 0
+    shutil.rmtree(root / ".work")
+    (root / ".work").symlink_to(tiny_disk)
     ran = facemill("stage", "convert", "--root", root)
     assert "no space left to write" in one_error(ran)
     assert not (root / "data" / "conversions").exists()
