@@ -35,10 +35,10 @@ from flows import pages, pictures
 from flows.at_work import project_flow, sign_run
 from flows.stages import Metrics, ProgressBar, forgiving, push, run_stage, show_pictures
 from tasks.catalogue import Data
-from tasks.conversion.plan import ConversionPlan, plan_archive, plan_folder
-from tasks.conversion.state import Journal
-from tasks.conversion.videos import FindTracks, FrameCount, convert_video, videos_at_once
 from tasks.convert import alone_in, publish, with_failure_limit
+from tasks.converting.plan import ConversionPlan, plan_archive, plan_folder
+from tasks.converting.state import Journal
+from tasks.converting.videos import FindTracks, FrameCount, convert_video, videos_at_once
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
 from tasks.versions import dvc

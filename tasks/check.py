@@ -58,7 +58,7 @@ def check_names(params: Params, root: Path) -> None:
     from facemill.swap.colour import colour_method
     from facemill.train.objectives import objective_options
     from facemill.video import check_encoder
-    from tasks.conversion.corrections import read_corrections
+    from tasks.converting.corrections import read_corrections
 
     asked: list[tuple[str, Callable[[], object]]] = [
         ("extract.detector", lambda: _detector(params.extract, root)),

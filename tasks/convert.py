@@ -28,9 +28,9 @@ from facemill.locks import locked
 from facemill.reasons import State
 from facemill.schema import CONVERSIONS, ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, output_of
-from tasks.conversion.plan import ConversionPlan, becomes_rows, lock_of, plan_archive, plan_folder
-from tasks.conversion.state import Journal
-from tasks.conversion.videos import FrameCount, convert_videos
+from tasks.converting.plan import ConversionPlan, becomes_rows, lock_of, plan_archive, plan_folder
+from tasks.converting.state import Journal
+from tasks.converting.videos import FrameCount, convert_videos
 from tasks.params import ClusterParams, Params
 from tasks.work.cluster import open_pool
 from tasks.work.progress import track

@@ -22,7 +22,7 @@ from tasks.catalogue import Data, weights_file
 from tasks.check import check_project
 from tasks.collect import plan_units
 from tasks.collect_videos import archive_videos
-from tasks.conversion.corrections import hash_corrections
+from tasks.converting.corrections import hash_corrections
 from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.stages import STAGES

@@ -183,6 +183,7 @@ def track_videos(
     *,
     retry: bool = False,
     clock: _Clock | None = None,
+    show: bool = True,
 ) -> dict[str, TrackedVideo]:
     """Tracks what is not known yet.
 
@@ -192,6 +193,7 @@ def track_videos(
         pool: where the work is done; untouched when nothing is to do.
         retry: try videos again that failed before.
         clock: is told how long workers took.
+        show: whether a person sees how far it is; whoever tracks video by video shows that of a larger work.
 
     Returns:
         What became of each, by its SHA-256.
@@ -209,7 +211,8 @@ def track_videos(
         key=lambda video: (-video.frames, video.path),
     )
     if not open_videos:
-        say(f"Stage track has nothing to do: all {len(wanted)} videos are known from earlier runs.")
+        if show:
+            say(f"Stage track has nothing to do: all {len(wanted)} videos are known from earlier runs.")
         return {sha256: known[sha256] for sha256 in wanted}
     lost: dict[str, Lost] = {}
     planned: list[_Planned] = []
@@ -220,7 +223,7 @@ def track_videos(
             planned.append(result)
     planned.sort(key=lambda one: (-_frames(one), one.video.path))
     total = sum(map(_frames, planned))
-    with track("track", total, "frames") if planned else nullcontext() as progress:
+    with track("track", total, "frames") if planned and show else nullcontext() as progress:
         lost |= _see(tracking, planned, pool, clock, progress)
         # Where decoding shows that a file is not what its packets said, it is tracked as a whole
         uncut = [
@@ -245,8 +248,8 @@ def track_videos(
 
 
 def track_video(tracking: Tracking, video: ArchiveVideo, pool: Pool, *, retry: bool = False) -> TrackedVideo:
-    """`track_videos` of one."""
-    return track_videos(tracking, [video], pool, retry=retry)[video.sha256]
+    """`track_videos` of one, as part of a larger work, which is what a person sees."""
+    return track_videos(tracking, [video], pool, retry=retry, show=False)[video.sha256]
 
 
 @dataclass

@@ -260,8 +260,7 @@ def output_of(job: ConversionJob, outcome: Outcome) -> Path:
 
 def failed(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
     """Records why there is no output; one of an earlier run with other settings would pass for this one's."""
-    Path(job.output).unlink(missing_ok=True)
-    Path(job.passed_on).unlink(missing_ok=True)
+    _drop_earlier(job)
     shutil.rmtree(job.parts, ignore_errors=True)
     return _record(job, {"input": _stamp_of(job), "status": reason.state, "error": reason, "detail": detail})
 
@@ -273,11 +272,27 @@ def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
 
 
 def _succeeded(job: ConversionJob, input_stamp: Mapping[str, int], output: Path, receipt: Receipt) -> Outcome:
-    for other in {job.output, job.passed_on} - {str(output)}:
-        Path(other).unlink(missing_ok=True)  # of an earlier run, in which somebody else was wanted
+    _drop_earlier(job, but=output)
     told = receipt.as_dict() | {"warnings": _warnings(receipt)}
     of_input = {"input": dict(input_stamp), "input_sha256": receipt.input_sha256}
     return _record(job, of_input | {"status": State.OK, "output": stamp(output), "receipt": told})
+
+
+def _drop_earlier(job: ConversionJob, but: Path | None = None) -> None:
+    """Removes what an earlier run gave for this job, if it lies there as it was written; a file of somebody else's that
+    has such a name is none of ours.
+
+    Args:
+        but: the place of what was given now.
+    """
+    try:
+        earlier: Outcome = read_json(Path(job.outcome))
+        path = output_of(job, earlier)
+        ours = path != but and is_as_stamped(path, earlier["output"], earlier["receipt"]["output_sha256"])
+    except (FacemillError, KeyError, TypeError):  # there was none, or it had failed
+        return
+    if ours:
+        path.unlink(missing_ok=True)
 
 
 def _stamp_of(job: ConversionJob) -> dict[str, int] | None:

@@ -1,6 +1,6 @@
 """One video from end to end in this process: tracked, cut into segments, converted, joined.
 
-Archives go another way (`tasks.conversion`): there each of these steps is a piece of work for any worker, and what one
+Archives go another way (`tasks.converting`): there each of these steps is a piece of work for any worker, and what one
 has made is found again.
 """
 

@@ -82,7 +82,7 @@ def status(
     Example: facemill status ~/converted
     """
     from tasks.commands.status import show_status
-    from tasks.conversion.plan import STATE_FOLDER, state_folder
+    from tasks.converting.plan import STATE_FOLDER, state_folder
 
     show_status(state_folder(root.resolve()) if output is None else output / STATE_FOLDER)
 

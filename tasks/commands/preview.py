@@ -22,7 +22,7 @@ from facemill.swap.preview import BestView, ShownFace, best_views, show_faces, w
 from facemill.swap.swapper import load_swapper
 from facemill.track.naming import distances
 from facemill.track.table import read_looks
-from tasks.conversion.plan import preview_jobs
+from tasks.converting.plan import preview_jobs
 from tasks.params import parse_params
 from tasks.params_file import read_params_file
 from tasks.report_page.thumbnails import Album

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.conversion.state import ConversionStatus, VideoStage, read_status
+from tasks.converting.state import ConversionStatus, VideoStage, read_status
 from tasks.work.terminal import duration, one_line, say, say_table
 
 LISTED = 20

@@ -236,8 +236,9 @@ def _closure(stage: str, modules: set[str]) -> set[str]:
 def _decides(stage: str, module: str) -> bool:
     """Whether a module can decide a stage's bytes: the library can, and of `tasks` what bears the stage's name.
 
-    `tasks/report_page` is the report's, `tasks/training` the training's. All else in `tasks` carries work and decides
-    no row of it: what it holds reaches one only as a parameter or as content, which have keys of their own.
+    `tasks/report_page` is the report's, `tasks/training` the training's, `tasks/converting` the conversion's. All else
+    in `tasks` carries work and decides no row of it: what it holds reaches one only as a parameter or as content, which
+    have keys of their own.
     """
     return module in ROOTS or module.startswith(("facemill.", f"tasks.{stage}"))
 

@@ -29,7 +29,7 @@ from facemill.swap.swapper import ModelOrigin
 from facemill.track.models import FaceModels
 from facemill.track.table import TrackedFiles
 from flows.convert import _bounded, convert_folder
-from tasks.conversion.videos import FrameCount
+from tasks.converting.videos import FrameCount
 from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool
 
@@ -131,8 +131,8 @@ def test_a_full_disk_ends_the_command_with_one_error_and_code_1(
 
 
 def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.conversion.videos.pieces_of", one_piece)
-    monkeypatch.setattr("tasks.conversion.videos.convert_piece", full_disk_or_wait)
+    monkeypatch.setattr("tasks.converting.videos.pieces_of", one_piece)
+    monkeypatch.setattr("tasks.converting.videos.convert_piece", full_disk_or_wait)
     jobs = [idle_job(tmp_path, name) for name in ("long", "full")]  # as many as workers: both start at once
 
     @flow

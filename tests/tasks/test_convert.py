@@ -32,9 +32,9 @@ from facemill.swap import job as swap_job
 from facemill.track.models import FaceModels
 from facemill.video import probe
 from tasks import convert, track
-from tasks.conversion import plan as convert_plan
-from tasks.conversion.state import read_status
-from tasks.conversion.videos import FrameCount, convert_video
+from tasks.converting import plan as convert_plan
+from tasks.converting.state import read_status
+from tasks.converting.videos import FrameCount, convert_video
 from tasks.params import ClusterParams, Params, parse_params
 from tasks.work.cluster import InlinePool
 
@@ -220,6 +220,20 @@ def test_a_missing_model_and_an_empty_archive_say_what_to_do(archive: Path, mode
     (tmp_path / "empty").mkdir()
     with pytest.raises(FacemillError, match="no video in"):
         convert.convert_folder(parameters(), tmp_path / "empty", tmp_path / "out", model)
+
+
+def test_files_of_somebody_else_in_the_output_folder_stay(archive: Path, model: Path, tmp_path: Path) -> None:
+    """One has the name under which a video would be passed on, one that of a video which cannot be converted."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("talk.avi", "letter.mp4"):
+        (out / name).write_text("mine")
+    convert.convert_folder(parameters(), archive, out, model)
+    assert {name: (out / name).read_text() for name in ("talk.avi", "letter.mp4")} == {
+        "talk.avi": "mine",
+        "letter.mp4": "mine",
+    }
+    assert (out / "talk.avi.mp4").exists()
 
 
 def test_output_names_never_meet() -> None:
@@ -468,7 +482,7 @@ def test_a_long_film_is_converted_in_segments_to_the_same_bytes_however_it_is_in
     assert (receipt["segments"], receipt["frames_swapped"]) == (3, 152)
     assert times(whole / "film.mp4") == times(archive / "film.mp4")
 
-    monkeypatch.setattr("tasks.conversion.videos.conclude", _broken_off)
+    monkeypatch.setattr("tasks.converting.videos.conclude", _broken_off)
     with pytest.raises(FacemillError, match="broken off"):
         convert.convert_folder(parameters(), archive, parts, model)
     made = sorted(parts.rglob("parts/*/*.mp4"))

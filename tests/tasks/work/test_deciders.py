@@ -13,7 +13,7 @@ import yaml
 from facemill.errors import FacemillError
 from tasks.params import Params, parse_params
 from tasks.stages import STAGES
-from tasks.work.deciders import Deciders, current_deciders, read_deciders, write_deciders
+from tasks.work.deciders import Deciders, current_deciders, deciders_of, read_deciders, write_deciders
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -115,3 +115,10 @@ def test_a_damaged_file_says_what_to_run(tmp_path: Path, params: Params) -> None
     (tmp_path / "data" / "code" / "dedup.json").write_text("[]")
     with pytest.raises(FacemillError, match="facemill stage inventory"):
         read_deciders(tmp_path, "dedup", params)
+
+
+def test_what_plans_a_conversion_decides_it_and_what_tracks_does_not_decide_its_plan() -> None:
+    """The names of the converted videos are made there."""
+    code = deciders_of("convert", []).code
+    assert {"tasks/convert.py", "tasks/converting/plan.py", "facemill/swap/painter.py"} <= set(code)
+    assert "tasks/track.py" not in code

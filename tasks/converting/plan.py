@@ -27,14 +27,14 @@ from facemill.swap.swapper import check_becomes
 from facemill.video import list_videos, probe
 from facemill.video.encoder import CONTAINERS, container_holds
 from tasks.catalogue import Data
-from tasks.conversion.corrections import read_corrections
-from tasks.conversion.videos import FindTracks
+from tasks.converting.corrections import read_corrections
+from tasks.converting.videos import FindTracks
 from tasks.params import Params
 from tasks.paths import archive_folder
 from tasks.stages import stage_lock
 from tasks.track import ArchiveVideo, Tracking, open_tracking, track_video, tracked_files, tracking_key
 from tasks.work.cluster import Pool, run_all
-from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
+from tasks.work.deciders import deciders_of, plugins_of, read_deciders
 from tasks.work.failures import Lost
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER, keyed_folder
@@ -90,7 +90,8 @@ def state_folder(root: Path) -> Path:
 def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
-    common = _common(params, root / Data.MODEL, root, read_deciders(root, "convert", params))
+    code = read_deciders(root, "convert", params).key
+    common = _common(params, root / Data.MODEL, code, tracking_key(params, root))
     scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive, corrections = archive_folder(params, root), read_corrections(root, params.identities)
     names = output_names([row["video"] for row in rows], params.convert.encoder.name)
@@ -150,8 +151,8 @@ def plan_folder(
     files = list_videos(archive, say)
     if not files:
         raise FacemillError(f"no video in {archive}: put some there, or name another folder")
-    deciders = deciders_of("convert", plugins_of("convert", params))
-    common = _common(params, model_dir, root, deciders)
+    tracking = open_tracking(params, root, output / STATE_FOLDER / "tracks")
+    common = _common(params, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
     videos = [path.relative_to(archive).as_posix() for path in files]
     names = output_names(videos, params.convert.encoder.name)
     corrections = read_corrections(root, params.identities)
@@ -174,7 +175,7 @@ def plan_folder(
         rows=(),
         names=tuple(names),
         own_names=tuple(videos),
-        tracking=partial(_track_into, open_tracking(params, root, output / STATE_FOLDER / "tracks")),
+        tracking=partial(_track_into, tracking),
         output=output,
         table=output / STATE_FOLDER / "conversions",
         failure_limit=params.convert.failure_limit,
@@ -194,27 +195,28 @@ def preview_jobs(params: Params, videos: Path, model_dir: Path, root: Path) -> t
     if not files:
         raise FacemillError(f"no video in {videos}: name a video or a folder of some")
     above = videos.parent if videos.is_file() else videos
-    common = _common(params, model_dir, root, deciders_of("convert", plugins_of("convert", params)))
-    corrections = read_corrections(root, params.identities)
     state = root / WORK_FOLDER / "preview"
+    tracking = open_tracking(params, root, state)
+    common = _common(params, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
+    corrections = read_corrections(root, params.identities)
     jobs = []
     for path in files:
         video = valid_name(path.relative_to(above).as_posix())
         own = _with_corrections(common, corrections.get(video, {}))
         nowhere: dict[str, Any] = {name: str(state / "none") for name in ("output", "passed_on", "outcome", "parts")}
         jobs.append(ConversionJob(video=video, input=str(path), **nowhere, **own))
-    return jobs, partial(_track_into, open_tracking(params, root, state))
+    return jobs, partial(_track_into, tracking)
 
 
 def output_names(videos: Sequence[str], encoder: str = "libx264") -> list[str]:
     """Output paths for paths inside an archive. Containers that cannot be written, or cannot hold what the encoder
     gives, get `.mp4` behind their name, so that `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
     kept = {suffix for suffix, container in CONTAINERS.items() if container_holds(container, encoder)}
-    taken: set[str] = {video for video in videos if PurePosixPath(video).suffix.lower() in kept}
+    taken = set(videos)  # what is passed on keeps its name, whatever its kind
     names = []
     for video in videos:
         name = video
-        if video not in taken:
+        if PurePosixPath(video).suffix.lower() not in kept:
             name, number = fitting_name(video, ".mp4"), 1
             while name in taken:
                 number += 1
@@ -252,18 +254,20 @@ def _content_of(path: str) -> str:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
 
 
-def _common(params: Params, model_dir: Path, root: Path, deciders: Deciders) -> dict[str, Any]:
-    """What all jobs of a plan share."""
+def _common(params: Params, model_dir: Path, code: str, tracked_with: str) -> dict[str, Any]:
+    """What all jobs of a plan share.
+
+    Args:
+        code: key of the code and packages that decide about conversion.
+        tracked_with: key of all that decides about the tracks.
+    """
     if not (model_dir / MODEL_FILE).is_file():
         raise FacemillError(f"no model in {model_dir}: run the stage train first, or name a model folder with --model")
-    becomes = dict(
-        sorted(params.convert.becomes.items())
-    )  # in whatever order they are written, the videos are the same
+    # in whatever order they are written, the videos are the same
+    becomes = dict(sorted(params.convert.becomes.items()))
     origin = check_becomes(model_dir, becomes)
     _check_landmarks(params, model_dir)
-    key = content_key(
-        deciders.key, tracking_key(params, root), origin.model_sha256, describe(params.convert), origin.becomes
-    )
+    key = content_key(code, tracked_with, origin.model_sha256, describe(params.convert), origin.becomes)
     return {"model_dir": str(model_dir), "settings": params.convert, "fingerprint": key, "origin": origin}
 
 
