@@ -79,7 +79,7 @@ class ConvertedSegment:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """The segment as plain values for JSON; the path of its part is left out."""
         return asdict(self) | {"part": self.part.as_dict()}
 
     @classmethod

@@ -112,7 +112,7 @@ class MatchOld(DetailMethod):
         self._most = needs.sharpen
 
     def in_crop(self, drawn: DrawnFace) -> Picture:
-        """Sharpened or softened."""
+        """The drawing, sharpened or softened until its fine detail is as strong as the old face's."""
         return match_detail(drawn.face, drawn.old, drawn.mask, self._most)
 
 
@@ -133,11 +133,11 @@ class FromExemplars(MatchOld):
         }
 
     def in_crop(self, drawn: DrawnFace) -> Picture:
-        """As drawn, where detail will be added."""
+        """The drawing as it is where exemplars will lend it detail, else as `match` has it."""
         return drawn.face if drawn.choice and drawn.replaced in self._details else super().in_crop(drawn)
 
     def in_frame(self, drawn: DrawnFace, new: Picture, ground: npt.NDArray[np.uint8], weight: Picture) -> Picture:
-        """With the chosen exemplars' detail."""
+        """The drawing with the detail of the exemplars that were chosen for this frame."""
         if drawn.choice is None or drawn.replaced not in self._details:
             return new
         if drawn.replaced in self._shapes:

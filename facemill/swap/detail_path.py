@@ -120,7 +120,7 @@ class _Path:
         self._total: npt.NDArray[np.float64] | None = None
 
     def add(self, costs: npt.NDArray[np.float64]) -> _Path:
-        """The next (B, N) frames."""
+        """Takes the costs of the next frames: (B, N), B frames by N exemplars. Returns itself."""
         for cost in costs:
             if self._total is None:
                 self._total = np.zeros(len(cost))
@@ -136,7 +136,7 @@ class _Path:
         return self
 
     def indices(self) -> npt.NDArray[np.int64]:
-        """(T,) the cheapest path."""
+        """The exemplar of each of the T frames on the cheapest way: (T,) indices."""
         path = np.zeros(len(self._best), np.int64)
         if self._total is None:
             return path

@@ -222,7 +222,7 @@ def to_crop(shape: Points, crop_px: int, coverage: float) -> Points:
 
 
 def from_crop(points: npt.NDArray[Any], crop_px: int, coverage: float) -> Points:
-    """What undoes `to_crop`."""
+    """(68, 2) in pixels of the square that `crop_affine` makes → in units of the mean face, as before `to_crop`."""
     first, last = crop_points(crop_px, coverage)[[0, 8]]
     scale = float((last - first)[1] / (MEAN_FACE[8] - MEAN_FACE[0])[1])
     shape: Points = (np.asarray(points, np.float64) - first) / scale + MEAN_FACE[0]

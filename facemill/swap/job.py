@@ -42,7 +42,7 @@ from facemill.swap.converter import (
     receipt_of_untouched,
 )
 from facemill.swap.detail_tracks import TrackChoice, choose_for_tracks
-from facemill.swap.known import known_faces
+from facemill.swap.known import known_faces, wanted_of
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, exemplars_of, load_swapper
 from facemill.track.naming import name_tracks
@@ -121,18 +121,11 @@ def pieces_of(job: ConversionJob, tracked: TrackedInput) -> tuple[Piece, ...]:
     segments = read_segments(tracked.files)
     if any(each.cut for each in segments) and not job.settings.accept_cut:
         raise InputError(Reason.VIDEO_TRUNCATED, next((note for each in segments for note in each.warnings), ""))
-    wanted = wanted_of(job, who_is_who(job, tracked))
+    wanted = wanted_of(who_is_who(job, tracked), job.origin.becomes)
     if not wanted:
         check_failures(sum(each.frames for each in segments), count_errors(segments), job.settings)
         return ()
     return tuple(Piece(job=job, tracked=tracked, segment=each, wanted=wanted) for each in segments)
-
-
-def wanted_of(job: ConversionJob, who: Mapping[int, str | None]) -> dict[int, str]:
-    """Those of the tracks whose faces are replaced, with whose they are."""
-    return {
-        track: identity for track, identity in who.items() if identity is not None and identity in job.origin.becomes
-    }
 
 
 def who_is_who(job: ConversionJob, tracked: TrackedInput) -> dict[int, str | None]:
@@ -329,7 +322,7 @@ def _key(piece: Piece, known: KnownFaces) -> str:
 
 
 def _read_receipt(receipt: Path, suffix: str) -> ConvertedSegment:
-    """Of a part that lies beside it."""
+    """What is known of a converted segment, whose part lies beside its receipt under the film's suffix."""
     return ConvertedSegment.from_dict(receipt.with_suffix(suffix), read_json(receipt))
 
 

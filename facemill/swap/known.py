@@ -10,6 +10,16 @@ from facemill.swap.painter import WantedFace
 from facemill.track.table import TrackedFiles, TrackedSegment, read_points
 
 
+def wanted_of(who: Mapping[int, str | None], becomes: Mapping[str, str]) -> dict[int, str]:
+    """Those of the tracks whose faces are replaced, with whose they are.
+
+    Args:
+        who: track → the identity that it is, None for somebody else.
+        becomes: the identity that is replaced → the identity whose face is put there.
+    """
+    return {track: identity for track, identity in who.items() if identity is not None and identity in becomes}
+
+
 def known_faces(
     files: TrackedFiles,
     tracked: TrackedSegment,

@@ -18,7 +18,7 @@ from facemill.files import TEMPORARY_PREFIX, atomic_path, file_sha256
 from facemill.model_folder import read_meta, references_of
 from facemill.swap.converter import Receipt, convert_segment, count_errors, join_segments, receipt_of_untouched
 from facemill.swap.detail_tracks import choose_for_tracks
-from facemill.swap.known import known_faces
+from facemill.swap.known import known_faces, wanted_of
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, check_becomes, load_swapper
 from facemill.track.models import FaceModels
@@ -94,24 +94,7 @@ def convert_tracked(
 ) -> Receipt:
     """Likewise of a video whose tracks lie there. Raises InputError and FacemillError as `convert_video`."""
     origin = origin or ModelOrigin(becomes=swapper.becomes)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as folder:
-        return _converted(video, output, files, swapper, references, settings, origin, Path(folder))
-
-
-def _converted(
-    video: Path,
-    output: Path,
-    files: TrackedFiles,
-    swapper: Swapper,
-    references: Mapping[str, npt.NDArray[np.float32]],
-    settings: SwapSettings,
-    origin: ModelOrigin,
-    folder: Path,
-) -> Receipt:
-    who = name_tracks(read_looks(files), references, settings.identity_distance)
-    wanted = {
-        track: identity for track, identity in who.items() if identity is not None and identity in swapper.becomes
-    }
+    wanted = wanted_of(name_tracks(read_looks(files), references, settings.identity_distance), swapper.becomes)
     planned, sha256 = read_segments(files), file_sha256(video)
     if not wanted:
         with atomic_path(output) as temporary:
@@ -120,15 +103,16 @@ def _converted(
     choices = choose_for_tracks(
         files, wanted, swapper.becomes, swapper.exemplars, float(probe(video).sample_aspect_ratio or 1)
     )
-    segments = [
-        convert_segment(
-            video,
-            folder / f"{each.segment.index:05d}{output.suffix}",
-            each.segment,
-            known_faces(files, each, wanted, choices),
-            swapper,
-            settings,
-        )
-        for each in planned
-    ]
-    return join_segments(video, output, segments, origin, settings, input_sha256=sha256)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as folder:
+        segments = [
+            convert_segment(
+                video,
+                Path(folder) / f"{each.segment.index:05d}{output.suffix}",
+                each.segment,
+                known_faces(files, each, wanted, choices),
+                swapper,
+                settings,
+            )
+            for each in planned
+        ]
+        return join_segments(video, output, segments, origin, settings, input_sha256=sha256)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import av.container
@@ -127,19 +127,22 @@ class Part:
         )
 
 
-class PartWriter:
-    """Writes one part of a film; it appears when it is whole and has been verified, or not at all.
+class FrameWriter:
+    """Frames on their way into a file that appears when it is whole and has been verified, or not at all.
+
+    What the writers of a part and of a film have in common; `commit` is theirs. A block that ends without it leaves
+    nothing.
 
     Attributes:
         pix_fmt: the format to decode into, so that nothing is converted on the way (`VideoReader(pix_fmt=...)`).
         keeps_fields: whether interlaced pictures are written as such; else whoever reads deinterlaces.
-        warnings: what a person should know about the pictures; `join_parts` says it, too.
+        warnings: what a person should know about the output.
     """
 
     def __init__(self, path: Path | str, info: VideoInfo, settings: EncoderSettings | None = None) -> None:
         """
         Args:
-            path: where the part goes, with the suffix that the film will have.
+            path: where the file goes; its suffix must be in `CONTAINERS`.
             info: of the whole film: size, timing, colour tags and pixel ratio are taken from it.
 
         Raises:
@@ -157,12 +160,16 @@ class PartWriter:
         """Frames handed to the encoder so far."""
         return self._encoding.frames_written
 
-    def __enter__(self) -> PartWriter:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._temporary = stack.enter_context(atomic_path(self.path))
-            stack.enter_context(self._encoding.into(self._temporary))
+            stack.enter_context(self._encoding.into(self._part_path(stack)))
             self._stack = stack.pop_all()
         return self
+
+    def _part_path(self, stack: ExitStack) -> Path:
+        """Where the encoder writes."""
+        return self._temporary
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Without `commit` the temporary file goes."""
@@ -172,6 +179,10 @@ class PartWriter:
     def write(self, frame: Frame) -> None:
         """Encodes a frame of the film's size. Its pts is kept; frames come in order of display."""
         self._encoding.write(frame)
+
+
+class PartWriter(FrameWriter):
+    """Writes one part of a film, with the suffix that the film will have; `join_parts` says its warnings, too."""
 
     def commit(self) -> Part:
         """Closes, verifies, flushes, renames.

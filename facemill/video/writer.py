@@ -10,24 +10,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from facemill.files import atomic_path, scratch_path
+from facemill.files import scratch_path
 from facemill.video.clock import Clock
-from facemill.video.encoder import EncoderSettings, losses
-from facemill.video.frame import Frame
+from facemill.video.encoder import EncoderSettings
 from facemill.video.info import VideoInfo
-from facemill.video.parts import Encoding, NotCommitted, join
+from facemill.video.parts import FrameWriter, join
 
 
-class VideoWriter:
-    """Writes one video in one go.
-
-    Attributes:
-        pix_fmt: the format to decode into, so that nothing is converted on the way (`VideoReader(pix_fmt=...)`).
-        keeps_fields: whether interlaced pictures are written as such; else whoever reads deinterlaces.
-        warnings: what a person should know about the output.
-    """
+class VideoWriter(FrameWriter):
+    """Writes one video in one go."""
 
     def __init__(
         self,
@@ -40,45 +32,18 @@ class VideoWriter:
     ) -> None:
         """
         Args:
-            path: the output; its suffix must be in `CONTAINERS`.
-            info: of the source: size, timing, colour tags and pixel ratio are taken from it.
+            path, info, settings: as `FrameWriter` has them.
             sound_from: the file whose sound, subtitles, chapters and labels are carried over.
             clock: of that file, where it is known; the frames' times are on it.
-
-        Raises:
-            FacemillError: a container that cannot be written, or an encoder that this machine cannot open.
         """
-        self.path = Path(path)
-        self._encoding = Encoding(self.path, info, settings or EncoderSettings())
-        self.pix_fmt = self._encoding.pix_fmt
-        self.keeps_fields = self._encoding.keeps_fields
-        self.warnings = losses(info, self.pix_fmt, self._encoding.settings.name)
+        super().__init__(path, info, settings)
         self._info = info
         self._sound_from = Path(sound_from) if sound_from is not None else None
         self._clock = clock
-        self._stack = ExitStack()
 
-    @property
-    def frames_written(self) -> int:
-        """Frames handed to the encoder so far."""
-        return self._encoding.frames_written
-
-    def __enter__(self) -> VideoWriter:
-        with ExitStack() as stack:
-            self._temporary = stack.enter_context(atomic_path(self.path))
-            part = stack.enter_context(scratch_path(self.path))
-            stack.enter_context(self._encoding.into(part))
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Without `commit` the temporary file goes."""
-        reason = error or NotCommitted()
-        self._stack.__exit__(type(reason), reason, trace)  # a full disk becomes a FacemillError here
-
-    def write(self, frame: Frame) -> None:
-        """Encodes a frame of the source's size. Its pts is kept; frames come in order of display."""
-        self._encoding.write(frame)
+    def _part_path(self, stack: ExitStack) -> Path:
+        """The film is made of a part that lies beside it and goes in the end."""
+        return stack.enter_context(scratch_path(self.path))
 
     def commit(self) -> None:
         """Closes, verifies, flushes, renames.

@@ -16,7 +16,8 @@ from facemill.files import write_bytes
 from facemill.model_folder import read_meta, references_of
 from facemill.pictures import RGB
 from facemill.reasons import Reason
-from facemill.swap.job import ConversionJob, TrackedInput, wanted_of, who_is_who
+from facemill.swap.job import ConversionJob, TrackedInput, who_is_who
+from facemill.swap.known import wanted_of
 from facemill.swap.painter import FacePainter
 from facemill.swap.preview import BestView, ShownFace, best_views, show_faces, write_clip
 from facemill.swap.swapper import load_swapper
@@ -108,7 +109,7 @@ def _shown(
 ) -> ShownVideo:
     who = who_is_who(job, tracked)
     becomes = job.origin.becomes
-    wanted = wanted_of(job, who)
+    wanted = wanted_of(who, becomes)
     views = sorted(best_views(tracked.files), key=lambda view: (view.track not in wanted, -_side(view)))
     looks = read_looks(tracked.files)
     faces = [

@@ -119,7 +119,7 @@ def convert_videos(
     def work(job: ConversionJob) -> None:
         try:
             ended.put((job, convert_video(pool, job, tracking, count)))
-        except BaseException as error:
+        except BaseException as error:  # whatever it is: the thread that waits raises it
             ended.put((job, error))
 
     waiting, running, window = iter(jobs), 0, videos_at_once(pool)

@@ -411,14 +411,14 @@ def test_memory_does_not_grow_with_the_number_of_parts(tmp_path: Path, two_parts
     _, parts = two_parts
     for part in parts:
         part.path.with_suffix(".json").write_text(json.dumps(part.as_dict()))
-    peaks = []
-    for turns in ("150", "500"):
-        command = f'ulimit -n 40; exec "{sys.executable}" -c "$0" "$1" "$2"'
+    command = f'ulimit -n 40; exec "{sys.executable}" -c "$0" "$1" "$2"'
+    peaks: dict[str, list[int]] = {"150": [], "500": []}
+    for turns in [*peaks] * 3:  # the allocator takes more now and then, on a busy machine: what it cannot do without
         done = subprocess.run(
             ["bash", "-c", command, JOINS_MANY, str(tmp_path), turns], check=True, capture_output=True, text=True
         )
-        peaks.append(int(done.stdout))
-    assert peaks[1] < 1.05 * peaks[0]
+        peaks[turns].append(int(done.stdout))
+    assert min(peaks["500"]) < 1.05 * min(peaks["150"]), peaks
 
 
 def test_a_full_disk_at_the_join_is_one_clear_error_and_leaves_nothing(

@@ -28,7 +28,7 @@ def nights() -> dict[str, Any]:
 def test_the_command_is_the_one_of_the_unit_file(nights: dict[str, Any]) -> None:
     program, name, *options = nights["command"]
     assert program == "facemill"
-    get_command(app).commands[name].make_context(name, list(options))  # type: ignore[attr-defined]
+    get_command(app).commands[name].make_context(name, list(options))  # type: ignore[attr-defined]  # a group
     [line] = [line for line in (DEPLOY / "facemill.service").read_text().splitlines() if line.startswith("ExecStart=")]
     assert line.replace('"', "").endswith(" ".join([name, *options]))
 

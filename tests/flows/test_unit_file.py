@@ -21,7 +21,7 @@ def test_the_command_of_the_unit_is_one_that_we_have() -> None:
     [line] = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecStart=")]
     program, name, *options = shlex.split(line.removeprefix("ExecStart="))
     assert program.endswith("/.venv/bin/facemill")
-    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]  # a group
     assert command.make_context(name, options).params["timezone"] == "UTC"
 
 

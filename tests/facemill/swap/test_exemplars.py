@@ -70,7 +70,7 @@ def rows() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def dataset(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces") / "dataset"
-    tables.write_part(folder / "00000.parquet", tables.from_rows(rows, DATASET))  # type: ignore[arg-type]
+    tables.write_part(folder / "00000.parquet", tables.from_rows(rows, DATASET))  # type: ignore[arg-type]  # made by hand
     return folder
 
 
@@ -99,7 +99,7 @@ def test_held_out_rejected_and_wrongly_marked_faces_are_left_out(dataset: Path) 
 
 def test_the_spread_over_parts_changes_nothing(rows: list[dict[str, Any]], dataset: Path, tmp_path: Path) -> None:
     for number, part in enumerate((rows[9:], rows[:9])):
-        table = tables.from_rows(part, DATASET)  # type: ignore[arg-type]
+        table = tables.from_rows(part, DATASET)  # type: ignore[arg-type]  # made by hand
         tables.write_part(tmp_path / "dataset" / f"{number:05}.parquet", table)
     assert made(tmp_path / "dataset").equals(made(dataset))
 

@@ -70,7 +70,7 @@ def test_turned_frames_are_searched_now_and_then_and_only_where_nobody_is_uprigh
     asked = []
 
     class Counting(FaceModels):
-        def find_turned(self, frames: list[Frame], *others: int) -> list[Faces]:  # type: ignore[override]
+        def find_turned(self, frames: list[Frame], *others: int) -> list[Faces]:  # type: ignore[override]  # whatever else
             asked.append(frames[0].pts)
             return super().find_turned(frames, *others)
 
