@@ -30,8 +30,8 @@ from facemill.measures import spread
 from facemill.model_folder import EXEMPLARS_FILE, read_meta, references_of
 from facemill.pictures import RGB, encode_jpeg
 from facemill.sheets import contact_sheet
-from facemill.swap.detail_methods import METHODS
-from facemill.swap.exemplars import Exemplars, read_exemplars
+from facemill.swap.detail.exemplars import Exemplars, read_exemplars
+from facemill.swap.detail.methods import METHODS
 from facemill.swap.one_video import convert_video
 from facemill.swap.settings import SwapSettings
 from facemill.swap_meter import MeasuredFrame, SwapMeter, measure_video, summarize

@@ -1,8 +1,8 @@
 """Model folders, all that conversion needs: `weights.safetensors` with `model.json` beside it, and a card for people.
 
 Training writes one, conversion and export read one; no pickle is ever written or read. A folder may hold exemplars,
-real pictures of the people whom the model draws (`facemill.swap.exemplars`), as a Parquet file; `model.json` then says
-under `exemplars` how many there are of each.
+real pictures of the people whom the model draws (`facemill.swap.detail.exemplars`), as a Parquet file; `model.json`
+then says under `exemplars` how many there are of each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def save_model(
         model: the trained model.
         meta: at least `MODEL_KEYS`; `references` is `{identity: [[128 floats], …]}`.
         card: what a person should know of the model (a model card in Markdown), beside the weights.
-        exemplars: a table as `facemill.swap.exemplars.exemplar_table` makes it; without rows as if it were not given.
+        exemplars: a table as `exemplar_table` of `facemill.swap.detail.exemplars` makes it; without rows as if it were
+            not given.
 
     Raises:
         FacemillError: a key is missing, `meta` names other identities than the model, or the disk is full.

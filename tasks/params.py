@@ -135,7 +135,7 @@ class TrainParams(FaceTraining):
     """auto: one for each GPU, one on a CPU."""
     exemplars: Annotated[int, Limits(ge=0, le=1024)] = 128
     """Real pictures of each identity that travel with the model, at most: conversion takes fine detail from them
-    (facemill/swap/exemplars.py). 0 for none. Changing it trains nothing again."""
+    (facemill/swap/detail/exemplars.py). 0 for none. Changing it trains nothing again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ from facemill.swap.converter import (
     join_segments,
     receipt_of_untouched,
 )
-from facemill.swap.detail_tracks import TrackChoice, choose_for_tracks
+from facemill.swap.detail.tracks import TrackChoice, choose_for_tracks
 from facemill.swap.known import known_faces, wanted_of
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, exemplars_of, load_swapper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from facemill.swap.converter import KnownFaces
-from facemill.swap.detail_tracks import TrackChoice
+from facemill.swap.detail.tracks import TrackChoice
 from facemill.swap.painter import WantedFace
 from facemill.track.table import TrackedFiles, TrackedSegment, read_points
 

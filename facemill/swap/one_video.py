@@ -17,7 +17,7 @@ import numpy.typing as npt
 from facemill.files import TEMPORARY_PREFIX, atomic_path, file_sha256
 from facemill.model_folder import read_meta, references_of
 from facemill.swap.converter import Receipt, convert_segment, count_errors, join_segments, receipt_of_untouched
-from facemill.swap.detail_tracks import choose_for_tracks
+from facemill.swap.detail.tracks import choose_for_tracks
 from facemill.swap.known import known_faces, wanted_of
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, check_becomes, load_swapper

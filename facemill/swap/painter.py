@@ -18,9 +18,9 @@ import numpy.typing as npt
 from facemill.align import Affine, compose, crop_affine, invert, transform, warp
 from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
-from facemill.swap.detail_exemplars import FrameChoice
-from facemill.swap.detail_methods import DetailNeeds, DrawnFace, detail_method
-from facemill.swap.detail_tracks import TrackChoice, choose_for_tracks
+from facemill.swap.detail.from_exemplars import FrameChoice
+from facemill.swap.detail.methods import DetailNeeds, DrawnFace, detail_method
+from facemill.swap.detail.tracks import TrackChoice, choose_for_tracks
 from facemill.swap.exposure import brightened, dimmed, gain_of
 from facemill.swap.mask import face_mask
 from facemill.swap.settings import SwapSettings

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from facemill.pictures import RGB
-from facemill.swap.detail_tracks import TrackChoice
+from facemill.swap.detail.tracks import TrackChoice
 from facemill.swap.known import known_faces
 from facemill.swap.painter import FacePainter, FacesOfFrame
 from facemill.track.table import TrackedFiles, TrackedSegment, read_segments

@@ -24,11 +24,11 @@ class SwapSettings(Settings):
     feather: Annotated[float, Limits(ge=0, le=0.5)] = 0.1
     """Width of the soft edge over the height of the face."""
     detail: Name = "exemplars"
-    """Name of the method that gives a face fine detail (facemill/swap/detail_methods.py): that of the new person's own
+    """Name of the method that gives a face fine detail (facemill/swap/detail/methods.py): that of the new person's own
     pictures, which travel with the model; what was drawn, matched to the old face; or none."""
     sharpen: Annotated[float, Limits(ge=0, le=3)] = 0.6
     """How much more fine detail than the net drew a face gets at most where detail is matched to the old one's; a face
-    with more than that is softened (facemill/swap/detail.py). 0 leaves it as it was drawn."""
+    with more than that is softened (facemill/swap/detail/match.py). 0 leaves it as it was drawn."""
     batch: Count = 8
     """Frames that go through the net together."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)

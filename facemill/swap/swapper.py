@@ -17,7 +17,7 @@ from facemill.errors import FacemillError
 from facemill.files import folder_sha256
 from facemill.model_folder import EXEMPLARS_FILE, load_model, read_meta, references_of
 from facemill.nets import SwapModel
-from facemill.swap.exemplars import Exemplars, read_exemplars
+from facemill.swap.detail.exemplars import Exemplars, read_exemplars
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.model_folder import save_model
 from facemill.processes import ProcessId, ends_with
-from facemill.swap.exemplars import exemplar_table
+from facemill.swap.detail.exemplars import exemplar_table
 from facemill.train.checkpoint import saved_step
 from facemill.train.distributed import ALONE, Ranks, ranks_of_torchrun
 from facemill.train.engine import Outcome, StopReason

@@ -22,7 +22,7 @@ from facemill.files import folder_sha256, read_json
 from facemill.model_folder import EXEMPLARS_FILE, load_model
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
-from facemill.swap.exemplars import read_exemplars
+from facemill.swap.detail.exemplars import read_exemplars
 from facemill.train.checkpoint import saved_step
 from facemill.train.dataset import dataset_sha256
 from tasks import train

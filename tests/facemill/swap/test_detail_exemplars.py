@@ -10,11 +10,11 @@ import pytest
 from facemill.align import Affine, crop_affine, crop_points, invert, transform, warp
 from facemill.pictures import encode_png
 from facemill.sources.sample import Pose, render
-from facemill.swap.detail_drawn import DrawnShape
-from facemill.swap.detail_exemplars import ExemplarDetail, FrameChoice, region_weights
-from facemill.swap.detail_mesh import GRID_PX, FaceMesh
-from facemill.swap.detail_path import KEPT, REGIONS
-from facemill.swap.exemplars import Exemplars, aligned, from_crop, to_crop
+from facemill.swap.detail.drawn import DrawnShape
+from facemill.swap.detail.exemplars import Exemplars, aligned, from_crop, to_crop
+from facemill.swap.detail.from_exemplars import ExemplarDetail, FrameChoice, region_weights
+from facemill.swap.detail.mesh import GRID_PX, FaceMesh
+from facemill.swap.detail.path import KEPT, REGIONS
 from facemill.swap.mask import face_mask
 
 NET_PX, COVERAGE, FRAME_PX = 64, 1.2, 360

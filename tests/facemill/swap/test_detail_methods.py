@@ -14,10 +14,10 @@ from facemill import tables
 from facemill.errors import FacemillError
 from facemill.schema import TRACK_POINTS
 from facemill.sources.sample import Pose, render
-from facemill.swap.detail_exemplars import FrameChoice
-from facemill.swap.detail_methods import METHODS, DetailNeeds, DrawnFace, detail_method
-from facemill.swap.detail_path import KEPT, REGIONS
-from facemill.swap.detail_tracks import choose_for_tracks
+from facemill.swap.detail.from_exemplars import FrameChoice
+from facemill.swap.detail.methods import METHODS, DetailNeeds, DrawnFace, detail_method
+from facemill.swap.detail.path import KEPT, REGIONS
+from facemill.swap.detail.tracks import choose_for_tracks
 from facemill.swap.mask import face_mask
 from facemill.track.table import TrackedFiles
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from facemill.align import MEAN_FACE
 from facemill.sources.sample import Pose, render
-from facemill.swap.detail_path import KEPT, MOUTH, REGIONS, cheapest_path, choose, faded, usual_shape
+from facemill.swap.detail.path import KEPT, MOUTH, REGIONS, cheapest_path, choose, faded, usual_shape
 
 COSTS = st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=6)
 

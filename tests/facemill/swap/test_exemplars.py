@@ -23,7 +23,7 @@ from facemill.nets import build_model
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
 from facemill.sources.sample import Pose, render
-from facemill.swap.exemplars import EXEMPLARS, aligned, cover, doubtful, exemplar_table, read_exemplars
+from facemill.swap.detail.exemplars import EXEMPLARS, aligned, cover, doubtful, exemplar_table, read_exemplars
 
 RIGHTS = {"collins": "public_domain", "hopper": "public_domain"}
 POSES = [

@@ -15,7 +15,7 @@ import pytest
 from facemill.align import crop_points
 from facemill.errors import FacemillError
 from facemill.swap import blend, colour
-from facemill.swap.detail import SIGMA_PX, match_detail
+from facemill.swap.detail.match import SIGMA_PX, match_detail
 from facemill.swap.mask import face_mask
 from facemill.swap.threads import ahead, behind
 

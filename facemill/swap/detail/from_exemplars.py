@@ -1,13 +1,13 @@
 """Fine detail of a drawn face from real pictures of the same person: lashes, pores, teeth, the edge of an iris.
 
 What a net of few pixels cannot hold is the difference between a picture and what the net makes of it. Each exemplar
-travels with the net's own drawing (`facemill.swap.exemplars`), so that difference is known for it: a net that draws
-well has little left over, a small or young one much. It is brought to where the features lie in the frame and added to
-the new face's brightness.
+travels with the net's own drawing (`exemplars.py`), so that difference is known for it: a net that draws well has
+little left over, a small or young one much. It is brought to where the features lie in the frame and added to the new
+face's brightness.
 
          exemplar − net's drawing of it         net's drawing of the frame
                   │ slow part taken off                   │
-                  │ triangles (detail_mesh)               │
+                  │ triangles (mesh.py)                   │
                   ▼                                       ▼
          detail × how alike both drawings are there ──► sum ──► as sharp as the frame, and no sharper
 
@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.align import Affine, compose, crop_affine, invert, scale_of, transform
-from facemill.swap.detail_mesh import GRID_PX, FaceMesh
-from facemill.swap.detail_path import REGIONS
-from facemill.swap.exemplars import Exemplars, Points
+from facemill.swap.detail.exemplars import Exemplars, Points
+from facemill.swap.detail.mesh import GRID_PX, FaceMesh
+from facemill.swap.detail.path import REGIONS
 
 Picture = npt.NDArray[np.float32]
 
@@ -46,10 +46,10 @@ _DETAIL_PX = 512  # side at which it lies ready: linear sampling of it is as sha
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """What one face of one frame takes: a row of `detail_path.Choice`.
+    """What one face of one frame takes: a row of `path.Choice`.
 
     Attributes:
-        index: (3, K) exemplars for each of `detail_path.REGIONS`.
+        index: (3, K) exemplars for each of `path.REGIONS`.
         weight: (3, K) their shares.
         gain: (3,) how much detail.
     """
@@ -192,7 +192,7 @@ class ExemplarDetail:
 
 
 def region_weights(points: Points) -> Picture:
-    """(3, GRID_PX, GRID_PX): which part of the face is whose, in the order of `detail_path.REGIONS`, summing to 1.
+    """(3, GRID_PX, GRID_PX): which part of the face is whose, in the order of `path.REGIONS`, summing to 1.
 
     Brows and eyes, and the mouth, reach a little beyond their points, with soft edges.
     """

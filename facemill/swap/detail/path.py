@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.swap.exemplars import Points, aligned
+from facemill.swap.detail.exemplars import Points, aligned
 
 BROWS_AND_EYES, MOUTH, REST = "eyes", "mouth", "rest"
 REGIONS = (REST, BROWS_AND_EYES, MOUTH)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.spatial import Delaunay
 
 from facemill.align import Affine, crop_points, transform
-from facemill.swap.exemplars import Points
+from facemill.swap.detail.exemplars import Points
 
 GRID_PX = 64
 """Side of the grid of cells over the square that the net sees."""

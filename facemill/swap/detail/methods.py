@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from facemill.align import Affine
 from facemill.registry import Registry
-from facemill.swap.detail import match_detail
-from facemill.swap.detail_drawn import DrawnShape
-from facemill.swap.detail_exemplars import ExemplarDetail, FrameChoice
-from facemill.swap.exemplars import Exemplars
+from facemill.swap.detail.drawn import DrawnShape
+from facemill.swap.detail.exemplars import Exemplars
+from facemill.swap.detail.from_exemplars import ExemplarDetail, FrameChoice
+from facemill.swap.detail.match import match_detail
 
 Picture = npt.NDArray[np.float32]  # RGB, H×W×3, 0…1
 
@@ -106,7 +106,7 @@ def _none(needs: DetailNeeds) -> DetailMethod:
 
 @register("match")
 class MatchOld(DetailMethod):
-    """The old face's amount of detail, of what the net drew (`facemill.swap.detail`)."""
+    """The old face's amount of detail, of what the net drew (`match.py`)."""
 
     def __init__(self, needs: DetailNeeds) -> None:
         self._most = needs.sharpen

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from facemill.swap.detail_exemplars import FrameChoice
-from facemill.swap.detail_path import Choice, choose, usual_shape
-from facemill.swap.exemplars import Exemplars
+from facemill.swap.detail.exemplars import Exemplars
+from facemill.swap.detail.from_exemplars import FrameChoice
+from facemill.swap.detail.path import Choice, choose, usual_shape
 from facemill.track.table import TrackedFiles, read_points
 from facemill.video import Segment
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.swap.exemplars import Points, aligned, to_crop
+from facemill.swap.detail.exemplars import Points, aligned, to_crop
 
 MOST_WAYS = 6
 """Ways of moving that explain where features are drawn; fewer where there are few pictures."""
