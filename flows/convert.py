@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,12 +111,13 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     if not plan.todo:
         return
     logging.getLogger("distributed").setLevel(logging.WARNING)  # else each worker's coming and going is told
-    bar, seen = ProgressBar("convert-videos"), LastSeen()
-    count = FrameCount(plan.todo, seen.see, Journal(plan.state, plan.jobs, plan.lock).see)
+    bar = ProgressBar("convert-videos")
+    seen: dict[str, Any] = {}  # what workers' threads told last, for the one thread that writes to the page
+    count = FrameCount(plan.todo, seen.update, Journal(plan.state, plan.jobs, plan.lock).see)
     with open_pool(cluster) as pool:
-        for _ in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(seen.values)):
+        for _ in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(dict(seen))):
             pass
-        bar.show(seen.values, last=True)
+        bar.show(dict(seen), last=True)
     rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
     rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
     with forgiving():
@@ -125,21 +125,6 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     swapped = {row["video"] for row in rows if row["swapped"]}
     pairs = [(job.video, Path(job.input), Path(job.output)) for job in plan.todo if job.video in swapped]
     show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))
-
-
-class LastSeen:
-    """What the workers' threads told last, for the one thread that writes to the page."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self._start = time.monotonic()
-
-    def see(self, done: int, total: int, video: str) -> None:
-        """Takes the frames done, the total and the video that they belong to."""
-        rate = done / max(time.monotonic() - self._start, 1e-9)
-        left_s = (total - done) / rate if done else None
-        self.values = {"done": done, "total": total, "unit": "frames", "note": video, "rate": rate}
-        self.values |= {"seconds_left": left_s}
 
 
 def _bounded(

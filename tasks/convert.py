@@ -32,6 +32,7 @@ from tasks.converting.plan import ConversionPlan, becomes_rows, lock_of, plan_ar
 from tasks.converting.state import Journal
 from tasks.converting.videos import FrameCount, convert_videos
 from tasks.params import ClusterParams, Params
+from tasks.track import drop_unreached
 from tasks.work.cluster import open_pool
 from tasks.work.progress import track
 from tasks.work.scratch import drop_other_folders
@@ -89,9 +90,9 @@ def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
         return
     with track("convert", sum(job.frames for job in plan.todo), "frames") as progress, open_pool(cluster) as pool:
 
-        def show(done: int, total: int, video: str) -> None:
-            progress.total = total
-            progress.advance(done - progress.done, note=video)
+        def show(values: dict[str, Any]) -> None:
+            progress.total = values["total"]
+            progress.advance(values["done"] - progress.done, note=values["note"])
 
         journal = Journal(plan.state, plan.jobs, plan.lock)
         for _ in convert_videos(pool, plan.todo, plan.tracking, FrameCount(plan.todo, show, journal.see)):
@@ -115,6 +116,8 @@ def publish(plan: ConversionPlan) -> Totals:
         _link(plan, names, outcomes)
         _drop_unplanned(plan)
         drop_other_folders(plan.scratch)
+    if plan.tracked_into is not None:
+        drop_unreached(plan.tracked_into, {outcome["input_sha256"] for outcome in outcomes if outcome["receipt"]})
     _write_table(plan.table, rows)
     receipts = [outcome["receipt"] for outcome in outcomes if outcome["receipt"]]
     totals = Totals(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -372,6 +372,15 @@ def _made(tracking: Tracking, sha256: str) -> TrackedVideo:
             "run the same command again: what was finished is kept"
         )
     return found
+
+
+def drop_unreached(tracking: Tracking, contents: Iterable[str]) -> int:
+    """Removes the results that neither the present nor the previous videos and settings have; gives the bytes left.
+
+    Args:
+        contents: SHA-256 of each of the present videos.
+    """
+    return _drop_unreached(tracking, {one: done for one in contents if (done := _known(tracking, one)) is not None})
 
 
 def _drop_unreached(tracking: Tracking, found: Mapping[str, TrackedVideo]) -> int:

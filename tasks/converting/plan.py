@@ -58,6 +58,7 @@ class ConversionPlan:
         failure_limit: largest share of failed rows.
         root: the project whose metrics are written; None for `convert_folder`.
         scratch: where the jobs write; None where that is `output` itself.
+        tracked_into: what the videos were tracked with where the stage `track` had not done it.
         state: folder in which it is written down how far the work is; `lock`: what is locked while it goes on.
     """
 
@@ -72,6 +73,7 @@ class ConversionPlan:
     failure_limit: float
     state: Path
     lock: Path
+    tracked_into: Tracking | None = None
     root: Path | None = None
     scratch: Path | None = None
     started: float = field(default_factory=time.monotonic)
@@ -181,6 +183,7 @@ def plan_folder(
         failure_limit=params.convert.failure_limit,
         state=output / STATE_FOLDER,
         lock=lock_of(output),
+        tracked_into=tracking,
     )
 
 

@@ -72,22 +72,18 @@ class Journal:
         """
         self._file = folder / PROGRESS_FILE
         self._next = 0.0
-        self._start = time.monotonic()
         videos = [[job.video, job.outcome, job.parts, job.frames] for job in jobs]
         write_json(folder / STATE_FILE, {"lock": str(lock), "videos": videos})
         self._file.unlink(missing_ok=True)
 
-    def see(self, done: int, total: int, video: str) -> None:
-        """Takes the frames done, the total and the video that they belong to."""
+    def see(self, values: Mapping[str, Any]) -> None:
+        """Takes how far the run is, as `FrameCount` tells it."""
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + _EVERY_S
-        rate = done / max(now - self._start, 1e-9)
-        left_s = (total - done) / rate if done else None
-        values = {"done": done, "total": total, "note": video, "rate": rate, "seconds_left": left_s}
         try:
-            write_bytes(self._file, json.dumps(values).encode(), durable=False)
+            write_bytes(self._file, json.dumps(dict(values)).encode(), durable=False)
         except (OSError, FacemillError):
             self._next = float("inf")
 

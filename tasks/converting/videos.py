@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -30,8 +31,8 @@ from tasks.work.failures import Lost
 
 FindTracks = Callable[[Pool, ConversionJob], TrackedInput]
 """Finds where a job's video was tracked; one that was not is tracked now. Raises InputError where it cannot be."""
-Listener = Callable[[int, int, str], None]
-"""Is told the frames done, the total, and the video that they belong to."""
+Listener = Callable[[dict[str, Any]], None]
+"""Is told how far a run is, in the words of `tasks.work.progress`: done, total, unit, note, rate, seconds_left."""
 
 
 class FrameCount:
@@ -45,11 +46,12 @@ class FrameCount:
         """
         Args:
             jobs: what is to be done; their frames are what containers say.
-            listeners: are told the frames done, the total, and the video, whenever that changes.
+            listeners: are told how far it is, whenever that changes.
         """
         self._left = {job.outcome: job.frames for job in jobs}
         self._done, self._total = 0, sum(self._left.values())
         self._listeners = listeners
+        self._start = time.monotonic()
         self._lock = threading.Lock()
 
     def add(self, job: ConversionJob, frames: int) -> None:
@@ -66,8 +68,11 @@ class FrameCount:
             self._tell(job)
 
     def _tell(self, job: ConversionJob) -> None:
+        rate = self._done / max(time.monotonic() - self._start, 1e-9)
+        values = {"done": self._done, "total": self._total, "unit": "frames", "note": job.video, "rate": rate}
+        values["seconds_left"] = (self._total - self._done) / rate if self._done else None
         for listener in self._listeners:
-            listener(self._done, self._total, job.video)
+            listener(values)
 
 
 def convert_video(pool: Pool, job: ConversionJob, tracking: FindTracks, count: FrameCount) -> Outcome:

@@ -182,6 +182,17 @@ def test_run_again_converts_only_what_is_new_changed_or_damaged(archive: Path, m
     assert len(times(out / "talk.avi.mp4")) == 4
 
 
+def test_tracks_of_videos_that_are_gone_do_not_pile_up(archive: Path, model: Path, tmp_path: Path) -> None:
+    """Those of the run before are kept, as those of the stage are: somebody may have looked elsewhere for a moment."""
+    out = tmp_path / "out"
+    kept = []
+    for gone in ("talk.avi", "nobody.mp4", "odd.mp4"):
+        convert.convert_folder(parameters(), archive, out, model)
+        kept.append(len(list((out / ".facemill" / "tracks" / "videos").glob("*.json"))))
+        (archive / gone).unlink()
+    assert kept == [5, 5, 4]
+
+
 def test_other_settings_convert_again_and_a_moved_archive_does_not(archive: Path, model: Path, tmp_path: Path) -> None:
     for name in ("talk.avi", "letter.mp4", "empty.mov", "nobody.mp4", "odd.mp4", "cut.mkv"):
         (archive / name).unlink()
