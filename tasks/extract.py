@@ -37,7 +37,7 @@ from tasks.catalogue import Data
 from tasks.params import ExtractParams, Params
 from tasks.work.cluster import one_thread, open_pool
 from tasks.work.deciders import read_deciders
-from tasks.work.plugin_files import deciding_options, placed_options
+from tasks.work.plugin_files import deciding_options, file_stamps, placed_options
 from tasks.work.results import LaterPart, Shard, WorkItem, content_key, drop_unreached, make_parts, open_store
 from tasks.work.rows import RowAt, read_rows
 from tasks.work.totals import Totals, finish, publish_parts
@@ -94,7 +94,7 @@ def count_pictures(output: Path) -> tuple[dict[str, dict[str, int]], int]:
 
 def extract_shard(shard: Shard) -> list[list[FaceRow]]:
     """The rows of each picture: a loop with three ways out, ok, rejected and failed."""
-    tools = load_tools(shard.settings)
+    tools = load_tools(shard.settings, file_stamps(shard.settings))
     rows: list[list[FaceRow]] = []
     for batch in _batches(_read(shard.items)):
         found = iter(find([picture for _, picture in batch if not isinstance(picture, InputError)], tools))
@@ -157,8 +157,12 @@ class Tools:
 
 
 @lru_cache(maxsize=1)
-def load_tools(params: ExtractParams) -> Tools:
-    """Loads the models, once a process for the same parameters."""
+def load_tools(params: ExtractParams, stamps: str = "") -> Tools:
+    """Loads the models, once a process for the same parameters and the same files that they name.
+
+    Args:
+        stamps: of those files, see `tasks.work.plugin_files.file_stamps`.
+    """
     one_thread()  # here too: a worker that its nanny started again has not heard of it
     detector = build_detector(params.detector, min_face_px=params.min_face_px, **params.detector_options)
     landmarks = build_predictor(params.landmarks, **params.landmark_options)

@@ -38,7 +38,7 @@ from tasks.paths import archive_folder
 from tasks.work.cluster import Pool, one_thread, open_pool, run_all
 from tasks.work.deciders import deciders_of, plugins_of, read_deciders
 from tasks.work.failures import Lost
-from tasks.work.plugin_files import deciding_options, placed_options
+from tasks.work.plugin_files import deciding_options, file_stamps, placed_options
 from tasks.work.progress import Progress, track
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER
@@ -311,7 +311,8 @@ def _see_one(job: tuple[Tracking, _Planned, Segment]) -> tuple[int, float]:
             raise InputError(Reason.UNREADABLE, _CHANGED)
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
-    piece = track_segment(one.video.path, segment, _models(_seen_with(tracking.settings)), tracking.settings)
+    models = _models(_seen_with(tracking.settings), file_stamps(tracking.settings))
+    piece = track_segment(one.video.path, segment, models, tracking.settings)
     write_piece(tracking.piece(one.video.sha256, segment), piece)
     return len(piece.pts), time.monotonic() - start
 
@@ -460,7 +461,7 @@ def _seen_with(settings: TrackingSettings) -> str:
 
 
 @lru_cache(maxsize=1)
-def _models(seen_with: str) -> FaceModels:
-    """A worker looks at many segments with the same models."""
+def _models(seen_with: str, stamps: str) -> FaceModels:
+    """A worker looks at many segments with the same models; `stamps` are those of the files that they name."""
     one_thread()  # here too: a worker that its nanny started again has not heard of it
     return FaceModels(**json.loads(seen_with))

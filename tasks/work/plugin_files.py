@@ -6,6 +6,7 @@ them are files the builders say (`facemill.options`); what lies in one decides a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from facemill.detect import DETECTORS, detector_names
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, folder_sha256
+from facemill.files import file_sha256, folder_sha256, foreign_stamp
 from facemill.landmarks import PREDICTORS
 from facemill.options import checked_options, options_of, path_options
 from tasks.paths import place
@@ -120,6 +121,16 @@ def plugin_weights(group: LooksForFaces, root: Path) -> dict[str, str]:
         for key, one in zip(("detector_options", "landmark_options"), _chosen(group), strict=True)
         for name, path in one.paths().items()
     }
+
+
+def file_stamps(group: LooksForFaces) -> str:
+    """How the files that the options name look now, for who keeps what was made of them in a process that lives on:
+    another file may lie there when the next run comes. Of options that are placed already; files that are gone are left
+    out, for who opens them says so.
+    """
+    files = [Path(path) for one in _chosen(group) for path in one.paths().values()]
+    found = [file for path in files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return json.dumps([[str(file), *foreign_stamp(file).values()] for file in found if file.is_file()])
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def test_a_picture_that_makes_the_search_fail_is_found_and_its_neighbours_are_ke
     healthy = faces_in(project)
     tools = extract.load_tools(params.extract)
     poisoned = Poisoned(tools.detector, (90, 120))
-    monkeypatch.setattr(extract, "load_tools", lambda _: replace(tools, detector=poisoned))
+    monkeypatch.setattr(extract, "load_tools", lambda *_: replace(tools, detector=poisoned))
     shutil.rmtree(project / ".work")
     totals = extract.run(params, project)
     assert totals.counts == {"ok": {"": 2}, "failed": {"processing_error": 1, "truncated": 1}}
@@ -246,6 +246,20 @@ def test_models_are_loaded_once_for_the_same_parameters(project):
     for _ in range(2):
         extract.extract_shard(Shard((item.value,), params_with().extract))
     assert extract.load_tools.cache_info().misses == 1
+
+
+def test_models_are_loaded_again_when_another_file_lies_under_the_same_name(project, mesh_weights, tmp_path):
+    [part] = tables.parts(project / "data/unique")
+    item = list(extract.pictures_of(part))[1]
+    weights = tmp_path / "weights"
+    params = params_with(landmarks="mesh", landmark_options={"weights": str(weights)}).extract
+    extract.load_tools.cache_clear()
+    for _ in range(2):
+        weights.unlink(missing_ok=True)
+        shutil.copy(mesh_weights, weights)
+        extract.extract_shard(Shard((item.value,), params))
+        extract.extract_shard(Shard((item.value,), params))
+    assert extract.load_tools.cache_info().misses == 2
 
 
 def test_each_face_says_whose_landmarks_it_has(project, mesh_weights):

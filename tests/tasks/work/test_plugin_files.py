@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,7 +14,13 @@ import pytest
 from facemill.detect import build_detector
 from facemill.detect._mtcnn_weights import wheel_folder
 from facemill.errors import FacemillError
-from tasks.work.plugin_files import deciding_options, placed_options, plugin_weights, typed_detector_options
+from tasks.work.plugin_files import (
+    deciding_options,
+    file_stamps,
+    placed_options,
+    plugin_weights,
+    typed_detector_options,
+)
 
 
 @dataclass(frozen=True)
@@ -143,3 +150,17 @@ def test_what_cannot_be_typed_is_one_clear_line(tmp_path: Path, detector: str, t
     with pytest.raises(FacemillError, match=message) as raised:
         typed_detector_options(detector, typed, tmp_path)
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_another_file_in_a_named_folder_is_seen_and_one_that_is_gone_is_somebody_elses_to_say(home: Path) -> None:
+    group = Group("mtcnn", {"weights": str(home / "nets")})
+    first = file_stamps(group)
+    assert file_stamps(group) == first
+    net = sorted((home / "nets").glob("*.onnx"))[0]
+    data, times = net.read_bytes(), net.stat()
+    net.write_bytes(data)
+    os.utime(net, ns=(times.st_atime_ns, times.st_mtime_ns))  # a copy that takes over the old file's time
+    second = file_stamps(group)
+    assert second != first
+    net.unlink()
+    assert file_stamps(group) not in (first, second)
