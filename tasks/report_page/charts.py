@@ -124,11 +124,16 @@ def dumbbells(rows: Sequence[tuple[str, float, float]], *, threshold: float, lab
     return _svg(frame, parts, label)
 
 
-def timeline(rows: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, length: float, label: str) -> Markup:
-    """A line for each name with bars from when to when it is there, in seconds; `length`: of all."""
+def timeline(rows: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], *, length: float, label: str) -> Markup:
+    """A line for each name with bars from when to when it is there, in seconds.
+
+    Args:
+        rows: name, number of its colour, beginning and end of each bar.
+        length: of the whole line.
+    """
     frame = PlotArea((0.0, max(length, 1e-3)), (0.0, 1.0), width=WIDTH, height=34 + 22 * len(rows), left=96, bottom=26)
     parts = [_x_axis(frame)]
-    for index, (name, spans) in enumerate(rows):
+    for index, (name, colour, spans) in enumerate(rows):
         y = 8 + 22 * index
         parts.append(
             Markup('<text class="axis name" x="{}" y="{}">{}</text>').format(frame.left - 10, y + 11, _short(name, 13))
@@ -139,7 +144,7 @@ def timeline(rows: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, lengt
                     '<rect class="bar s{n}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="14">'
                     "<title>{name}, {start:.2f} to {end:.2f} s</title></rect>"
                 ).format(
-                    n=index % 8,
+                    n=colour % 8,
                     x=frame.x(start),
                     y=y,
                     width=max(1.0, frame.x(end) - frame.x(start)),

@@ -238,7 +238,10 @@ def _timeline(root: Path, params: Params, row: ConversionRow) -> Markup | None:
         spans.setdefault(who[one["track"]] or OTHERS, []).append((one["from_s"], one["to_s"]))
     if not spans:
         return None
-    rows = sorted(spans.items(), key=lambda item: (item[0] == OTHERS, item[0]))
+    # in the colours of the charts beside it: who is replaced, who is put there, everybody else
+    becomes = _becomes(row)
+    order = [*dict.fromkeys([*becomes, *becomes.values(), *sorted(spans.keys() - {OTHERS}), OTHERS])]
+    rows = [(name, order.index(name), spans[name]) for name in order if name in spans]
     return timeline(rows, length=max(end for own in spans.values() for _, end in own), label="Who is in the video")
 
 

@@ -316,7 +316,7 @@ def test_charts_escape_names_and_take_any_data() -> None:
 
 
 def test_a_timeline_has_a_line_for_each_name_and_a_bar_for_each_span() -> None:
-    drawn = timeline([("a<b>", [(0.0, 2.0), (3.0, 3.0)]), ("others", [(1.0, 4.0)])], length=4.0, label="who")
+    drawn = timeline([("a<b>", 0, [(0.0, 2.0), (3.0, 3.0)]), ("others", 1, [(1.0, 4.0)])], length=4.0, label="who")
     bars = ElementTree.fromstring(str(drawn)).findall(".//{*}rect")
     places = [(bar.get("class"), float(bar.get("x") or 0), float(bar.get("width") or 0)) for bar in bars]
     whole = places[2][2] / 3  # a second
