@@ -38,7 +38,8 @@ _TAIL_LINES = 12
 _SHORT_S = 600.0
 _NO_LOCK = "Unable to acquire lock"
 _ANOTHER_TRY = ("failed to run:", _NO_LOCK, "is being blocked by")
-_KILLED = re.compile(r"exited with -\d+|was killed by signal \d+")
+_KILLED = re.compile(r"exited with (-\d+|1(29|[3-8]\d|9[0-2]))\b|was killed by signal \d+")
+"""128 + the signal's number comes from a shell that stays above its command, as some do."""
 _HINTS = (
     "To track the changes with git, run:",
     "\tgit add ",

@@ -61,8 +61,11 @@ class DaskPool:
                 if not flying:
                     return
                 index, future = flying.pop(next(done).key)
-                self._gate.leave()
-                yield index, self._take(future)
+                try:  # at work until its result is here: if the worker that keeps it dies first, it is worked anew
+                    result = self._take(future)
+                finally:
+                    self._gate.leave()
+                yield index, result
         finally:
             self._gate.leave(len(flying))
             self._cancel([future for _, future in flying.values()])

@@ -15,7 +15,7 @@ os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_PROFILES_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from stand_ins import make_project
 
@@ -23,9 +23,11 @@ from flows.refresh import Refreshed, refresh
 
 
 @pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prefect's own server on a throw-away database; its first start takes up to 18 s."""
-    with prefect_test_harness(server_startup_timeout=120):
+    # Else it would want the login of the checkout, which prefect.toml names, if one was made since the tests began.
+    none = {PREFECT_PROFILES_PATH: tmp_path_factory.mktemp("prefect") / "profiles.toml"}
+    with temporary_settings(none), prefect_test_harness(server_startup_timeout=120):
         yield
 
 

@@ -38,9 +38,13 @@ def test_collect_is_tried_again_and_then_takes_up_failed_rows(project: Path, mon
 
 
 @pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("shell", ["execs", "stays"])
 @pytest.mark.parametrize("whom", ["stage", "dvc"])
-def test_a_stage_that_was_killed_is_tried_again_whatever_its_rule_says_of_errors(project: Path, whom: str) -> None:
+def test_a_stage_that_was_killed_is_tried_again_whatever_its_rule_says_of_errors(
+    project: Path, whom: str, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert STAGES["dedup"].rule.tries == 1
+    monkeypatch.setenv("SHELL", str(_shell(tmp_path, shell)))  # DVC runs its stages with that
     for stage in ("inventory", "collect"):
         dvc.repro(project, stage, deadline_s=60)
     set_knobs(project, dedup={"sleep": 600})
@@ -56,6 +60,16 @@ def test_a_stage_that_was_killed_is_tried_again_whatever_its_rule_says_of_errors
     assert one_stage(project, "dedup")["ok"] == 3
     killer.join()
     assert stages_run(project).count("dedup") == 2
+
+
+def _shell(folder: Path, kind: str) -> Path:
+    """One that becomes its last command, as bash does, or one that stays above it and ends with 128 + the signal."""
+    if kind == "execs":
+        return Path("/bin/bash")
+    path = folder / "staying-shell"
+    path.write_text('#!/bin/sh\n/bin/bash "$@"\nexit $?\n')
+    path.chmod(0o755)
+    return path
 
 
 @pytest.mark.usefixtures("prefect")
