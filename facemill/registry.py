@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Generic, TypeVar
 
 from facemill.errors import FacemillError
@@ -44,6 +46,10 @@ class Registry(Generic[T]):
         if name not in self._known:
             raise FacemillError(f"no {self._what} {name!r}; there are {', '.join(self.names())}")
         return self._known[name]
+
+    def module(self, name: str) -> ModuleType:
+        """The module of what is registered under `name`. Raises as `[name]`."""
+        return sys.modules[self[name].__module__]
 
     def names(self) -> list[str]:
         """All names that this machine can offer, sorted; modules whose packages are not installed are left out."""

@@ -114,6 +114,8 @@ class FaceColumns(TypedDict, total=False):
     source: String
     url: String
     pts: Int64 | None
+    licence: String  # of the picture that it was found in, as in `raw`
+    author: String
     face_index: Int32  # by falling score; null where no face was found
     box: Box
     score: Float32
@@ -301,8 +303,8 @@ def _arrow_type(hint: object) -> pa.DataType:
 
 RAW = TableSchema("raw", 2, RawRow)
 UNIQUE = TableSchema("unique", 2, UniqueRow)
-FACES = TableSchema("faces", 3, FaceRow)
-DATASET = TableSchema("dataset", 3, DatasetRow)
+FACES = TableSchema("faces", 4, FaceRow)
+DATASET = TableSchema("dataset", 4, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)

@@ -30,6 +30,7 @@ def check_project(params: Params, root: Path) -> None:
     """
     from tasks.collect import plan_units
     from tasks.collect_videos import archive_videos
+    from tasks.licences import check_asked
     from tasks.training.weight_files import weight_files
 
     wrong = WrongValues()
@@ -41,6 +42,8 @@ def check_project(params: Params, root: Path) -> None:
         archive_videos(params, root)
     with wrong.under(""):
         weight_files(params.train, root)
+    with wrong.under(""):
+        check_asked(params, root)
     wrong.complain()
 
 

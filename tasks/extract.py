@@ -44,7 +44,7 @@ from tasks.work.totals import Totals, finish, publish_parts
 
 BATCH_PX = 32_000_000
 """Pixels of the pictures that are held decoded at a time (96 MB), unless one alone has more."""
-_CARRIED = ["sample_id", "identity", "role", "source", "url", "pts"]
+_CARRIED = ["sample_id", "identity", "role", "source", "url", "pts", "licence", "author"]
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -266,6 +266,8 @@ def _origin(row: UniqueRow) -> FaceRow:
         "source": row["source"],
         "url": row["url"],
         "pts": row["pts"],
+        "licence": row["licence"],
+        "author": row["author"],
     }
 
 

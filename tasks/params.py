@@ -235,6 +235,15 @@ class ClusterParams(_Group):
         return self
 
 
+class StatedTerms(_Group):
+    """Whose a file of weights is that params.yaml names elsewhere: nobody else can say (docs/licences.md)."""
+
+    licence: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3)]
+    """In words: `ours, trained on footage under contract 2026-114`."""
+    commercial: bool
+    """Whether it allows commercial use."""
+
+
 class Params(_Group):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     identities: Annotated[dict[Name, Identity], Field(min_length=1)]
@@ -249,6 +258,11 @@ class Params(_Group):
     report: ReportParams = ReportParams()
     cluster: ClusterParams = ClusterParams()
     freshness: FreshnessParams = FreshnessParams()
+    commercial: bool = False
+    """Whether all that is made here must be free for commercial use: what is not is then refused, by name and with the
+    remedy (`facemill licences`). Not a parameter of any stage: it changes no result."""
+    terms: dict[Annotated[str, Field(min_length=1)], StatedTerms] = {}
+    """The terms of files and folders that you brought, by their paths as they stand elsewhere in this file."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:

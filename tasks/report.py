@@ -24,6 +24,7 @@ from facemill.reasons import Reason, State
 from facemill.similarity import PSNR_CAP_DB
 from facemill.version import VERSION
 from tasks.catalogue import Data
+from tasks.licences import licences
 from tasks.params import Params
 from tasks.report_page.dataset import DatasetSection, gather_dataset
 from tasks.report_page.plots import write_plots
@@ -68,6 +69,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             training=training,
             videos=videos,
             stages=stages,
+            bounds=licences(params, root),
             tiles=_tiles(dataset, training, videos),
             same_person=SAME_PERSON,
             psnr_cap=PSNR_CAP_DB,

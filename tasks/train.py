@@ -29,6 +29,7 @@ from facemill.schema import DATASET
 from facemill.train.dataset import dataset_sha256
 from facemill.train.engine import StopReason
 from tasks.catalogue import Data
+from tasks.licences import MODEL_TERMS, terms_to_train
 from tasks.params import Params
 from tasks.training.process import ERROR_FILE, OUTCOME_FILE, train_model
 from tasks.training.weight_files import weight_files
@@ -58,7 +59,9 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     fingerprint = dataset_sha256(dataset)
     scratch = _scratch(root, params, fingerprint)
     references = load_references(dataset)
+    terms = terms_to_train(params, root)
     meta = _describe(params, _identities(params, dataset, references), fingerprint, references, _predictor(dataset))
+    meta[MODEL_TERMS] = [each.plain() for each in terms]
     processes = _processes(params)
     if processes == 1:
         ended = train_model(params, root, scratch, meta)

@@ -10,12 +10,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from facemill.detect import Detector, build_detector, register
+from facemill.detect import DETECTORS, Detector, build_detector, register
+from facemill.terms import Terms, terms_of
 
 CHOICES = ("dsfd", "mtcnn")
 LOG = logging.getLogger(__name__)
+
+
+def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """Those of every detector that it may choose with these options."""
+    names = CHOICES if options.get("weights") else CHOICES[1:]
+    return tuple(each for name in names for each in terms_of(DETECTORS.module(name), f"the detector {name}", options))
 
 
 @register("auto")

@@ -16,10 +16,10 @@ stay.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,6 +33,7 @@ from facemill.detect._dsfd_files import load_detector, save_detector
 from facemill.errors import FacemillError
 from facemill.nets.dsfd import INPUT_SCALE, Dsfd, DsfdOutput
 from facemill.nets.dsfd_priors import decode, priors
+from facemill.terms import Terms, Use
 
 __all__ = ["DsfdDetector", "build", "load_detector", "save_detector", "vote"]
 
@@ -81,6 +82,21 @@ LOOKS: dict[str, tuple[Look, ...]] = {
         *map(_enlarged, (1.25, 1.5, 1.75, 2.0, 2.25)),
     ),
 }
+
+
+def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """Those of whoever trained it: no weights come along."""
+    return (
+        Terms(
+            "DSFD's weights",
+            Use.UNKNOWN,
+            licence="those of whoever trained it; Tencent's weights are for academic research only",
+            source="docs/dsfd.md",
+            trained_on="WIDER FACE, unless it learned from pictures of your own",
+            remedy="state under `terms` whose they are, or take another detector, such as mtcnn",
+            file=str(options.get("weights") or ""),
+        ),
+    )
 
 
 @register("dsfd")

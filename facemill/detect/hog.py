@@ -18,9 +18,14 @@ import numpy.typing as npt
 from facemill.align import resized
 from facemill.boxes import HOG_BOXES
 from facemill.detect import Detector, Faces, register, require_rgb
+from facemill.terms import Terms, Use
 
 WINDOW_PX = 80
 """The sliding window: no face smaller than this is found without upsampling (dlib, frontal_face_detector.h)."""
+
+TERMS = (
+    Terms("dlib's HOG detector", Use.ANY, licence="Boost Software License 1.0", source="dlib, compiled into dlib-bin"),
+)
 
 
 @register("hog")

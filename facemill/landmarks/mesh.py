@@ -31,11 +31,20 @@ from facemill.detect import require_rgb
 from facemill.errors import FacemillError
 from facemill.landmarks import register
 from facemill.landmarks._upright import Square, around, hog_square, points_square
+from facemill.terms import Terms, Use
 
 INPUT_PX = 256
 SHA256 = "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5"
 """Of face_landmarks_detector.tflite, the only net whose outputs this module knows."""
 SIGNATURE = f"mesh {SHA256[:12]}"
+TERMS = (
+    Terms(
+        "Face Mesh V2",
+        Use.ANY,
+        licence="Apache-2.0",
+        source="Google's model card, as those quote it who pass the file on",
+    ),
+)
 TASK_MEMBER = "face_landmarks_detector.tflite"
 """Its name in MediaPipe's bundle, face_landmarker.task, which is a zip file."""
 MAX_BYTES = 64_000_000

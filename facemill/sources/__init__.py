@@ -152,6 +152,11 @@ class Source(ABC):
     kind: str
     """Its name in `params.yaml`; a subclass declares it as a Literal with that one value for a default."""
 
+    @property
+    def stated_licence(self) -> str:
+        """Of all its pictures, as far as it is known before they are collected; empty where it is not."""
+        return str(getattr(self, "licence", ""))
+
     @abstractmethod
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """All units, in a stable order.

@@ -33,6 +33,7 @@ from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, regis
 from facemill.sources._download import Policy, downloaded, host_of
 
 _TOLD_LINES = 4
+UNKNOWN_LICENCE = "unknown"
 
 
 @register
@@ -54,6 +55,11 @@ class GoogleSource(Source):
     """Path of chromedriver, by default the one on PATH."""
     allow_private_addresses: bool = False
     """Downloads from loopback and private networks are refused unless this is set."""
+
+    @property
+    def stated_licence(self) -> str:
+        """Nobody knows it: every picture keeps its owner's."""
+        return UNKNOWN_LICENCE
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """A single unit, since a search cannot be divided."""
@@ -78,7 +84,7 @@ class GoogleSource(Source):
         """The picture of an address, or the reason why there is none."""
         options = unit.options
         policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
-        yield downloaded(unit, policy, page=options["page"], licence="unknown")
+        yield downloaded(unit, policy, page=options["page"], licence=UNKNOWN_LICENCE)
 
     @staticmethod
     def find(unit: Unit) -> list[Unit]:

@@ -26,11 +26,13 @@ from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.model_folder import load_model
+from facemill.nets import dlib_resnet
 from facemill.nets._blocks import zero_bias
 from facemill.nets.autoencoder import Autoencoder
 from facemill.nets.dlib_resnet import CHIP_PX, load_dlib_resnet
 from facemill.nets.light import resized
-from facemill.nets.vgg import DOWNLOADS, VggFeatures
+from facemill.nets.vgg import DOWNLOADS, VggFeatures, vgg_terms
+from facemill.terms import Terms, Use
 from facemill.train import ENCODER
 
 CONTENT, STYLE = "relu4_2", ("relu3_1", "relu4_1")
@@ -81,6 +83,24 @@ def build_features(wanted: str | None, sha256: str | None = None) -> FaceFeature
     network = VggFeatures(19, (*STYLE, CONTENT))
     network.load(None if wanted == "download" else Path(wanted), sha256=sha256)
     return FaceFeatures(network.eval(), CONTENT, STYLE, "VGG19")
+
+
+def feature_terms(wanted: str | None, depth: int = 19) -> tuple[Terms, ...]:
+    """The terms of the network that `train.options.features` names.
+
+    Args:
+        wanted: as `build_features` takes it.
+        depth: of the VGG whose file it may be.
+    """
+    if wanted is None or wanted == "random":
+        return ()
+    if wanted == DLIB:
+        return dlib_resnet.TERMS
+    if wanted.startswith(ENCODER):
+        folder = wanted.removeprefix(ENCODER)
+        licence, remedy = "those of the model in the folder", "write `train: {options: {features: dlib}}`"
+        return (Terms("the encoder of an autoencoder", Use.UNKNOWN, licence, remedy=remedy, file=folder),)
+    return vgg_terms(wanted, depth)
 
 
 def random_features(width: float = RANDOM_WIDTH) -> FaceFeatures:

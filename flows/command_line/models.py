@@ -1,4 +1,4 @@
-"""`facemill export` and `facemill weights`: models for other programs, and nets that others have made."""
+"""`facemill export`, `facemill weights` and `facemill licences`: models for others, and nets and terms of others."""
 
 from __future__ import annotations
 
@@ -26,6 +26,21 @@ def export(
 
     for path, difference in write(root.resolve(), identity=identity).items():
         say(f"{path}: differs from torch by at most {difference:.1e}.")
+
+
+def licences(
+    root: Root = HERE,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of another model than the project's.", show_default="data/model", **PATH)
+    ] = None,
+) -> None:
+    """Say which terms bind the dataset, the model and the converted videos of this project, and who says so.
+
+    Example: facemill licences
+    """
+    from tasks.commands.licences import describe
+
+    say("\n".join(describe(root.resolve(), model)))
 
 
 def weights(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from facemill.errors import FacemillError
 from tasks.check import check_project
+from tasks.licences import check_made
 from tasks.params import Params, check_groups, load_params
 from tasks.stages import PARAM_GROUPS
 from tasks.versions.freshness import freshness
@@ -33,6 +34,7 @@ def check(root: Path) -> list[str]:
     params = load_params(root)
     check_groups(root, PARAM_GROUPS)
     check_project(params, root)
+    check_made(params, root)
     lines = [
         f"{name}: {identity.rights.basis} ({identity.rights.evidence}); "
         f"sources: {', '.join(source.kind for source in identity.sources)}"

@@ -29,6 +29,7 @@ from facemill.video.encoder import CONTAINERS, container_holds
 from tasks.catalogue import Data
 from tasks.converting.corrections import read_corrections
 from tasks.converting.videos import FindTracks
+from tasks.licences import check_conversion
 from tasks.params import Params
 from tasks.paths import archive_folder
 from tasks.stages import stage_lock
@@ -93,7 +94,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
     code = read_deciders(root, "convert", params).key
-    common = _common(params, root / Data.MODEL, code, tracking_key(params, root))
+    common = _common(params, root, root / Data.MODEL, code, tracking_key(params, root))
     scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive, corrections = archive_folder(params, root), read_corrections(root, params.identities)
     names = output_names([row["video"] for row in rows], params.convert.encoder.name)
@@ -154,7 +155,7 @@ def plan_folder(
     if not files:
         raise FacemillError(f"no video in {archive}: put some there, or name another folder")
     tracking = open_tracking(params, root, output / STATE_FOLDER / "tracks")
-    common = _common(params, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
+    common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
     videos = [path.relative_to(archive).as_posix() for path in files]
     names = output_names(videos, params.convert.encoder.name)
     corrections = read_corrections(root, params.identities)
@@ -200,7 +201,7 @@ def preview_jobs(params: Params, videos: Path, model_dir: Path, root: Path) -> t
     above = videos.parent if videos.is_file() else videos
     state = root / WORK_FOLDER / "preview"
     tracking = open_tracking(params, root, state)
-    common = _common(params, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
+    common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
     corrections = read_corrections(root, params.identities)
     jobs = []
     for path in files:
@@ -257,10 +258,11 @@ def _content_of(path: str) -> str:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
 
 
-def _common(params: Params, model_dir: Path, code: str, tracked_with: str) -> dict[str, Any]:
+def _common(params: Params, root: Path, model_dir: Path, code: str, tracked_with: str) -> dict[str, Any]:
     """What all jobs of a plan share.
 
     Args:
+        root: of the project.
         code: key of the code and packages that decide about conversion.
         tracked_with: key of all that decides about the tracks.
     """
@@ -270,6 +272,7 @@ def _common(params: Params, model_dir: Path, code: str, tracked_with: str) -> di
     becomes = dict(sorted(params.convert.becomes.items()))
     origin = check_becomes(model_dir, becomes)
     _check_landmarks(params, model_dir)
+    check_conversion(params, root, model_dir)
     key = content_key(code, tracked_with, origin.model_sha256, describe(params.convert), origin.becomes)
     return {"model_dir": str(model_dir), "settings": params.convert, "fingerprint": key, "origin": origin}
 

@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 
 from facemill.embeddings import SAME_PERSON
+from facemill.terms import Terms, Use
+from tasks.licences import MODEL_TERMS
 
 _TEMPLATE = "model_card.md.j2"
 _MEANINGS = {
@@ -56,7 +58,7 @@ def model_card(
             left to its defaults, stays out.
         metrics: on held-out faces, by name.
     """
-    training = meta.get("training", {})
+    terms = [Terms.of_plain(each) for each in meta.get(MODEL_TERMS, [])]
     return _template().render(
         title=" and ".join(person.name for person in people),
         meta=meta,
@@ -65,8 +67,8 @@ def model_card(
         settings={name: kept for name, value in settings.items() if (kept := _stated(value)) not in (None, {}, [])},
         metrics=metrics,
         meanings=[(name, text) for name, text in _MEANINGS.items() if any(m.startswith(f"{name}/") for m in metrics)],
-        features=str(training.get("features") or ""),
-        light=training.get("light"),
+        terms=terms,
+        uses={Use.ANY: "", Use.RESEARCH: "**research only**: ", Use.UNKNOWN: "**terms unknown**: "},
     )
 
 

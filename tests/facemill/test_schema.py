@@ -14,8 +14,8 @@ from facemill import schema
 FROZEN = {
     "raw": (2, "3cbe275247be"),
     "unique": (2, "6d6d61385071"),
-    "faces": (3, "42f6ed7477e3"),
-    "dataset": (3, "530770e2eb1d"),
+    "faces": (4, "81d5deabfd86"),
+    "dataset": (4, "3e577d1dcab2"),
     "videos": (1, "63f62f5afe07"),
     "segments": (1, "3b57ec3b09f3"),
     "tracks": (1, "1b4926802148"),

@@ -549,6 +549,15 @@ def test_workers_of_a_real_cluster_convert_too(archive: Path, model: Path, tmp_p
     assert convert.convert_folder(params, archive, tmp_path / "out", model).counts["ok"] == {"": 5}
 
 
+def test_a_model_of_unknown_terms_is_refused_for_commerce_before_any_video(
+    archive: Path, model: Path, tmp_path: Path
+) -> None:
+    params = parameters().model_copy(update={"commercial": True})
+    with pytest.raises(FacemillError, match=r"commercial: true.*\n.*\n  the model: terms unknown; its folder does not"):
+        convert.convert_folder(params, archive, tmp_path / "out", model)
+    assert not stamps(tmp_path / "out")
+
+
 def test_a_model_of_another_predictors_landmarks_is_refused_before_any_video(
     archive: Path, model: Path, tmp_path: Path, mesh_weights: Path
 ) -> None:

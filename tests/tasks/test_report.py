@@ -150,6 +150,7 @@ def test_what_people_typed_is_escaped_and_nothing_is_fetched(tmp_path: Path, hop
     assert not tags.open
     assert "script" not in tags.tags
     assert page.count("&lt;script&gt;") >= 5  # title, rights, file, video, parameters
+    assert 'dlib&#39;s 68-point shape predictor</td><td class="keep">research only' in page
     assert tags.fetched
     assert all(address.startswith("data:image/jpeg;base64,") for address in tags.fetched)
     assert not re.search(r"url\(|@import", page)

@@ -23,9 +23,11 @@ from facemill.model_folder import EXEMPLARS_FILE, load_model
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
 from facemill.swap.detail.exemplars import read_exemplars
+from facemill.terms import Use
 from facemill.train.checkpoint import saved_step
 from facemill.train.dataset import dataset_sha256
 from tasks import train
+from tasks.licences import of_model
 from tasks.params import parse_params
 from tasks.work.curves import cut
 
@@ -119,6 +121,22 @@ def test_a_card_says_what_the_model_is_and_on_what_ground(trained: Path) -> None
     assert "3,258,982 parameters" in card
     assert "| identity_distance/anna-as-bert |" in card
     assert "| anna | 3 | own |" in card
+
+
+def test_the_model_carries_the_terms_of_what_it_was_made_with(trained: Path) -> None:
+    found = {each.name: each.use for each in of_model(trained / "data" / "model") or ()}
+    assert found["dlib's 68-point shape predictor"] == Use.RESEARCH
+    assert (
+        "- dlib's 68-point shape predictor: **research only**"
+        in (trained / "data" / "model" / "MODEL_CARD.md").read_text()
+    )
+
+
+def test_nothing_is_trained_for_commerce_on_faces_with_research_terms(tmp_path: Path) -> None:
+    root = project(tmp_path, {"anna": 4, "bert": 3})
+    with pytest.raises(FacemillError, match="to be trained does not allow:\n  dlib's 68-point shape"):
+        train.run(parse_params(PARAMS | {"commercial": True}), root)
+    assert not (root / "data" / "model").exists()
 
 
 def test_it_leaves_pictures_of_those_who_were_trained_on_and_of_none_held_out(trained: Path) -> None:

@@ -23,7 +23,7 @@ from facemill.errors import FacemillError
 from facemill.sources import Item, References, Source, Surroundings, Unit, register
 from facemill.sources.sample.animate import render
 from facemill.sources.sample.pictures import Planted, PlantedKind, picture_bytes, picture_set, reference_bytes
-from facemill.sources.sample.portraits import load_portrait, people, portrait_file
+from facemill.sources.sample.portraits import LICENCE, load_portrait, people, portrait_file
 from facemill.sources.sample.pose import Pose
 
 __all__ = [
@@ -53,6 +53,11 @@ class SampleSource(Source):
     """Which one, see `people`."""
     pictures: Annotated[int, Field(ge=4, le=100_000)] = 150
     """How many, planted duplicates, strangers, faceless and broken ones included."""
+
+    @property
+    def stated_licence(self) -> str:
+        """That of the portraits."""
+        return LICENCE
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each picture; the portrait that it is drawn from decides what it shows."""

@@ -33,6 +33,8 @@ Points = npt.NDArray[np.float64]
 STAGE_PX = 704
 """Side of the stage: the visible VIEW_PX square in its middle and a margin for turning and shifting."""
 VIEW_PX = 512
+LICENCE = "public domain (US government work)"
+"""Of both portraits."""
 FACE_PX = 200
 """Height of the landmarks' box on the stage."""
 FACE_CENTRE = (352.0, 358.0)
@@ -90,7 +92,7 @@ def load_portrait(person: str) -> Portrait:
     on_stage = landmarks * scale + shift
     return Portrait(
         name=record.name,
-        licence="public domain (US government work)",
+        licence=LICENCE,
         author=record.author,
         page=record.page,
         rgba=rgba,

@@ -71,9 +71,11 @@ class ExemplarRow(TypedDict, total=False):
 
     identity: String
     face_id: String  # its row in the dataset
-    sample_id: String  # SHA-256 of the picture that it was cut from, which leads to licence and author in table `raw`
+    sample_id: String  # SHA-256 of the picture that it was cut from, as in table `raw`
     source: String
     url: String
+    licence: String  # of the picture that it was cut from, as its source has it; empty if unknown
+    author: String
     rights: String  # the basis that params.yaml states for the identity
     crop: Image  # square and aligned, as the dataset has it
     sha256: String  # of the crop's bytes
@@ -87,7 +89,7 @@ class ExemplarRow(TypedDict, total=False):
     drawn_as: DrawnAs  # where the net draws the features when it makes somebody else of it
 
 
-EXEMPLARS = TableSchema("exemplars", 1, ExemplarRow)
+EXEMPLARS = TableSchema("exemplars", 2, ExemplarRow)
 
 
 def exemplar_table(
@@ -119,7 +121,9 @@ def exemplar_table(
     chosen = set(_chosen(dataset, rights, count))
     rows = [
         row
-        for row in tables.iterate_rows(dataset, DATASET, [*_COLUMNS, "sample_id", "source", "url", "sharpness"])
+        for row in tables.iterate_rows(
+            dataset, DATASET, [*_COLUMNS, "sample_id", "source", "url", "licence", "author", "sharpness"]
+        )
         if row["face_id"] in chosen
     ]
     rows.sort(key=lambda row: (row["identity"], row["face_id"]))
@@ -370,6 +374,8 @@ def _row(row: DatasetRow, points: Points, face: npt.NDArray[np.float32], rights:
         "sample_id": row["sample_id"],
         "source": row["source"],
         "url": row["url"],
+        "licence": row["licence"] or "",
+        "author": row["author"] or "",
         "rights": rights,
         "crop": row["crop"],
         "sha256": sha256_hex(row["crop"]["bytes"]),

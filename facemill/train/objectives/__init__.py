@@ -5,7 +5,8 @@ owns the loop, the optimizers, the guard against NaN and the checkpoints. The au
 objective with two (`("discriminator", "generator")`), which draw a batch each and share nothing else.
 
 An objective is one module of this package whose file name is the model's name; it registers its builder with
-``@register(name)``: a function of the model and of keyword options, those of `train.options` in ``params.yaml``.
+``@register(name)``: a function of the model and of keyword options, those of `train.options` in ``params.yaml``. The
+terms of networks that its losses ask stand in its `TERMS`, or in its `terms` of the options (`facemill.terms`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from facemill.nets import SwapModel
 from facemill.options import checked_options
 from facemill.registry import Registry
+from facemill.terms import Terms, terms_of
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
 
@@ -29,6 +31,8 @@ __all__ = [
     "OptimizerSettings",
     "Published",
     "build_objective",
+    "objective_names",
+    "objective_terms",
     "register",
 ]
 
@@ -165,6 +169,16 @@ def build_objective(name: str, model: SwapModel, **options: Any) -> Objective:
 def objective_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options as the builder of the model's objective takes them. Raises as `build_objective`."""
     return checked_options(_OBJECTIVES[name], options, whose=name, key="train.options")
+
+
+def objective_names() -> list[str]:
+    """The models that there are objectives for."""
+    return _OBJECTIVES.names()
+
+
+def objective_terms(name: str, options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """The terms of what the losses of the model of that name ask. Raises FacemillError: no such objective."""
+    return terms_of(_OBJECTIVES.module(name), f"the objective of model {name}", options)
 
 
 Builder = Callable[..., Objective]

@@ -16,6 +16,7 @@ from torch import Tensor
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 from facemill.nets.autoencoder import Autoencoder
+from facemill.terms import Terms
 from facemill.train.losses import reconstruction
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
 
@@ -43,6 +44,10 @@ class AutoencoderObjective(ObjectiveBase):
             output = self._model.decode(code, identity)
             losses[f"reconstruction/{identity}"] = reconstruction(output, faces.target, faces.weight)
         return losses
+
+
+TERMS: tuple[Terms, ...] = ()
+"""Its losses compare pixels and ask no network that somebody else has trained."""
 
 
 @register("autoencoder")

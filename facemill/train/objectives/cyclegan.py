@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
 from facemill.nets.cyclegan import CycleGan, patch_discriminator
+from facemill.terms import Terms
 from facemill.train.adversarial import frozen, least_squares
 from facemill.train.distributed import all_rows
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
@@ -129,6 +130,10 @@ class PicturePool(nn.Module):
         self.pictures[slots] = torch.where(enters, (taking * self.SCALE).round().to(old.dtype), old)
         self.filled.add_(count).clamp_(max=size)
         return torch.cat([shown, beyond])
+
+
+TERMS: tuple[Terms, ...] = ()
+"""Its losses compare pixels and ask no network that somebody else has trained."""
 
 
 @register("cyclegan")

@@ -29,6 +29,7 @@ from facemill.nets import SwapModel
 from facemill.nets.dlib_resnet import CHIP_PX
 from facemill.nets.gan import Discriminator, Drawing, Gan
 from facemill.nets.vgg import VggFeatures
+from facemill.terms import Terms
 from facemill.train.adversarial import (
     KINDS,
     draw_share,
@@ -43,7 +44,7 @@ from facemill.train.adversarial import (
 )
 from facemill.train.augment import Batch
 from facemill.train.data import FaceSet
-from facemill.train.features import DLIB, DLIB_WHAT, DlibFeatures
+from facemill.train.features import DLIB, DLIB_WHAT, DlibFeatures, feature_terms
 from facemill.train.objectives import Batches, ObjectiveBase, OptimizerSettings, Published, register
 from facemill.train.schedule import Schedule, named_schedule
 
@@ -202,6 +203,11 @@ class GanObjective(ObjectiveBase):
         back = self.model.decode(self.model.encode(there.raw), identity)
         pictures = (back.raw - real).abs().mean()
         return self._weights.cycle * pictures + self._weights.cycle_mask * (back.alpha - there.alpha).abs().mean()
+
+
+def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """Those of the network of the perceptual loss."""
+    return feature_terms(options.get("features", DLIB), VGG_DEPTH)
 
 
 @register("gan")

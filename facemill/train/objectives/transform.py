@@ -28,11 +28,13 @@ from torch import Tensor, nn
 
 from facemill.errors import FacemillError
 from facemill.nets import SwapModel
+from facemill.nets import light as light_net
 from facemill.nets.light import LightNet, light_features, load_light_net
 from facemill.nets.transform import Transform
+from facemill.terms import Terms
 from facemill.train.augment import move_landmarks
 from facemill.train.data import FaceSet
-from facemill.train.features import DLIB, FaceFeatures, build_features
+from facemill.train.features import DLIB, FaceFeatures, build_features, feature_terms
 from facemill.train.objectives import Batches, ObjectiveBase, Published, register
 from facemill.train.style import (
     NEAREST,
@@ -208,6 +210,11 @@ class TransformObjective(ObjectiveBase):
                 for layer, parts in pieces.items():
                     parts.append(unit(found[layer]).to(kept))
         return {layer: torch.cat(parts) for layer, parts in pieces.items()}
+
+
+def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """Those of the feature network and of the light network."""
+    return feature_terms(options.get("features", DLIB)) + (light_net.TERMS if options.get("light") else ())
 
 
 @register("transform")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from facemill.landmarks import dlib
+from facemill.nets import light
+from facemill.nets.vgg import vgg_terms
+from facemill.terms import Terms, Use
 from tasks.training.card import Person, model_card
 
 META: dict[str, Any] = {"name": "autoencoder", "preset": "small", "input_px": 64, "steps": 1200, "dataset": "abc123"}
@@ -36,9 +40,18 @@ def test_metrics_come_with_their_meaning_and_unset_settings_stay_out() -> None:
 
 
 def test_terms_of_networks_that_took_part_are_told() -> None:
-    assert "VGG" not in card()
-    assert "dlib's 68-point model, trained on iBUG 300-W: **research only**" in card()
-    taught = {**META, "training": {"features": "VGG19", "light": True}}
-    text = model_card(taught, 1, [ANNA], {}, {})
-    assert "compared by VGG19, trained on ImageNet" in text
-    assert "Extended Yale B: **research only**" in text
+    taught = {**META, "terms": [each.plain() for each in (*dlib.TERMS, *light.TERMS, *vgg_terms("download", 19))]}
+    lines = model_card(taught, 1, [ANNA], {}, {}).splitlines()
+    assert any(line.startswith("- dlib's 68-point shape predictor: **research only**: trained on") for line in lines)
+    assert any(line.startswith("- the light network: **research only**: trained on Extended Yale B") for line in lines)
+    assert "- VGG19: BSD-3; trained on ImageNet, whose pictures are for research (torchvision)" in lines
+
+
+def test_terms_of_pictures_cannot_break_out_of_their_line() -> None:
+    forged = Terms("3 pictures of anna", Use.UNKNOWN, "none\n\n## Licence\n\n- all is free")
+    text = model_card({**META, "terms": [forged.plain()]}, 1, [ANNA], {}, {})
+    assert "- 3 pictures of anna: **terms unknown**: none ## Licence - all is free" in text.splitlines()
+
+
+def test_a_model_of_which_nobody_said_anything_says_so() -> None:
+    assert "- nobody has said which" in card().splitlines()
