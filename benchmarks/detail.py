@@ -6,8 +6,9 @@
 A row is a method; medians over frames (`facemill.measures`): frames whose face is nearer to the new person than to the
 replaced one, the distance to the new person (one person: under 0.6), landmark error in % of the distance of the eyes,
 how far mouth and eyes open with those of the original (slope; 1 is as far), flicker over the original's, sharpness
-(variance of the Laplacian of the grey face) over that of the new person's own pictures at that size, and seconds
-of the whole conversion. The sheet has the original above, then a line for each method.
+(variance of the Laplacian of the grey face) over that of the new person's own pictures at that size, how much of the
+old face's edges is left in the rim of the face (1: all), and seconds of the whole conversion. The sheet has the
+original above, then a line for each method.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from facemill.boxes import LANDMARK_BOXES, around
 from facemill.detect import build_detector
 from facemill.files import write_bytes
 from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box
-from facemill.measures import spread
+from facemill.measures import edges_left, spread
 from facemill.model_folder import EXEMPLARS_FILE, read_meta, references_of
 from facemill.pictures import RGB, encode_jpeg
 from facemill.sheets import contact_sheet
@@ -38,7 +39,7 @@ from facemill.swap_meter import MeasuredFrame, SwapMeter, measure_video, summari
 from facemill.video import EncoderSettings
 
 SHOWN_FRAMES, SHOWN_PX = 6, 240
-HEADER = ("detail", "nearer to new", "to new", "landmarks", "mouth", "eyes", "flicker", "sharpness", "s")
+HEADER = ("detail", "nearer to new", "to new", "landmarks", "mouth", "eyes", "flicker", "sharpness", "old rim", "s")
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     exemplars = read_exemplars(arguments.model / EXEMPLARS_FILE, [new])[new]
     predictor = build_predictor("dlib")
     meter = SwapMeter(build_detector("hog", min_face_px=100), predictor, {replaced: new}, references, coverage=1.2)
-    print("{:12}{:>14}{:>9}{:>11}{:>8}{:>8}{:>9}{:>11}{:>8}".format(*HEADER))
+    print("{:12}{:>14}{:>9}{:>11}{:>8}{:>8}{:>9}{:>11}{:>9}{:>8}".format(*HEADER))
     shown: list[RGB] = []
     for name in arguments.methods:
         with tempfile.TemporaryDirectory() as folder:
@@ -75,9 +76,10 @@ def _row(
     openings = np.array([[_openings(one, picture, predictor) for picture in (one.before, one.after)] for one in frames])
     mouth, eyes = (float(np.polyfit(openings[:, 0, at], openings[:, 1, at], 1)[0]) for at in (0, 1))
     sharp = median(_sharpness(one.after, one) for one in frames) / _own_sharpness(exemplars, frames)
+    rim = median(edges_left(one.before, one.after, _points(one, one.before, predictor)) for one in frames)
     return (
         f"{name:12}{summary.closer_to_new:8} of {summary.frames:2}{by['new_after']:9.3f}{by['landmark_error']:9.2f} %"
-        f"{mouth:8.2f}{eyes:8.2f}{by['flicker']:9.2f}{sharp:11.2f}{seconds:8.1f}"
+        f"{mouth:8.2f}{eyes:8.2f}{by['flicker']:9.2f}{sharp:11.2f}{rim:9.3f}{seconds:8.1f}"
     )
 
 

@@ -17,6 +17,7 @@ from facemill.pictures import RGB
 
 Item = TypeVar("Item")
 CHANGE_BLOCK_PX, CHANGE_BLOCKS = 8, 4
+_RIM, _FOREHEAD = (0.02, 0.15), 0.1  # depth inside the hull, and its reach above the brows, in heights of the face
 
 
 def nearest(embedding: npt.NDArray[Any], references: npt.NDArray[Any]) -> float:
@@ -48,6 +49,34 @@ def flicker(
         moved = past[where].astype(np.float32) - 2.0 * now[where] + next_one[where]
         restless.append(float(np.abs(moved).mean()) if moved.size else 0.0)
     return max(restless[1], 0.5) / max(restless[0], 0.5)
+
+
+def edges_left(before: RGB, after: RGB, landmarks: npt.NDArray[Any]) -> float:
+    """How much of a replaced face's edges is still seen in a rim inside its outline: jowls, glasses, ends of brows.
+
+    The slope by which the brightness gradients of the second picture follow those of the first; 1 where nothing was
+    replaced, 0 where nothing of the old face can be told. The outline itself, which a new face may share, does not
+    count.
+
+    Args:
+        before: RGB uint8 H×W×3; `after`: of the same size.
+        landmarks: (68, 2) of the replaced face.
+    """
+    points = np.asarray(landmarks, np.float64)
+    height = max(1.0, float(np.ptp(points[:, 1])))
+    hull = cv2.convexHull(np.vstack([points, points[17:27] - [0.0, _FOREHEAD * height]]).astype(np.float32))
+    face = np.zeros(before.shape[:2], np.uint8)
+    cv2.fillConvexPoly(face, np.rint(hull * 16).astype(np.int32), 1, shift=4)
+    depth = cv2.distanceTransform(face, cv2.DIST_L2, cv2.DIST_MASK_5) / height
+    rim = (depth > _RIM[0]) & (depth < _RIM[1])
+    old, new = (_gradients(picture)[:, rim] for picture in (before, after))
+    return float((old * new).sum() / max(float((old * old).sum()), 1e-6))
+
+
+def _gradients(picture: RGB) -> npt.NDArray[np.float32]:
+    """(2, H, W): of the brightness, a pixel's noise taken off."""
+    grey = cv2.GaussianBlur(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32), (0, 0), 1.0)
+    return np.stack([cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)])
 
 
 def psnr_db(first: RGB, second: RGB, where: npt.NDArray[np.bool_] | None = None) -> float:

@@ -32,6 +32,7 @@ from facemill.landmarks import LandmarkPredictor, landmark_box
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
 from facemill.pictures import RGB
 from facemill.swap.mask import face_mask
+from facemill.swap.outline import MOST_BEYOND
 from facemill.video import Frame, VideoReader
 
 CHANGED = 5.0
@@ -269,14 +270,15 @@ def summarize(frames: Sequence[MeasuredFrame]) -> SwapSummary:
 
 
 def mask_region(
-    landmarks: npt.NDArray[Any], shape: tuple[int, ...], coverage: float, margin: float = 0.05
+    landmarks: npt.NDArray[Any], shape: tuple[int, ...], coverage: float, margin: float = 0.05 + MOST_BEYOND
 ) -> npt.NDArray[np.bool_]:
     """H×W: where a swap of the face of 68×2 landmarks may change the picture: its mask, a little wider.
 
     Args:
         coverage: of the net's square, beyond which no mask reaches.
         margin: how much wider, over the height of the landmarks' box: the converter's landmarks are smoothed over time
-            and differ slightly from those of a single frame, and encoders spread a change over neighbouring pixels.
+            and differ slightly from those of a single frame, encoders spread a change over neighbouring pixels, and a
+            new chin may lie below the old one.
     """
     affine = crop_affine(landmarks, _MASK_PX, coverage)
     mask = (face_mask(transform(landmarks, affine), _MASK_PX, 0.0) > 0).astype(np.uint8)

@@ -18,11 +18,14 @@ import numpy.typing as npt
 from facemill.align import Affine, compose, crop_affine, invert, transform, warp
 from facemill.swap.blend import blend_method
 from facemill.swap.colour import colour_method
+from facemill.swap.detail.drawn import drawn_shapes
 from facemill.swap.detail.from_exemplars import FrameChoice
 from facemill.swap.detail.methods import DetailNeeds, DrawnFace, detail_method
 from facemill.swap.detail.tracks import TrackChoice, choose_for_tracks
+from facemill.swap.edge import toned
 from facemill.swap.exposure import brightened, dimmed, gain_of
 from facemill.swap.mask import face_mask
+from facemill.swap.outline import covering, outline_of, seen_jaw, stretched
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
 from facemill.track.table import TrackedFiles
@@ -30,6 +33,7 @@ from facemill.video import Frame
 
 MASK_PX = 160  # side of the mask over the crop: fine enough for a face of 1,000 px once it is softened
 MIN_WEIGHT = 1 / 255
+JAW_FEATHER = 0.4  # of convert.feather: how wide the edge of detail is at a jaw that lies on the old one
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class FacePainter:
         self._feather = settings.feather
         self._colour = colour_method(settings.colour)
         self._blend = blend_method(settings.blend)
+        self._shapes = drawn_shapes(swapper.becomes, swapper.exemplars)
         needs = DetailNeeds(swapper.becomes, swapper.coverage, settings.sharpen, swapper.exemplars)
         self._detail = detail_method(settings.detail, needs)
 
@@ -135,33 +140,57 @@ class FacePainter:
         if not isinstance(face, np.ndarray):
             raise _FaceError(face or "not_finite")
         try:
-            mask = face_mask(place.landmarks_in(MASK_PX), MASK_PX, self._feather)
-            small = np.asarray(cv2.resize(mask, place.crop.shape[1::-1], interpolation=cv2.INTER_AREA), np.float32)
-            old = place.crop.astype(np.float32) / 255.0
-            face = dimmed(face, place.gain or 1.0)
-            drawn = DrawnFace(
-                replaced=place.face.identity,
-                face=self._colour(face, old, small),
-                old=old,
-                mask=small,
-                landmarks=place.landmarks_in(len(face)),
-                affine=place.affine,
-                choice=place.face.detail,
-            )
-            face = self._detail.in_crop(drawn)
+            # what another face was painted over is no longer as the crop saw it
+            x, y = place.origin
             size = (place.region.shape[1], place.region.shape[0])
+            ground = frame.region((x, y, x + size[0], y + size[1]))[0] if painted_before else place.region
+            drawn, mask = self._fitted(place, dimmed(face, place.gain or 1.0), ground)
+            face = self._detail.in_crop(drawn)
             weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
             weight *= np.float32(place.face.strength)
             weight = np.where(weight < MIN_WEIGHT, np.float32(0), weight)
             # cubic: the crop is usually coarser than the frame, and linear would show its grid
-            new = np.clip(_warped_back(face, place.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
-            new = self._detail.in_frame(drawn, new, place.region, weight)
-            x, y = place.origin
-            # what another face was painted over is no longer as the crop saw it
-            ground = frame.region((x, y, x + size[0], y + size[1]))[0] if painted_before else place.region
+            new = np.clip(_warped_back(face, drawn.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
+            new = self._detail.in_frame(drawn, new, ground, weight)
             frame.paste(self._blend(ground, new, weight), place.origin, weight > 0)
         except (ValueError, cv2.error) as error:
             raise _FaceError(type(error).__name__) from error
+
+    def _fitted(
+        self, place: _Place, face: npt.NDArray[np.float32], ground: npt.NDArray[np.uint8]
+    ) -> tuple[DrawnFace, npt.NDArray[np.float32]]:
+        """A drawing in the frame's colours, as wide as the old face where it is known how wide it was drawn, and its
+        mask at `MASK_PX`. `ground`: (h, w, 3), what the frame shows in the face's rectangle."""
+        old_points = place.landmarks_in(len(face))
+        points, covered, jaw_feather = old_points, old_points, None
+        net_px, shape = len(face), self._shapes.get(place.face.identity)
+        if shape:
+            drawn = shape(old_points, net_px, self._swapper.coverage)
+            old_points = seen_jaw(warp(ground, place.affine, net_px), old_points)
+            points = outline_of(old_points, drawn)
+            face = stretched(face, drawn, points, self._swapper.coverage)
+            covered, jaw_feather = covering(points, old_points), JAW_FEATHER * self._feather
+        old = warp(ground, place.affine_to(len(face)), len(face)).astype(np.float32) / 255.0
+        mask_points = _at(covered, net_px, MASK_PX)
+        mask = face_mask(mask_points, MASK_PX, self._feather, jaw_feather)
+        small = _resized(mask, len(face))
+        if shape:
+            wide = _resized(face_mask(mask_points, MASK_PX, self._feather), len(face))
+            skin = _resized(face_mask(_at(old_points, net_px, MASK_PX), MASK_PX, 0.02), len(face))
+            face = toned(self._colour(face, old, np.minimum(wide, skin)), old, wide, small, skin)
+        else:
+            face = self._colour(face, old, small)
+        fitted = DrawnFace(
+            replaced=place.face.identity,
+            face=face,
+            old=old,
+            mask=small,
+            landmarks=_at(points, net_px, len(face)),
+            affine=place.affine_to(len(face)),
+            choice=place.face.detail,
+            net_pixel=len(face) / net_px,
+        )
+        return fitted, mask
 
 
 class _FaceError(Exception):
@@ -205,6 +234,20 @@ class _Place:
 
     def landmarks_in(self, side_px: int) -> npt.NDArray[Any]:
         return transform(self.landmarks, self.affine_to(side_px))
+
+
+def _at(points: npt.NDArray[Any], side_px: int, other_px: int) -> npt.NDArray[np.float64]:
+    """Points of a square of that side in the same square of another side (pixel centres at integers)."""
+    moved: npt.NDArray[np.float64] = (np.asarray(points, np.float64) + 0.5) * (other_px / side_px) - 0.5
+    return moved
+
+
+def _resized(picture: npt.NDArray[Any], side_px: int) -> npt.NDArray[Any]:
+    """A square picture with another side."""
+    if len(picture) == side_px:
+        return picture
+    how = cv2.INTER_AREA if side_px < len(picture) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (side_px, side_px), interpolation=how))
 
 
 def _height(face: WantedFace) -> float:

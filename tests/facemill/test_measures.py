@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
-from facemill.measures import flicker, landmark_error, psnr_db, spread
+from facemill.align import crop_points
+from facemill.measures import edges_left, flicker, landmark_error, psnr_db, spread
 from facemill.similarity import PSNR_CAP_DB
 
 GREY = np.full((240, 320, 3), 90, np.uint8)
@@ -56,3 +58,14 @@ def test_psnr_of_two_sizes_is_refused() -> None:
 )
 def test_spread_takes_the_middles(count: int, expected: list[int]) -> None:
     assert spread(list(range(10)), count) == expected
+
+
+def test_edges_left_say_how_much_of_an_old_rim_is_seen(collins: np.ndarray) -> None:
+    points = crop_points(collins.shape[0], 2.0)
+    noise = np.random.default_rng(2).integers(0, 256, (2, *collins.shape), np.uint8)
+    old, new = (cv2.GaussianBlur(one, (0, 0), 3) for one in noise)
+    assert edges_left(old, old, points) == pytest.approx(1.0)
+    assert edges_left(old, new, points) == pytest.approx(0.0, abs=0.1)
+    half = cv2.addWeighted(old, 0.5, new, 0.5, 0)
+    assert edges_left(old, half, points) == pytest.approx(0.5, abs=0.1)
+    assert edges_left(np.zeros_like(old), new, points) == 0.0  # nothing to be seen, nothing left

@@ -9,12 +9,13 @@ the track does; looking for landmarks in every drawing would cost more than all 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from facemill.swap.detail.exemplars import Points, aligned, to_crop
+from facemill.swap.detail.exemplars import Exemplars, Points, aligned, to_crop
 
 MOST_WAYS = 6
 """Ways of moving that explain where features are drawn; fewer where there are few pictures."""
@@ -52,6 +53,21 @@ class DrawnShape:
     def _amounts(self, shapes: Points) -> npt.NDArray[np.float64]:
         found: npt.NDArray[np.float64] = (shapes - self._middle).reshape(len(shapes), -1) @ self._ways.T
         return found
+
+
+def drawn_shapes(becomes: Mapping[str, str], exemplars: Mapping[str, Exemplars]) -> dict[str, DrawnShape]:
+    """By the identity that is replaced, where the net draws its features as those of who is put there; without those
+    of whom no pictures say so.
+
+    Args:
+        becomes: the identity that is replaced → the identity whose face is put there.
+        exemplars: by identity, those that travel with the model.
+    """
+    return {
+        old: DrawnShape(*exemplars[old].drawn_as[new])
+        for old, new in becomes.items()
+        if old in exemplars and new in exemplars[old].drawn_as
+    }
 
 
 def _usual_times(rest: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

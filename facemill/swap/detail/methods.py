@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from facemill.align import Affine
 from facemill.registry import Registry
-from facemill.swap.detail.drawn import DrawnShape
 from facemill.swap.detail.exemplars import Exemplars
 from facemill.swap.detail.from_exemplars import ExemplarDetail, FrameChoice
 from facemill.swap.detail.match import match_detail
@@ -49,8 +48,9 @@ class DrawnFace:
         face: (P, P, 3) RGB in 0…1, the net's drawing in the frame's colours.
         old: likewise, the face that is replaced.
         mask: (P, P) in 0…1, the face.
-        landmarks: (68, 2) of the old face, in the net's square.
+        landmarks: (68, 2) in that square of P pixels, where the features lie in the drawing.
         affine: to that square from the rectangle of the frame that the face lies in.
+        net_pixel: how many of the P pixels one of the net's own is wide.
         choice: which exemplars it takes; None where nobody chose any.
     """
 
@@ -61,6 +61,7 @@ class DrawnFace:
     landmarks: npt.NDArray[Any]
     affine: Affine
     choice: FrameChoice | None = None
+    net_pixel: float = 1.0
 
 
 class DetailMethod:
@@ -113,7 +114,7 @@ class MatchOld(DetailMethod):
 
     def in_crop(self, drawn: DrawnFace) -> Picture:
         """The drawing, sharpened or softened until its fine detail is as strong as the old face's."""
-        return match_detail(drawn.face, drawn.old, drawn.mask, self._most)
+        return match_detail(drawn.face, drawn.old, drawn.mask, self._most, drawn.net_pixel)
 
 
 @register("exemplars")
@@ -122,15 +123,9 @@ class FromExemplars(MatchOld):
 
     def __init__(self, needs: DetailNeeds) -> None:
         super().__init__(needs)
-        self._coverage = needs.coverage
         self._without = sorted({new for new in needs.becomes.values() if new not in needs.exemplars})
         known = {new: ExemplarDetail(own, needs.coverage) for new, own in needs.exemplars.items()}
         self._details = {old: known[new] for old, new in needs.becomes.items() if new in known}
-        self._shapes = {
-            old: DrawnShape(*needs.exemplars[old].drawn_as[new])
-            for old, new in needs.becomes.items()
-            if old in needs.exemplars and new in needs.exemplars[old].drawn_as
-        }
 
     def in_crop(self, drawn: DrawnFace) -> Picture:
         """The drawing as it is where exemplars will lend it detail, else as `match` has it."""
@@ -140,12 +135,8 @@ class FromExemplars(MatchOld):
         """The drawing with the detail of the exemplars that were chosen for this frame."""
         if drawn.choice is None or drawn.replaced not in self._details:
             return new
-        if drawn.replaced in self._shapes:
-            points = self._shapes[drawn.replaced](drawn.landmarks, len(drawn.face), self._coverage)
-        else:
-            points = np.asarray(drawn.landmarks, np.float64)
         add = self._details[drawn.replaced].add
-        return add(new, ground, weight, drawn.affine, drawn.face, points, drawn.choice)
+        return add(new, ground, weight, drawn.affine, drawn.face, drawn.landmarks, drawn.choice)
 
     def notes(self) -> list[str]:
         """Whose pictures do not travel with the model."""
