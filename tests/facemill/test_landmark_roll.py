@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -17,7 +20,7 @@ from facemill.detect import build_detector
 from facemill.errors import FacemillError
 from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box, upright_boxes
 from facemill.landmarks._upright import Square, roll_of
-from facemill.landmarks.mesh import VERTICES, MeshPredictor
+from facemill.landmarks.mesh import MAX_BYTES, TASK_MEMBER, VERTICES, MeshPredictor, read_net
 
 Picture = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -141,15 +144,96 @@ def broken_weights(good: bytes) -> dict[str, bytes]:
         "empty": b"",
         "a picture": b"\xff\xd8\xff" + bytes(100),
         "a zip": b"PK\x03\x04" + good[:99],
+        "another version": b"\x1c\x00\x00\x00TFL3" + good,
+        "a bundle with another net": bundled(good),
+        "a bundle cut off": bundled(good)[:-9],
     }
 
 
-@pytest.mark.parametrize("kind", ["cut off", "empty", "a picture", "a zip"])
+def bundled(net: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(TASK_MEMBER, net)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", broken_weights(b""))
 def test_other_weights_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(broken_weights(bytes(range(256)) * 20)[kind])
     with pytest.raises(FacemillError, match=r"net.tflite is not Face Mesh V2.*facemill weights mesh"):
         build_predictor("mesh", weights=path)
+
+
+def test_one_wrong_byte_is_enough_and_the_bundle_is_as_good_as_the_net(mesh_weights: Path, tmp_path: Path) -> None:
+    good = mesh_weights.read_bytes()
+    assert read_net(written(tmp_path / "face_landmarker.task", bundled(good))) == good
+    for name, data in (("cut.tflite", good[:-1]), ("changed.tflite", good[:99] + b"?" + good[100:])):
+        with pytest.raises(FacemillError, match=rf"{name} is not Face Mesh V2, or not all of it"):
+            build_predictor("mesh", weights=written(tmp_path / name, data))
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_weights_that_are_no_file_are_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "net"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(FacemillError, match=rf"it is a {kind}, not a file.*facemill weights mesh"):
+        build_predictor("mesh", weights=path)
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "film.task"
+    with path.open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(FacemillError, match="is too large to be Face Mesh V2"):
+        build_predictor("mesh", weights=path)
+
+
+def test_two_faces_side_by_side_each_get_their_own_points(
+    predictor: LandmarkPredictor, collins: Picture, hopper: Picture
+) -> None:
+    """Cheek to cheek, so that the crop of each shows much of the other."""
+    pair = np.hstack([collins[10:260, 130:320], cv2.resize(hopper[20:420, 110:414], (190, 250))])
+    built = build_detector("hog", min_face_px=60)
+    boxes = built.detect([pair])[0].boxes_xyxy
+    assert len(boxes) == 2
+    points = predictor.predict(pair, boxes)
+    alone = [predictor.predict(pair, box[None])[0] for box in boxes]
+    np.testing.assert_array_equal(points, alone)
+    for box, own in zip(boxes, points, strict=True):
+        middle, side = (box[:2] + box[2:]) / 2, box[2] - box[0]
+        assert np.abs(own.mean(axis=0) - middle).max() < 0.25 * side
+        assert 0.6 * side < np.ptp(own[:, 0]) < 1.4 * side
+
+
+def test_a_box_around_two_faces_gives_one_of_them_or_none(
+    predictor: LandmarkPredictor, collins: Picture, hopper: Picture
+) -> None:
+    pair = np.hstack([collins[10:260, 130:320], cv2.resize(hopper[20:420, 110:414], (190, 250))])
+    points = predictor.predict(pair, np.array([[0.0, 0.0, 380.0, 250.0]]))
+    assert points.shape == (1, 68, 2)
+    assert np.isfinite(points).all()
+
+
+@pytest.mark.parametrize("box", [[np.nan, 0, 50, 50], [0, 0, np.inf, 50]])
+def test_boxes_that_are_none_are_refused(predictor: LandmarkPredictor, box: list[float]) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        predictor.predict(np.zeros((50, 50, 3), np.uint8), np.array([box]))
+
+
+def test_a_drawing_and_a_face_behind_glass_are_borne(predictor: LandmarkPredictor, collins: Picture) -> None:
+    boxes = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy[:1]
+    plain = predictor.predict(collins, boxes)[0].astype(np.float64)
+    edges = cv2.Canny(collins, 60, 150)
+    drawing = np.ascontiguousarray(np.repeat(255 - edges[:, :, None], 3, axis=2))
+    glass = collins // 2 + np.ascontiguousarray(collins[::-1, ::-1]) // 4 + 40
+    assert np.isfinite(predictor.predict(drawing, boxes)).all()
+    assert error(predictor.predict(glass, boxes)[0], plain) < 0.1
 
 
 def test_weights_that_are_missing_or_not_named_say_how_to_get_them(tmp_path: Path) -> None:

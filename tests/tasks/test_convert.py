@@ -558,6 +558,19 @@ def test_a_model_of_unknown_terms_is_refused_for_commerce_before_any_video(
     assert not stamps(tmp_path / "out")
 
 
+def test_tracks_with_the_landmarks_of_another_predictor_are_refused(archive: Path, model: Path, tmp_path: Path) -> None:
+    """Tables can be older than params.yaml, which may name the model's predictor by now."""
+    plan = convert_plan.plan_folder(parameters(), archive, tmp_path / "out", model)
+    job = next(each for each in plan.jobs if each.video == "talk.mp4")
+    tracked = plan.tracking(InlinePool(), job)
+    assert swap_job.pieces_of(job, tracked)
+    path = Path(tracked.files.tracks)
+    rows = [row | {"predictor": "mesh 2"} for row in tables.part_rows(path, schema.TRACKS)]
+    tables.write_part(path, tables.from_rows(rows, schema.TRACKS))
+    with pytest.raises(FacemillError, match=r"talk.mp4 was tracked with the landmarks of mesh 2, the model in .* dlib"):
+        swap_job.pieces_of(job, tracked)
+
+
 def test_a_model_of_another_predictors_landmarks_is_refused_before_any_video(
     archive: Path, model: Path, tmp_path: Path, mesh_weights: Path
 ) -> None:

