@@ -16,6 +16,20 @@ SAME_PERSON = 0.6
 """Euclidean distance under which two embeddings are of one person, as dlib's author gives it."""
 
 
+def identity_distance(references: npt.NDArray[Any], faces: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """How far faces are from a person of whom there are some references: (K, 128), (…, 128) -> (…).
+
+    The root mean square of the distances to the nearer half of the references, so that it means what a distance between
+    two faces means, however many references there are. The distance to the nearest alone falls with their number, for
+    strangers too: on LFW at 0.55 the precision with 30 references is 0.884, with this one 0.993; the mean over all of
+    them would ask of a profile that it looks like the frontal ones (`benchmarks/references.py`).
+    """
+    apart = distance(np.asarray(references)[:, None], np.reshape(faces, (1, -1, DIMENSIONS)))  # (K, N)
+    nearest = np.sort(apart, axis=0)[: -(-len(apart) // 2)]
+    found: npt.NDArray[np.float64] = np.sqrt((nearest**2).mean(axis=0))
+    return found.reshape(np.shape(faces)[:-1])
+
+
 def distance(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Euclidean distance along the last axis, broadcast over the others: (…, 128), (…, 128) -> (…)."""
     apart: npt.NDArray[np.float64] = np.linalg.norm(

@@ -66,6 +66,8 @@ class Reason(StrEnum):
     FACE_TOO_SMALL = "face_too_small", State.REJECTED, "the face has too few pixels"
     BLURRED = "blurred", State.REJECTED, "the face is not sharp enough"
     EXTREME_POSE = "extreme_pose", State.REJECTED, "the head is turned too far"
+    DOUBTFUL_REFERENCE = "doubtful_reference", State.REJECTED, "a reference unlike the identity's other references"
+    WHICH_FACE = "which_face", State.REJECTED, "a reference with several faces, of which a person has to name one"
 
 
 PERMANENT = frozenset({Reason.EMPTY_FILE, Reason.NOT_A_VIDEO, Reason.VIDEO_TRUNCATED, Reason.HDR_VIDEO})

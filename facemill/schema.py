@@ -81,6 +81,7 @@ class RawColumns(TypedDict, total=False):
     licence: String
     author: String
     rights: String  # the basis stated in params.yaml
+    stated_face: String | None  # which face of a reference is meant, see facemill.references.ReferenceFace
     unit: String  # hash of what the row was asked for: address, content, options; finds it again
     width: Int32  # pixels, upright
     height: Int32
@@ -301,8 +302,8 @@ def _arrow_type(hint: object) -> pa.DataType:
     return found.__metadata__[0]
 
 
-RAW = TableSchema("raw", 2, RawRow)
-UNIQUE = TableSchema("unique", 2, UniqueRow)
+RAW = TableSchema("raw", 3, RawRow)
+UNIQUE = TableSchema("unique", 3, UniqueRow)
 FACES = TableSchema("faces", 4, FaceRow)
 DATASET = TableSchema("dataset", 4, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)

@@ -30,7 +30,7 @@ from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
 from facemill.sources import Item, Surroundings, Unit, fetch, find, network_kinds, reference_source
 from tasks.catalogue import Data
 from tasks.collect_videos import collect_videos
-from tasks.params import Params
+from tasks.params import Params, ReferencePicture
 from tasks.paths import place
 from tasks.work.cluster import Pool, open_pool, run_all
 from tasks.work.deciders import read_deciders
@@ -108,12 +108,21 @@ def plan_units(
         )
         for n, reference in enumerate(person.references):
             with wrong.under(f"identities.{identity}.references.{n}"):
-                units += reference_source(reference).plan(identity, "reference", around)
+                units += _reference_units(reference, identity, around)
         for n, source in enumerate(person.sources):
             with wrong.under(f"identities.{identity}.sources.{n}"):
                 units += source.plan(identity, "sample", around)
     wrong.complain()
     return _told_apart(units)
+
+
+def _reference_units(reference: str | ReferencePicture, identity: str, around: Surroundings) -> list[Unit]:
+    if isinstance(reference, str):
+        return reference_source(reference).plan(identity, "reference", around)
+    units = reference_source(reference.path).plan(identity, "reference", around)
+    if len(units) != 1 or not units[0].single:
+        raise FacemillError(f"`face` names a face of one picture, and {reference.path} is more than one")
+    return [replace(units[0], face=reference.stated)]
 
 
 def _told_apart(units: Sequence[Unit]) -> list[Unit]:
@@ -241,7 +250,8 @@ def _wanted(
         unit = planned.get((entry["identity"], entry["role"], entry["source"], entry["name"]))
         basis = params.identities[entry["identity"]].rights.basis
         options = None if unit is None else dict(unit.options)
-        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, basis)))
+        face = [unit.face] if unit is not None and unit.face else []
+        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, basis, *face)))
     return found
 
 
@@ -252,7 +262,8 @@ def _rows_of(wanted: Wanted, settings: PictureSettings) -> list[RawRow]:
         return [_lost_row(wanted, Reason.UNREADABLE, "it was there when the inventory looked, and has gone since")]
     if not unit.single and _has_changed(unit.path, wanted.sha256):
         return [_lost_row(wanted, Reason.CHANGED, "")]
-    rows: list[RawRow] = [{**_row(item, settings), "unit": wanted.key} for item in fetch(unit)]
+    stated: RawRow = {"stated_face": unit.face or None, "unit": wanted.key}
+    rows: list[RawRow] = [{**_row(item, settings), **stated} for item in fetch(unit)]
     # A picture that is just its file has the file's hash, so that nothing need be read twice.
     if unit.single and rows[0].get("sample_id") != wanted.sha256 and _has_changed(unit.path, wanted.sha256):
         return [_lost_row(wanted, Reason.CHANGED, "")]

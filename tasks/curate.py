@@ -1,9 +1,10 @@
 """Stage `curate`: table `faces` -> table `dataset`, the same rows with a verdict and, where accepted, a split.
 
-An identity is defined by its reference pictures: the largest face of each. A face is accepted when its embedding lies
-near enough to one of them, it is the nearest such face of its picture, and it is large, sharp and frontal enough. Every
-other row keeps one reason: those of `extract`, other_identity, second_face, face_too_small, blurred, extreme_pose, in
-this order. Train and validation are split by duplicate cluster, so that no picture has its twin on the other side.
+An identity is defined by its reference pictures: one face of each, of those that agree with one another
+(`facemill.references`). A face is accepted when its embedding lies near enough to them, it is the nearest such face of
+its picture, and it is large, sharp and frontal enough. Every other row keeps one reason: those of `extract`,
+doubtful_reference, other_identity, second_face, face_too_small, blurred, extreme_pose, in this order. Train and
+validation are split by duplicate cluster, so that no picture has its twin on the other side.
 
 A part of `faces` is judged by itself once the references are known; only the split asks about all of them, and that in
 a few numbers for each identity. So memory does not grow with the table, and a part is written anew only where a verdict
@@ -24,9 +25,10 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from facemill import tables
-from facemill.embeddings import DIMENSIONS, distance
+from facemill.embeddings import DIMENSIONS, identity_distance
 from facemill.errors import FacemillError
 from facemill.reasons import Reason, State
+from facemill.references import ReferenceFace, Verdict, choose, distances_to_others
 from facemill.schema import (
     DATASET,
     FACES,
@@ -38,6 +40,7 @@ from facemill.schema import (
     StateColumns,
     String,
     TableSchema,
+    UniqueRow,
 )
 from facemill.split import Split
 from tasks.catalogue import Data
@@ -57,6 +60,7 @@ from tasks.work.results import (
     open_store,
 )
 from tasks.work.scratch import scratch_folder
+from tasks.work.terminal import say
 from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
 
@@ -80,22 +84,45 @@ JUDGED = TableSchema("judged_faces", 1, JudgedRow)
 FINAL = TableSchema("split_faces", 1, FinalRow)
 _JUDGED = ["face_id", "sample_id", "identity", "role", "face_px", "sharpness", "yaw", "pitch", "roll"]
 _JUDGED += ["status", "error", "detail"]
+_REFERENCE = ["face_id", "sample_id", "identity", "role", "url", "box", "score", "status"]
 
 Embeddings = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class References:
-    """The faces that define the identities: (K, 128) embeddings by identity, and the ids of those faces."""
+    """The faces that define the identities, and those in reference pictures that do not.
+
+    Attributes:
+        embeddings: (K, 128) by identity.
+        own: how far each of those faces is from the others of its identity, by its id.
+        refused: what is wrong with faces that reference pictures offered and that are not used, by their ids.
+    """
 
     embeddings: Mapping[str, Embeddings]
-    face_ids: frozenset[str]
+    own: Mapping[str, float]
+    refused: Mapping[str, tuple[Reason, str]]
+
+    @classmethod
+    def of(cls, verdicts: Mapping[str, Verdict]) -> References:
+        """From the verdicts on each identity's reference faces."""
+        embeddings = {
+            identity: np.array(list(one.used.values()), np.float32).reshape(-1, DIMENSIONS)
+            for identity, one in verdicts.items()
+        }
+        own = {
+            face_id: float(away)
+            for identity, one in verdicts.items()
+            for face_id, away in zip(one.used, distances_to_others(embeddings[identity]), strict=True)
+        }
+        refused = {face_id: doubt for one in verdicts.values() for face_id, doubt in one.refused.items()}
+        return cls(embeddings, own, refused)
 
     @property
     def key(self) -> str:
         """Hash of their content."""
         plain = {identity: hashlib.sha256(found.tobytes()).hexdigest() for identity, found in self.embeddings.items()}
-        return content_key(plain, sorted(self.face_ids))
+        return content_key(plain, sorted(self.own), sorted(self.refused.items()))
 
 
 @dataclass(frozen=True)
@@ -110,13 +137,13 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Curates into `root/data/dataset`.
 
     Raises:
-        FacemillError: `faces` is missing; an identity has no usable reference; an identity ends without a single
-            accepted face (the table is there then, to see why).
+        FacemillError: `faces` is missing; an identity has no usable reference, or only a person can say which; an
+            identity ends without a single accepted face (the table is there then, to see why).
     """
     start = time.monotonic()
     output, identities = root / Data.DATASET, sorted(params.identities)
     parts = tables.checked_parts(root / Data.FACES, FACES)
-    references = find_references(parts, identities)
+    references = find_references(root, parts, identities)
 
     code = read_deciders(root, "curate", params).key
     limits = params.curate.model_dump(mode="json", exclude={"val_share"})
@@ -136,25 +163,55 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     return totals
 
 
-def find_references(parts: Sequence[Path], identities: Sequence[str]) -> References:
-    """The largest face of each reference picture, a part in memory at a time.
+def find_references(root: Path, parts: Sequence[Path], identities: Sequence[str]) -> References:
+    """The faces that define the identities; tells which reference pictures are left out.
 
     Raises:
-        FacemillError: an identity has no usable reference.
+        FacemillError: an identity has no usable reference, or only a person can say which one is meant.
     """
-    found: dict[str, dict[str, Embeddings]] = {identity: {} for identity in identities}
-    for part in parts:
-        rows = tables.part_rows(part, FACES, _JUDGED)
-        chosen = reference_rows(rows, [at for at, row in enumerate(rows) if row["status"] == State.OK])
-        embeddings = read_embeddings(part) if chosen else np.zeros((0, DIMENSIONS), np.float32)
-        for at in chosen:
-            if rows[at]["identity"] in found:
-                found[rows[at]["identity"]][rows[at]["face_id"]] = embeddings[at]
-    for identity, faces in found.items():
-        if not faces:
+    faces = reference_faces(root, parts, identities)
+    verdicts = {identity: choose(own) for identity, own in faces.items()}
+    for identity, verdict in verdicts.items():
+        if verdict.question:
+            raise FacemillError(
+                f"identity {identity}: {verdict.question}. `facemill stage report` shows the faces of its references"
+            )
+        if not verdict.used:
             raise FacemillError(_no_reference(identity, parts))
-    ordered = {identity: np.stack([faces[key] for key in sorted(faces)]) for identity, faces in found.items()}
-    return References(ordered, frozenset(key for faces in found.values() for key in faces))
+        urls = {face.face_id: face.url for face in faces[identity]}
+        for face_id, (_, detail) in verdict.refused.items():
+            say(f"curate: identity {identity}: the reference {urls[face_id]} is left out ({detail})")
+    return References.of(verdicts)
+
+
+def reference_faces(root: Path, parts: Sequence[Path], identities: Sequence[str]) -> dict[str, list[ReferenceFace]]:
+    """The faces in the reference pictures of each identity, a part of `faces` in memory at a time."""
+    found: dict[str, list[ReferenceFace]] = {identity: [] for identity in identities}
+    for part in parts:
+        rows = tables.part_rows(part, FACES, _REFERENCE)
+        chosen = [
+            at
+            for at, row in enumerate(rows)
+            if row["role"] == "reference" and row["status"] == State.OK and row["identity"] in found
+        ]
+        if not chosen:
+            continue
+        embeddings, pictures = read_embeddings(part), read_pictures(root / Data.UNIQUE / part.name)
+        for at in chosen:
+            row = rows[at]
+            picture = pictures.get((row["sample_id"], row["identity"]), UniqueRow())
+            found[row["identity"]].append(
+                ReferenceFace(
+                    face_id=row["face_id"],
+                    picture=row["sample_id"],
+                    url=row["url"] or row["sample_id"][:16],
+                    box_xyxy=np.array(row["box"], np.float64),
+                    score=row["score"],
+                    embedding=embeddings[at],
+                    stated=picture.get("stated_face") or "",
+                )
+            )
+    return found
 
 
 def read_embeddings(part: Path) -> Embeddings:
@@ -173,22 +230,25 @@ def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
 
 
 def _judge_part(faces: Path, unique: Path, settings: JudgeSettings) -> list[JudgedRow]:
-    rows, clusters = tables.part_rows(faces, FACES, _JUDGED), read_clusters(unique)
+    rows, pictures = tables.part_rows(faces, FACES, _JUDGED), read_pictures(unique)
     for row in rows:
-        if (row["sample_id"], row["identity"]) not in clusters:
+        if (row["sample_id"], row["identity"]) not in pictures:
             # Without its cluster a picture could get to both sides of the split.
             raise FacemillError(
                 f"{unique} has no row of picture {row['sample_id'][:16]} of {row['identity']}, which {faces} has: the "
                 "two do not belong together. Bring both tables back with `dvc checkout data/unique data/faces`, or run "
                 "`dvc repro`"
             )
+    clusters = {key: row["cluster"] for key, row in pictures.items()}
     return judge_rows(rows, read_embeddings(faces), clusters, settings.references, settings.params)
 
 
-def read_clusters(part: Path) -> dict[tuple[str, str], str]:
-    """Duplicate cluster by (sample_id, identity), of a part of `unique`."""
-    columns = ["sample_id", "identity", "cluster"]
-    return {(row["sample_id"], row["identity"]): row["cluster"] for row in tables.part_rows(part, UNIQUE, columns)}
+def read_pictures(part: Path) -> dict[tuple[str, str], UniqueRow]:
+    """What curation asks of the pictures of a part of `unique`, by (sample_id, identity): their duplicate clusters, and
+    which face of a reference is meant. Of rows with the same bytes the one that is kept counts."""
+    columns = ["sample_id", "identity", "cluster", "stated_face", "keep"]
+    rows = sorted(tables.part_rows(part, UNIQUE, columns), key=lambda row: bool(row["keep"]))
+    return {(row["sample_id"], row["identity"]): row for row in rows}
 
 
 def judge_rows(
@@ -211,7 +271,7 @@ def judge_rows(
         {
             "identity": row["identity"],
             "cluster": clusters.get((row["sample_id"], row["identity"]), ""),
-            "reference": row["face_id"] in references.face_ids,
+            "reference": row["face_id"] in references.own,
             "status": row["status"],
             "error": row["error"],
             "detail": row["detail"],
@@ -221,19 +281,10 @@ def judge_rows(
     for identity, wanted in references.embeddings.items():
         faces = [at for at, row in enumerate(rows) if row["identity"] == identity and row["status"] == State.OK]
         for at in faces:
-            verdicts[at]["distance"] = float(distance(wanted, embeddings[at]).min())
-        _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], params)
+            away = references.own.get(rows[at]["face_id"])
+            verdicts[at]["distance"] = float(identity_distance(wanted, embeddings[at])) if away is None else away
+        _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], references.refused, params)
     return verdicts
-
-
-def reference_rows(rows: Sequence[FaceRow], faces: Iterable[int]) -> list[int]:
-    """The largest face of each reference picture among an identity's faces, as row numbers."""
-    largest: dict[str, int] = {}
-    for at in faces:
-        best = largest.get(rows[at]["sample_id"])
-        if rows[at]["role"] == "reference" and (best is None or rows[at]["face_px"] > rows[best]["face_px"]):
-            largest[rows[at]["sample_id"]] = at
-    return list(largest.values())
 
 
 def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
@@ -269,15 +320,22 @@ def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:
     return None
 
 
-def _judge_identity(rows: Sequence[FaceRow], verdicts: Sequence[JudgedRow], params: CurateParams) -> None:
+def _judge_identity(
+    rows: Sequence[FaceRow],
+    verdicts: Sequence[JudgedRow],
+    refused: Mapping[str, tuple[Reason, str]],
+    params: CurateParams,
+) -> None:
     nearest: dict[str, JudgedRow] = {}
     for row, verdict in zip(rows, verdicts, strict=True):
         best = nearest.get(row["sample_id"])
-        if best is None or verdict["distance"] < best["distance"]:
+        if best is None or _nearness(verdict) < _nearness(best):
             nearest[row["sample_id"]] = verdict
     for row, verdict in zip(rows, verdicts, strict=True):
         found: tuple[Reason, str] | None
-        if verdict["distance"] > params.identity_distance:
+        if row["face_id"] in refused:
+            found = refused[row["face_id"]]
+        elif verdict["distance"] > params.identity_distance and not verdict["reference"]:
             found = Reason.OTHER_IDENTITY, f"{verdict['distance']:.2f}, limit {params.identity_distance:g}"
         elif verdict is not nearest[row["sample_id"]]:
             found = (
@@ -288,6 +346,11 @@ def _judge_identity(rows: Sequence[FaceRow], verdicts: Sequence[JudgedRow], para
             found = fault(row, params)
         if found is not None:
             verdict |= {"status": found[0].state, "error": found[0], "detail": found[1]}
+
+
+def _nearness(verdict: JudgedRow) -> tuple[bool, float]:
+    """The lowest is the face of a picture that is the identity's: a reference is, whatever else is there."""
+    return not verdict["reference"], verdict["distance"]
 
 
 def _judge_parts(
@@ -347,10 +410,19 @@ def _accepted(judged: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 def _require_faces(output: Path, identities: Iterable[str]) -> None:
     found: dict[str, Counter[str]] = {identity: Counter() for identity in identities}
-    for part in tables.iterate_parts(output, DATASET, ["identity", "status", "error"]):
+    samples: dict[str, Counter[str]] = {identity: Counter() for identity in identities}
+    for part in tables.iterate_parts(output, DATASET, ["identity", "role", "status", "error", "face_index"]):
         for row in tables.to_rows(part, DATASET):
             if row["identity"] in found:
                 found[row["identity"]][str(row["error"] or row["status"])] += 1
+                if row["role"] != "reference" and row["face_index"] is not None:
+                    samples[row["identity"]][str(row["error"] or row["status"])] += 1
+    for identity, reasons in samples.items():
+        if set(reasons) == {Reason.OTHER_IDENTITY}:
+            say(
+                f"curate: identity {identity}: none of the {reasons.total()} collected faces looks like its "
+                "references. If the report shows somebody else among these, or no face at all, give better ones"
+            )
     for identity, reasons in found.items():
         if not reasons[State.OK]:
             raise FacemillError(

@@ -97,6 +97,7 @@ class Unit:
         single: whether it gives exactly one item; of others only fetching can tell how many.
         path: the file that it reads, where there is one: its content decides whether the unit is stale.
         host: who is asked for it, where that is somebody else: units of one host are fetched one after another.
+        face: which face of a reference picture is meant, see `facemill.references.ReferenceFace`; mostly not stated.
         options: what `fetch` needs.
     """
 
@@ -107,6 +108,7 @@ class Unit:
     single: bool = True
     path: Path | None = None
     host: str = ""
+    face: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def item(self, *, url: str | None = None, **fields: Any) -> Item:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from facemill.embeddings import DIMENSIONS
+from facemill.embeddings import DIMENSIONS, identity_distance
 
 TrackId = TypeVar("TrackId")
 
@@ -18,9 +18,10 @@ def name_tracks(
 ) -> dict[TrackId, str | None]:
     """The identity of each track; None for nobody who is known.
 
-    A track is as far from an identity as the median of its looks is from that identity's nearest reference: a look or
-    two that are blurred or turned away decide nothing. It is whoever is nearest, if that is within the limit. Several
-    tracks may be one person, at the same time, too: a mirror, a split screen.
+    A track is as far from an identity as the median of its looks is from that identity's references
+    (`facemill.embeddings.identity_distance`): a look or two that are blurred or turned away decide nothing. It is
+    whoever is nearest, if that is within the limit. Several tracks may be one person, at the same time, too: a mirror,
+    a split screen.
 
     Args:
         looks: (K, 128) embeddings by track; a track without any is nobody.
@@ -36,8 +37,8 @@ def distances(look: npt.NDArray[Any], references: Mapping[str, npt.NDArray[Any]]
     found = {}
     for identity, rows in references.items():
         known = np.asarray(rows, np.float64).reshape(-1, DIMENSIONS)
-        apart = np.linalg.norm(own[:, None] - known[None], axis=2)  # (K, R)
-        found[identity] = float(np.median(apart.min(axis=1))) if apart.size else float("inf")
+        empty = not len(own) or not len(known)
+        found[identity] = float("inf") if empty else float(np.median(identity_distance(known, own)))
     return found
 
 

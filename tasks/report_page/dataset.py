@@ -16,9 +16,11 @@ from markupsafe import Markup
 from facemill import schema, tables
 from facemill.measures import spread
 from facemill.reasons import Reason, State
+from facemill.references import choose
 from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, UniqueRow
 from facemill.train.dataset import dataset_sha256
 from tasks.catalogue import Data
+from tasks.curate import References, reference_faces
 from tasks.params import Params
 from tasks.report_page.charts import histogram
 from tasks.report_page.thumbnails import Album, pictures_of
@@ -72,6 +74,7 @@ class Funnel:
 class DatasetSection:
     fingerprint: str | None
     funnels: list[Funnel]
+    references: list[Sheet]
     kept: list[Sheet]
     rejected: list[Sheet]
     pictures: list[Sheet]
@@ -125,6 +128,7 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
     return DatasetSection(
         fingerprint=dataset_sha256(root / Data.DATASET) if rows.dataset else None,
         funnels=[_funnel(name, rows) for name in sorted(names)],
+        references=_reference_sheets(root, params, album),
         kept=_kept_sheets(root, collected, params, album),
         rejected=_rejected_sheets(root, collected, params, album),
         pictures=_picture_sheets(root, rows.unique, rows.faces, album),
@@ -158,6 +162,34 @@ def _funnel(identity: str, rows: Rows) -> Funnel:
         ("accepted", len(accepted)),
     ]
     return Funnel(identity, steps, splits["train"], splits["val"])
+
+
+def _reference_sheets(root: Path, params: Params, album: Album) -> list[Sheet]:
+    """A sheet an identity: the faces of its reference pictures, those first that are not used, with the reason.
+
+    Judged here and not read from `dataset`, which is not there where a person has to say first who is meant.
+    """
+    if not (root / Data.FACES).is_dir() or not (root / Data.UNIQUE).is_dir():
+        return []
+    parts = tables.checked_parts(root / Data.FACES, schema.FACES)
+    sheets = []
+    for identity, faces in list(reference_faces(root, parts, sorted(params.identities)).items())[:MAX_IDENTITIES]:
+        verdict = choose(faces)
+        away = References.of({identity: verdict}).own
+        urls = {face.face_id: face.url for face in faces}
+        captions = {name: f"{urls[name]} is left out: {detail}" for name, (_, detail) in verdict.refused.items()}
+        captions |= {
+            name: f"used, {far:.2f} from the others" if len(away) > 1 else "used" for name, far in away.items()
+        }
+        chosen = list(captions)[: params.report.faces_per_sheet]
+        crops = pictures_of(root / Data.FACES, schema.FACES, "face_id", "crop", chosen)
+        thumbnails = [
+            Thumbnail(album.add_encoded(crops.get(name), FACE_PX), captions[name], urls[name]) for name in chosen
+        ]
+        if thumbnails:
+            note = verdict.question or "the faces that say what this person looks like"
+            sheets.append(Sheet(identity, note, len(captions), thumbnails))
+    return sheets
 
 
 def _kept_sheets(root: Path, rows: Sequence[DatasetRow], params: Params, album: Album) -> list[Sheet]:

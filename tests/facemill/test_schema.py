@@ -12,8 +12,8 @@ import pytest
 from facemill import schema
 
 FROZEN = {
-    "raw": (2, "3cbe275247be"),
-    "unique": (2, "6d6d61385071"),
+    "raw": (3, "6c54b5a1600e"),
+    "unique": (3, "baca784bf53b"),
     "faces": (4, "81d5deabfd86"),
     "dataset": (4, "3e577d1dcab2"),
     "videos": (1, "63f62f5afe07"),

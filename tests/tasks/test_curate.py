@@ -37,7 +37,17 @@ def face(name, *, identity="anna", at=0.0, sample=None, **more):
     sample = sample or name
     embedding = np.zeros(128)
     embedding[0], embedding[1] = at, {"anna": 0.0, "bert": 5.0}[identity]
-    good = {"face_px": 120.0, "sharpness": 80.0, "yaw": 0.0, "pitch": 0.0, "roll": 0.0, "status": "ok"}
+    good = {
+        "url": f"{sample}.jpg",
+        "score": 1.0,
+        "box": [0.0, 0.0, more.get("face_px", 120.0), 120.0],
+        "face_px": 120.0,
+        "sharpness": 80.0,
+        "yaw": 0.0,
+        "pitch": 0.0,
+        "roll": 0.0,
+        "status": "ok",
+    }
     row = {"face_id": f"{identity}-{name}", "sample_id": sample, "identity": identity, "role": "sample"}
     return row | good | {"cluster": sample, "face_index": 0, "embedding": embedding.tolist()} | more
 
@@ -48,10 +58,14 @@ def references():
 
 def curated(root, params, rows):
     """Runs the stage and gives the result by face_id."""
-    faces = [{key: value for key, value in row.items() if key != "cluster"} for row in rows]
+    faces = [{key: value for key, value in row.items() if key not in ("cluster", "stated")} for row in rows]
     tables.write_part(root / "data/faces/00000.parquet", tables.from_rows(faces, FACES))
     pictures = {(row["sample_id"], row["identity"]): row["cluster"] for row in rows}
-    unique = [{"sample_id": sample, "identity": who, "cluster": of} for (sample, who), of in pictures.items()]
+    stated = {(row["sample_id"], row["identity"]): row.get("stated") for row in rows}
+    unique = [
+        {"sample_id": sample, "identity": who, "cluster": of, "stated_face": stated[sample, who], "keep": True}
+        for (sample, who), of in pictures.items()
+    ]
     tables.write_part(root / "data/unique/00000.parquet", tables.from_rows(unique, UNIQUE))
     totals = curate.run(params, root)
     assert totals.rows_in == totals.rows_out == len(rows)
@@ -92,8 +106,8 @@ def test_of_two_faces_of_one_person_in_a_picture_the_nearer_stays(tmp_path, para
     assert found["anna-stranger"]["error"] == Reason.OTHER_IDENTITY
 
 
-def test_the_largest_face_of_a_reference_picture_is_the_reference(tmp_path, params):
-    beside = face("beside", at=3.0, sample="ref-anna", role="reference", face_px=100.0)
+def test_the_clearly_largest_face_of_a_reference_picture_is_the_reference(tmp_path, params):
+    beside = face("beside", at=3.0, sample="ref-anna", role="reference", face_px=80.0)
     found = curated(tmp_path, params, [beside, *references(), face("like-the-one-beside", at=3.0)])
     assert found["anna-ref-anna"]["reference"]
     assert not found["anna-beside"]["reference"]
@@ -101,11 +115,36 @@ def test_the_largest_face_of_a_reference_picture_is_the_reference(tmp_path, para
     assert found["anna-ref-anna"]["distance"] == 0
 
 
-def test_the_nearest_of_several_references_counts(tmp_path, params):
-    second = face("ref2", at=0.5, role="reference")
-    found = curated(tmp_path, params, [*references(), second, face("good", at=0.9)])
-    assert found["anna-good"]["distance"] == pytest.approx(0.4)
+def test_a_group_photo_as_the_only_reference_asks_which_face_is_meant(tmp_path, params):
+    beside = face("beside", at=3.0, sample="ref-anna", role="reference", box=[200.0, 0.0, 320.0, 120.0])
+    with pytest.raises(
+        FacemillError, match=r"anna: ref-anna.jpg shows 2 faces.*face: \[60, 60\].*facemill stage report"
+    ):
+        curated(tmp_path, params, [*references(), beside])
+
+
+@pytest.mark.parametrize("stated", ["2", "260,50"])
+def test_the_face_that_a_person_names_is_the_reference(tmp_path, params, stated):
+    rows = [row | {"stated": stated if row["identity"] == "anna" else None} for row in references()]
+    beside = face("beside", at=3.0, sample="ref-anna", role="reference", box=[200.0, 0.0, 320.0, 120.0])
+    found = curated(tmp_path, params, [*rows, beside | {"stated": stated}, face("like-the-one-beside", at=3.0)])
+    assert found["anna-beside"]["reference"]
+    assert found["anna-like-the-one-beside"]["status"] == "ok"
+    assert not found["anna-ref-anna"]["reference"]
+
+
+def test_of_three_references_the_wrong_one_is_left_out_by_name(tmp_path, params, capsys):
+    more = [face("ref2", at=0.2, role="reference"), face("wrong", at=0.9, role="reference")]
+    found = curated(tmp_path, params, [*references(), *more, face("like-the-wrong-one", at=0.9), face("good", at=0.3)])
+    assert (found["anna-wrong"]["error"], found["anna-wrong"]["reference"]) == (Reason.DOUBTFUL_REFERENCE, False)
+    assert found["anna-like-the-wrong-one"]["error"] == Reason.OTHER_IDENTITY
     assert found["anna-good"]["status"] == "ok"
+    assert "the reference wrong.jpg is left out (0.81 from the other references" in capsys.readouterr().out
+
+
+def test_references_that_nothing_resembles_are_told(tmp_path, params, capsys):
+    curated(tmp_path, params, [*references(), face("x", at=0.9), face("y", at=0.8)])
+    assert "anna: none of the 2 collected faces looks like its references" in capsys.readouterr().out
 
 
 def test_a_face_is_compared_with_its_own_identity_alone(tmp_path, params):

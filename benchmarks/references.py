@@ -1,0 +1,131 @@
+"""Whose face is it: precision and recall of references, and whether a wrong one among them is found.
+
+    python benchmarks/references.py FOLDER [--cache FILE] [--draws 20] [--pictures 45]
+
+FOLDER has a folder of pictures for each person, whose face is the one at the middle of the picture (LFW is made so).
+Faces are found and embedded as `extract` does it by default. For 1, 3, 10 and 30 references of each person, drawn by
+chance, all other faces of the folder are judged: those of the person should be taken, those of the others and of
+bystanders should not. Counted over all persons and draws.
+
+Then the check of references against one another: among right ones one wrong face is planted, of another person.
+*found* is the share of wrong ones that are refused, *false* the share of right ones that are, with and without a wrong
+one, and *asked* the share of draws in which the references do not settle it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facemill.embeddings import distance, identity_distance
+from facemill.errors import InputError
+from facemill.pictures import decode
+from facemill.references import ReferenceFace, choose
+from tasks.extract import faces_of, find, load_tools
+from tasks.params import CurateParams, ExtractParams
+
+COUNTS = (1, 3, 10, 30)
+Rows = npt.NDArray[np.float64]
+WAYS: dict[str, Callable[[Rows, Rows], Rows]] = {
+    "facemill": identity_distance,
+    "nearest": lambda references, faces: np.array([distance(references, face).min() for face in faces]),
+    "mean": lambda references, faces: np.array([distance(references, face).mean() for face in faces]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cache", type=Path, help="where the embeddings are kept for the next run, as .npz")
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--pictures", type=int, default=45, help="of each person, the first by name")
+    arguments = parser.parse_args()
+    if arguments.cache and arguments.cache.exists():
+        faces = dict(np.load(arguments.cache))
+    else:
+        faces = extracted(arguments.folder, arguments.pictures)
+        if arguments.cache:
+            np.savez(arguments.cache, **faces)  # type: ignore[arg-type]  # columns, none of them called allow_pickle
+    people, own = faces["person"], faces["middle"]
+    names = sorted(set(people[own]))
+    print(f"{own.sum()} faces of {len(names)} people, {len(own) - own.sum()} of bystanders")
+    print(f"{'references':>10}" + "".join(f"{f'{way}: precision':>22}{'recall':>8}" for way in WAYS))
+    for count in COUNTS:
+        found = [judged(faces, names, count, arguments.draws, way) for way in WAYS.values()]
+        print(f"{count:>10}" + "".join(f"{precision:>22.4f}{recall:>8.4f}" for precision, recall in found))
+    print(f"{'references':>10}{'found':>8}{'asked':>8}{'false':>8}{'false, none wrong':>20}")
+    for count in (2, *COUNTS[1:]):
+        print(
+            f"{count:>10}" + "{:>8.3f}{:>8.3f}{:>8.4f}{:>20.4f}".format(*checked(faces, names, count, arguments.draws))
+        )
+
+
+def extracted(folder: Path, pictures: int) -> dict[str, npt.NDArray[Any]]:
+    """Of every face whose folder it lies in, whether it is the one in the middle, and its embedding."""
+    tools = load_tools(ExtractParams())
+    found: dict[str, list[Any]] = {"person": [], "middle": [], "embedding": []}
+    for path in [path for person in sorted(folder.iterdir()) for path in sorted(person.iterdir())[:pictures]]:
+        try:
+            picture = decode(path.read_bytes())
+        except InputError:
+            continue
+        [faces] = find([picture], tools)
+        if isinstance(faces, Exception) or not len(faces.scores):
+            continue
+        centre = np.array(picture.shape[1::-1]) / 2
+        boxes = faces.boxes_xyxy
+        off = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - centre).max(axis=1)
+        for at, row in enumerate(faces_of(picture, faces, {"sample_id": path.stem, "identity": "x"}, tools)):
+            found["person"].append(path.parent.name)
+            found["middle"].append(bool(at == off.argmin() and off[at] < centre.min() / 4))
+            found["embedding"].append(row["embedding"])
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def judged(
+    faces: dict[str, npt.NDArray[Any]], names: list[str], count: int, draws: int, way: Callable[[Rows, Rows], Rows]
+) -> tuple[float, float]:
+    """Precision and recall at the default limit, over all people and draws."""
+    chance, embeddings = np.random.default_rng(0), faces["embedding"].astype(np.float64)
+    taken_own = taken = all_own = 0
+    for name in names * draws:
+        own = faces["middle"] & (faces["person"] == name)
+        references = chance.choice(np.flatnonzero(own), count, replace=False)
+        rest = np.setdiff1d(np.arange(len(own)), references)
+        near = way(embeddings[references], embeddings[rest]) <= CurateParams().identity_distance
+        taken, taken_own, all_own = taken + near.sum(), taken_own + own[rest][near].sum(), all_own + own[rest].sum()
+    return taken_own / taken, taken_own / all_own
+
+
+def checked(faces: dict[str, npt.NDArray[Any]], names: list[str], count: int, draws: int) -> list[float]:
+    """Shares: found and asked with a wrong reference, right ones refused with and without one."""
+    chance, found = np.random.default_rng(1), np.zeros(4)
+    for name in names * draws:
+        own = faces["middle"] & (faces["person"] == name)
+        right = chance.choice(np.flatnonzero(own), count, replace=False)
+        wrong = chance.choice(np.flatnonzero(faces["middle"] & ~own))
+        clean, mixed = (
+            choose([_reference(at, faces["embedding"][at]) for at in rows]) for rows in (right, [*right[:-1], wrong])
+        )
+        settled = not mixed.question
+        refused = len(mixed.refused) - (str(wrong) in mixed.refused)
+        found += [
+            settled and str(wrong) in mixed.refused,
+            not settled,
+            settled * refused / (count - 1),
+            len(clean.refused) / count,
+        ]
+    return list(found / (len(names) * draws))
+
+
+def _reference(at: int, embedding: Rows) -> ReferenceFace:
+    return ReferenceFace(str(at), str(at), str(at), np.array([0, 0, 100, 100]), 1.0, embedding)
+
+
+if __name__ == "__main__":
+    main()
