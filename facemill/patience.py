@@ -38,3 +38,7 @@ PICTURE_SEARCH = Rule(300.0, 1, 0, "a search has no parts that are kept; the sta
 WEIGHTS_SILENCE_S = 60.0
 """Longest silence of the network while a net's published weights are fetched: half a gigabyte may take any time, and
 there is nothing to watch but that bytes come. Not tried again, since a person can fetch the file and name it."""
+
+FRAME_SILENCE_S = 300.0
+"""Longest silence between two frames of a video. Those of 8K with a face take seconds on a slow machine, where usual
+ones take hundredths: what takes a hundred times longer than the slowest does not get on."""

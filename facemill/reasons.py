@@ -55,6 +55,7 @@ class Reason(StrEnum):
     CONVERSION_FAILED = "conversion_failed", State.FAILED, "the conversion failed; see the detail"
     # failed: the work itself
     WORKER_KILLED = "worker_killed", State.FAILED, "the worker process died on this row, twice"
+    WORKER_HUNG = "worker_hung", State.FAILED, "the work on this row stopped getting on, twice, and was ended"
     PROCESSING_ERROR = "processing_error", State.FAILED, "an unexpected error on this row; see the detail"
     # rejected
     OPTED_OUT = "opted_out", State.REJECTED, "the host asks not to be used for training"

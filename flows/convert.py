@@ -6,8 +6,10 @@
 Finished videos are never converted twice. A video that fails is a failed task with its reason and a row of the table;
 the others go on.
 
-A single video has no deadline: a Dask worker cannot be made to give up one task, and a segment written off while its
-worker still wrote would be written twice. What bounds it is the operator, who cancels the flow run.
+A video has no deadline, since it may be of any length; a worker that has not got one frame further for minutes is
+ended, its segment tried once more alone, and then the video is a row (`tasks.work.silence`).
+
+The first Ctrl-C ends the run when the segments at work are done, the second at once.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from facemill.errors import FacemillError
 from facemill.files import read_json, sweep
@@ -42,6 +44,8 @@ from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
 from tasks.versions import dvc
 from tasks.work.cluster import Pool, open_pool
+from tasks.work.failures import Interrupted
+from tasks.work.interrupts import finishing
 
 _TICK_S = 2.0
 _TABLE_ROWS = 1000
@@ -105,6 +109,7 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
 
     Raises:
         FacemillError: what no other video would survive either, such as a full disk.
+        KeyboardInterrupt: a person has ended it, and what was at work has ended.
     """
     logger = get_run_logger()
     logger.info("%d of %d videos are there", len(plan.jobs) - len(plan.todo), len(plan.jobs))
@@ -114,7 +119,7 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     bar = ProgressBar("convert-videos")
     seen: dict[str, Any] = {}  # what workers' threads told last, for the one thread that writes to the page
     count = FrameCount(plan.todo, seen.update, Journal(plan.state, plan.jobs, plan.lock).see)
-    with open_pool(cluster) as pool:
+    with open_pool(cluster) as pool, finishing(pool, "segments"):
         for _ in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(dict(seen))):
             pass
         bar.show(dict(seen), last=True)
@@ -141,25 +146,31 @@ def _bounded(
     ended: queue.SimpleQueue[tuple[ConversionJob, PrefectFuture[Any]]] = queue.SimpleQueue()
     convert_one = _task_on(pool, tracking, count)
     waiting, window = iter(jobs), videos_at_once(pool)
-    running = 0
+    running, interrupted = 0, False
     while True:
-        while running < window and (job := next(waiting, None)) is not None:
+        while running < window and not interrupted and (job := next(waiting, None)) is not None:
             future = convert_one.submit(job.video, job)
             future.add_done_callback(lambda future, job=job: ended.put((job, future)))
             running += 1
         if not running:
-            return
+            break
         on_tick()
         try:
             job, future = ended.get(timeout=_TICK_S)
         except queue.Empty:
             continue
         running -= 1
+        future.wait()  # it has ended; only then it knows its state
+        if future.state.is_cancelled():
+            interrupted = True  # so will be the others, each as soon as nothing of it is at work
+            continue
         result = future.result(raise_on_failure=False)
         # A video that failed has an outcome on disk; an error without one is everybody's.
         if isinstance(result, FacemillError) or (isinstance(result, BaseException) and not Path(job.outcome).exists()):
             raise result
         yield job
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _task_on(pool: Pool, tracking: FindTracks, count: FrameCount) -> Any:
@@ -167,7 +178,10 @@ def _task_on(pool: Pool, tracking: FindTracks, count: FrameCount) -> Any:
 
     @task(name="convert video", task_run_name="{video}", cache_policy=NO_CACHE)
     def convert_one(video: str, job: ConversionJob) -> State[Any]:
-        result = convert_video(pool, job, tracking, count)
+        try:
+            result = convert_video(pool, job, tracking, count)
+        except Interrupted:
+            return Cancelled(message="not finished when the run was told to end: the next run goes on from there")
         if result["status"] != "ok":
             return Failed(message=f"{result['error']}: {result['detail'] or Reason(result['error']).sentence}")
         if result["receipt"]["passed_on"]:

@@ -34,6 +34,7 @@ from tasks.converting.videos import FrameCount, convert_videos
 from tasks.params import ClusterParams, Params
 from tasks.track import drop_unreached
 from tasks.work.cluster import open_pool
+from tasks.work.interrupts import finishing
 from tasks.work.progress import track
 from tasks.work.scratch import drop_other_folders
 from tasks.work.terminal import say
@@ -88,7 +89,11 @@ def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
     if not plan.todo:
         say(f"Stage convert has nothing to do: all {len(plan.jobs)} videos were dealt with in earlier runs.")
         return
-    with track("convert", sum(job.frames for job in plan.todo), "frames") as progress, open_pool(cluster) as pool:
+    with (
+        track("convert", sum(job.frames for job in plan.todo), "frames") as progress,
+        open_pool(cluster) as pool,
+        finishing(pool, "segments"),
+    ):
 
         def show(values: dict[str, Any]) -> None:
             progress.total = values["total"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from facemill.errors import FacemillError
+from facemill.patience import FRAME_SILENCE_S
 from facemill.settings import DetectorNames, Limits, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from facemill.swap.settings import SwapSettings
@@ -246,6 +247,8 @@ class ClusterParams(_Group):
     memory_limit: Annotated[str, AfterValidator(_memory)] = "4GiB"
     """Of each worker, or auto for its share of the machine's."""
     start_timeout_s: Annotated[float, Field(gt=0)] = 120
+    silence_s: Annotated[float, Field(gt=0)] = FRAME_SILENCE_S
+    """A worker that is at a video and has not got one frame further for so long is ended with it."""
 
     @model_validator(mode="after")
     def _complete(self) -> ClusterParams:

@@ -38,10 +38,12 @@ from tasks.paths import archive_folder
 from tasks.work.cluster import Pool, one_thread, open_pool, run_all
 from tasks.work.deciders import deciders_of, plugins_of, read_deciders
 from tasks.work.failures import Lost
+from tasks.work.interrupts import finishing
 from tasks.work.plugin_files import deciding_options, file_stamps, placed_options
 from tasks.work.progress import Progress, track
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER
+from tasks.work.silence import beater
 from tasks.work.terminal import say
 from tasks.work.totals import Totals, finish, publish_parts
 
@@ -119,7 +121,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
     videos = [_archive_video(folder, row) for row in rows if row["status"] == State.OK]
     clock = _Clock()
-    with open_pool(params.cluster) as pool:
+    with open_pool(params.cluster) as pool, finishing(pool, "segments"):
         found = track_videos(tracking, videos, pool, retry=retry, clock=clock)
     for name, table in _TABLES.items():
         parts = {video_part(sha256): Path(getattr(one.files, name)) for sha256, one in found.items()}
@@ -312,7 +314,7 @@ def _see_one(job: tuple[Tracking, _Planned, Segment]) -> tuple[int, float]:
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
     models = _models(_seen_with(tracking.settings), file_stamps(tracking.settings))
-    piece = track_segment(one.video.path, segment, models, tracking.settings)
+    piece = track_segment(one.video.path, segment, models, tracking.settings, on_frame=beater())
     write_piece(tracking.piece(one.video.sha256, segment), piece)
     return len(piece.pts), time.monotonic() - start
 

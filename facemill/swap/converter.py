@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -135,13 +135,20 @@ class Receipt:
 
 
 def convert_segment(
-    video: Path, part: Path, segment: Segment, known: KnownFaces, swapper: Swapper, settings: SwapSettings
+    video: Path,
+    part: Path,
+    segment: Segment,
+    known: KnownFaces,
+    swapper: Swapper,
+    settings: SwapSettings,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> ConvertedSegment:
     """Encodes the frames of one segment with the known faces replaced.
 
     Args:
         video: what is converted.
         part: where the encoded part goes.
+        on_frame: called with every frame that goes to the encoder.
 
     Raises:
         InputError: the segment cannot be read or encoded.
@@ -169,6 +176,7 @@ def convert_segment(
                         swapped.update(painted.swapped)
                         failures.update([painted.failure] if painted.failure else [])
                         write(each.frame)
+                        on_frame()
             if reader.cut and not settings.accept_cut:
                 raise InputError(Reason.VIDEO_TRUNCATED, reader.warnings()[0])
             made = writer.commit()

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -158,8 +158,11 @@ def who_is_who(job: ConversionJob, tracked: TrackedInput) -> dict[int, str | Non
     return who | dict(job.corrections)
 
 
-def convert_piece(piece: Piece) -> Made:
+def convert_piece(piece: Piece, on_frame: Callable[[], None] = lambda: None) -> Made:
     """Converts one segment, unless it lies there already.
+
+    Args:
+        on_frame: called with every frame that goes to the encoder.
 
     Raises:
         InputError: the segment cannot be read or encoded.
@@ -178,7 +181,7 @@ def convert_piece(piece: Piece) -> Made:
     if not _is_there(receipt, part):
         swapper = _swapper(job.model_dir, job.origin.model_sha256, becomes, job.settings.device)
         with _ffmpeg_errors():
-            made = convert_segment(Path(job.input), part, piece.segment.segment, known, swapper, job.settings)
+            made = convert_segment(Path(job.input), part, piece.segment.segment, known, swapper, job.settings, on_frame)
         write_json(receipt, made.as_dict())
     return Made(piece.segment.frames, str(receipt))
 

@@ -8,7 +8,7 @@ Segments know nothing of each other, so that each can be a piece of work of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -126,7 +126,11 @@ class SegmentTracks:
 
 
 def track_segment(
-    path: Path | str, segment: Segment | None, models: FaceModels, settings: TrackingSettings
+    path: Path | str,
+    segment: Segment | None,
+    models: FaceModels,
+    settings: TrackingSettings,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> SegmentTracks:
     """Finds and follows all faces of a segment.
 
@@ -135,12 +139,13 @@ def track_segment(
         segment: one of its plan (`facemill.video.plan_segments`), None for the whole video.
         models: what sees.
         settings: how faces are looked for.
+        on_frame: called with every frame that is read.
 
     Raises:
         InputError: the video cannot be read; NOT_A_VIDEO where it has no frame at all.
     """
     with VideoReader(path, threads=DECODER_THREADS, segment=segment) as reader:
-        seen = track_frames(reader, models, settings)
+        seen = track_frames(_counted(reader, on_frame), models, settings)
         if seen is None:
             raise InputError(Reason.NOT_A_VIDEO, "no frames")
         facts = {"warnings": tuple(reader.warnings()), "cut": reader.cut}
@@ -170,6 +175,12 @@ def track_frames(frames: Iterable[Frame], models: FaceModels, settings: Tracking
     if rows.first is None or rows.last is None:
         return None
     return rows.done(looks, models)
+
+
+def _counted(frames: Iterable[Frame], on_frame: Callable[[], None]) -> Iterator[Frame]:
+    for frame in frames:
+        on_frame()
+        yield frame
 
 
 class _Search:

@@ -19,7 +19,9 @@ from facemill.errors import InputError
 from facemill.swap.job import (
     ConversionJob,
     Ending,
+    Made,
     Outcome,
+    Piece,
     TrackedInput,
     conclude,
     convert_piece,
@@ -27,7 +29,8 @@ from facemill.swap.job import (
     pieces_of,
 )
 from tasks.work.cluster import InlinePool, Pool, run_all
-from tasks.work.failures import Lost
+from tasks.work.failures import Interrupted, Lost
+from tasks.work.silence import beater
 
 FindTracks = Callable[[Pool, ConversionJob], TrackedInput]
 """Finds where a job's video was tracked; one that was not is tracked now. Raises InputError where it cannot be."""
@@ -94,7 +97,7 @@ def _converted(pool: Pool, job: ConversionJob, tracking: FindTracks, count: Fram
     except InputError as error:
         return failed(job, error.reason, error.detail)
     receipts: dict[int, str] = {}
-    for index, result in run_all(pool, convert_piece, pieces):
+    for index, result in run_all(pool, convert_watched, pieces):
         if isinstance(result, Lost):
             return failed(job, result.reason, result.detail)
         receipts[index] = result.receipt
@@ -107,6 +110,10 @@ def _converted(pool: Pool, job: ConversionJob, tracking: FindTracks, count: Fram
     return outcome
 
 
+def convert_watched(piece: Piece) -> Made:
+    return convert_piece(piece, on_frame=beater())
+
+
 def convert_videos(
     pool: Pool, jobs: Iterable[ConversionJob], tracking: FindTracks, count: FrameCount
 ) -> Iterator[tuple[ConversionJob, Outcome]]:
@@ -114,6 +121,7 @@ def convert_videos(
 
     Raises:
         FacemillError: as `convert_video`; the pool must be closed then, which ends what other threads wait for.
+        Interrupted: the pool was told to finish; what was at work has ended, segments that are done are kept.
     """
     if isinstance(pool, InlinePool):
         for job in jobs:
@@ -128,19 +136,25 @@ def convert_videos(
             ended.put((job, error))
 
     waiting, running, window = iter(jobs), 0, videos_at_once(pool)
+    interrupted: Interrupted | None = None
     threads = ThreadPoolExecutor(window, thread_name_prefix="video")
     try:
         while True:
-            for fresh in islice(waiting, window - running):
+            for fresh in islice(waiting, window - running if interrupted is None else 0):
                 threads.submit(work, fresh)
                 running += 1
             if not running:
-                return
+                break
             job, result = ended.get()
             running -= 1
+            if isinstance(result, Interrupted):
+                interrupted = result  # so will be the others, each as soon as nothing of it is at work
+                continue
             if isinstance(result, BaseException):
                 raise result
             yield job, result
+        if interrupted is not None:
+            raise interrupted
     finally:
         # not waited for: what they wait for ends when the pool is closed
         threads.shutdown(wait=False, cancel_futures=True)

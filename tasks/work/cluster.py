@@ -20,7 +20,7 @@ from facemill.errors import FacemillError
 from facemill.files import is_full
 from tasks.paths import with_home
 from tasks.work.dask_pool import DaskPool, Results
-from tasks.work.failures import Cut, WorkerDied, attempt_here, lost_to, unpack
+from tasks.work.failures import Cut, Interrupted, WorkerDied, attempt_here, lost_to, unpack
 
 if TYPE_CHECKING:  # workers import this module at their start, and need no parameters
     from tasks.params import ClusterParams
@@ -37,6 +37,7 @@ class Pool(Protocol):
     Raises:
         FacemillError: the cluster itself failed: no worker left, the connection lost.
         CancelledError: the pool was closed by another thread.
+        Interrupted: it was told to finish, and this was not at work yet.
     """
 
     @property
@@ -46,6 +47,9 @@ class Pool(Protocol):
 
     def run_alone(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """The same for one argument, while nothing else is at work in this pool, whichever thread wants it."""
+
+    def finish(self) -> None:
+        """What is at work ends, nothing else begins: `run` raises `Interrupted` where there would have been more."""
 
 
 class NotStarted(FacemillError):
@@ -114,7 +118,7 @@ def open_pool(params: ClusterParams) -> Iterator[Pool]:
         yield InlinePool()
         return
     with ExitStack() as opened:
-        pool = DaskPool(lambda: opened.enter_context(_open_client(params)))
+        pool = DaskPool(lambda: opened.enter_context(_open_client(params)), params.silence_s)
         try:
             yield pool
         finally:
@@ -134,13 +138,19 @@ class InlinePool:
     """Works in this process, one argument after another, without any cluster."""
 
     workers = 1
+    _finishing = False
 
     def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Results:
         for index, argument in enumerate(arguments):
-            yield index, unpack(attempt_here(function, argument))
+            yield index, self.run_alone(function, argument)
 
     def run_alone(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        if self._finishing:
+            raise Interrupted
         return unpack(attempt_here(function, argument))
+
+    def finish(self) -> None:
+        self._finishing = True
 
 
 @contextmanager

@@ -6,7 +6,9 @@ Workers import this module at their start.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -14,9 +16,13 @@ from functools import cached_property
 from typing import Any
 
 from facemill.errors import FacemillError
-from tasks.work.failures import Packed, WorkerDied, attempt, unpack
+from tasks.work.failures import Interrupted, Packed, WorkerDied, WorkerSilent, attempt, unpack
+from tasks.work.silence import watched
 
 MAX_IN_FLIGHT_PER_WORKER = 3
+_SILENT = "facemill-silent"
+"""The topic of Dask's events under which a worker tells which piece of work it ends with."""
+_DELIVERY_S = 1.0
 
 Results = Generator[tuple[int, Any], None, None]
 """What `tasks.work.cluster.Pool.run` yields."""
@@ -25,9 +31,15 @@ Results = Generator[tuple[int, Any], None, None]
 class DaskPool:
     """Dask futures, with a bounded number in flight so that a long plan does not sit in the scheduler's memory."""
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[[], Any], silence_s: float) -> None:
+        """
+        Args:
+            connect: opens the client, at the first work.
+            silence_s: limit for work that says that it gets on (`tasks.work.silence`).
+        """
+        self._connect, self._silence_s = connect, silence_s
         self._gate = _Gate()
+        self._flying: dict[str, Any] = {}  # key → future, of all threads
 
     @cached_property
     def client(self) -> Any:
@@ -57,17 +69,23 @@ class DaskPool:
                         break
                     future = self._submit(function, argument)
                     flying[future.key] = (index, future)
+                    self._flying[future.key] = future
                     done.add(future)
                 if not flying:
                     return
                 index, future = flying.pop(next(done).key)
+                del self._flying[future.key]
                 try:  # at work until its result is here: if the worker that keeps it dies first, it is worked anew
+                    if future.cancelled() and self._gate.finishing:
+                        continue
                     result = self._take(future)
                 finally:
                     self._gate.leave()
                 yield index, result
         finally:
             self._gate.leave(len(flying))
+            for key in flying:
+                del self._flying[key]
             self._cancel([future for _, future in flying.values()])
 
     def run_alone(self, function: Callable[[Any], Any], argument: Any) -> Any:
@@ -77,6 +95,19 @@ class DaskPool:
                 return self._take(future)
             finally:
                 self._cancel([future])
+
+    def finish(self) -> None:
+        """What workers are at ends, nothing else begins: whoever has more to do gets `Interrupted`. May be called by a
+        signal's handler."""
+        self._gate.finishing = True
+        if "client" in self.__dict__:
+            threading.Thread(target=self._cancel_waiting, name="finish", daemon=True).start()
+
+    def _cancel_waiting(self) -> None:
+        with suppress(FacemillError, CancelledError), self._connected():
+            # not `processing`: that has what waits in a worker, too
+            begun = {key for keys in self.client.run(_executing).values() for key in keys}
+            self.client.cancel([future for key, future in list(self._flying.items()) if key not in begun])
 
     def close(self) -> None:
         """What other threads wait for ends with CancelledError; called before the cluster is closed."""
@@ -88,7 +119,7 @@ class DaskPool:
         # As bytes, so that what cannot be loaded there is an error of the function and not one of Dask's.
         call = pickle.dumps((function, argument))
         with self._connected():
-            return self.client.submit(_in_worker, call, pure=False)
+            return self.client.submit(_in_worker, call, self._silence_s, pure=False)
 
     def _take(self, future: Any) -> Any:
         """Waits for the result or error of a future, and forgets it."""
@@ -99,6 +130,8 @@ class DaskPool:
             result = unpack(future.result()) if error is None else None
             future.release()
         if isinstance(error, KilledWorker):
+            if told := self._silence_of(future.key):
+                return WorkerSilent(told)
             return WorkerDied(f"{error.last_worker.address} ended while it worked on this")
         if error is not None:  # nothing that the function raised: that comes packed
             raise FacemillError(
@@ -106,6 +139,12 @@ class DaskPool:
                 "have this version of facemill, then run the same command again; what was finished is kept"
             ) from error
         return result
+
+    def _silence_of(self, key: str) -> str | None:
+        """What a worker said about a piece of work with which it ended itself."""
+        with self._connected():
+            events = self.client.get_events(_SILENT)
+        return next((str(told["told"]) for _, told in events if told["key"] == key), None)
 
     def _cancel(self, futures: Sequence[Any]) -> None:
         """What is in flight is not wanted any more. Of a connection that is gone there is nothing to cancel."""
@@ -136,6 +175,7 @@ class _Gate:
         self._want_alone = 0
         self._alone = False
         self.closed = False
+        self.finishing = False  # set without the lock, by a signal's handler: nobody waits for it
 
     def enter(self, *, wait: bool) -> bool:
         """Counts one more at work. Whoever wants to be alone goes first: until then False, or a wait.
@@ -143,7 +183,7 @@ class _Gate:
         Only who has nothing at work may wait, or the others would wait for its pieces for ever.
         """
         with self._changed:
-            if self._want_alone and not wait:
+            if (self._want_alone or self.finishing) and not wait:
                 return False
             self._changed.wait_for(lambda: self.closed or not self._want_alone)
             self._check()
@@ -182,10 +222,29 @@ class _Gate:
     def _check(self) -> None:
         if self.closed:
             raise CancelledError("the pool was closed")
+        if self.finishing:
+            raise Interrupted
 
 
-def _in_worker(call: bytes) -> Packed:
-    return attempt(_call, call)
+def _executing(dask_worker: Any) -> list[str]:
+    return [task.key for task in dask_worker.state.executing]
+
+
+def _in_worker(call: bytes, silence_s: float) -> Packed:
+    from distributed.worker import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def end(told: str) -> None:
+        try:
+            worker.log_event(_SILENT, {"key": key, "told": told})
+            time.sleep(_DELIVERY_S)
+        finally:
+            os._exit(1)
+
+    with watched(silence_s, end):
+        return attempt(_call, call)
 
 
 def _call(call: bytes) -> Any:

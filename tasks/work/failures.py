@@ -34,6 +34,14 @@ class WorkerDied(Exception):
     """The process that worked on a piece is gone, killed or crashed, without a word."""
 
 
+class WorkerSilent(WorkerDied):
+    """It ended itself, since the piece did not get on any more; the message says where it stood."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person has asked for the end: what was at work has ended, there would have been more."""
+
+
 class UnexpectedError(Exception):
     """Any other error of a worker.
 
@@ -143,6 +151,8 @@ def lost_to(error: BaseException) -> Lost:
             f"no space left to write {error.filename or 'a file'}: free some and run the same command again; what was "
             "finished is kept"
         ) from error
+    if isinstance(error, WorkerSilent):
+        return Lost(Reason.WORKER_HUNG, str(error))
     if isinstance(error, WorkerDied):
         return Lost(Reason.WORKER_KILLED, "")
     if isinstance(error, InputError):

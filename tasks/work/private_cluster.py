@@ -13,7 +13,9 @@ default it is one for all users of the machine, whoever was the first to make it
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,13 @@ class PrivateScheduler(_WithoutHttp, Scheduler):
 
 
 class PrivateWorker(_WithoutHttp, Worker):
-    """A worker without an HTTP server."""
+    """A worker without an HTTP server. Ctrl-C in a terminal reaches it too, and is no word to it: who started it ends
+    it, at once or when it has finished."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class PrivateNanny(Nanny):

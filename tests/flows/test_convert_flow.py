@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,9 @@ from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin
 from facemill.track.models import FaceModels
 from facemill.track.table import TrackedFiles
+from facemill.video import read_frames
 from flows.convert import _bounded, convert_folder
+from tasks.converting.state import read_status
 from tasks.converting.videos import FrameCount
 from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool
@@ -132,7 +136,7 @@ def test_a_full_disk_ends_the_command_with_one_error_and_code_1(
 
 def test_an_error_of_all_videos_ends_the_other_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.converting.videos.pieces_of", one_piece)
-    monkeypatch.setattr("tasks.converting.videos.convert_piece", full_disk_or_wait)
+    monkeypatch.setattr("tasks.converting.videos.convert_watched", full_disk_or_wait)
     jobs = [idle_job(tmp_path, name) for name in ("long", "full")]  # as many as workers: both start at once
 
     @flow
@@ -165,3 +169,31 @@ def idle_job(folder: Path, name: str) -> ConversionJob:
 
 def one_piece(job: ConversionJob, tracked: TrackedInput) -> tuple[ConversionJob, ...]:
     return (job,)
+
+
+def test_the_first_ctrl_c_ends_the_flow_when_the_segments_at_work_are_done(root: Path, model: Path) -> None:
+    """A film of three segments and two workers: two are at work, the third waits."""
+    params = PARAMS | {"cluster": {"kind": "local", "workers": 2}}
+    params["convert"] = PARAMS["convert"] | {"encoder": {"preset": "ultrafast"}}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    for path in (root / "archive").iterdir():
+        if path.name.startswith("talk"):
+            face = next(read_frames(path)).rgb
+        path.unlink()
+    make_clip(root / "archive" / "film.mp4", frames=[face] * 152, rate=5, options={"g": "25"})
+    done, rang = root / "done", threading.Event()
+
+    def ring() -> None:
+        while not list(done.rglob("parts/*/.facemill-new-*.mp4")):
+            time.sleep(0.05)
+        rang.set()
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=ring, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        convert_folder(root / "archive", done, model)
+    assert rang.is_set()
+    assert not list(done.rglob(".facemill-new-*"))
+    assert len(list(done.rglob("parts/*/*.mp4"))) == 2
+    assert read_status(done / ".facemill").videos[0].stage == "running"
+    assert convert_folder(root / "archive", done, model)["ok"] == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from facemill.errors import InputError
 from facemill.reasons import Reason
+from tasks.work.silence import beater
 
 
 def pid(_: Any) -> int:
@@ -59,3 +60,25 @@ def stay_busy(folder: str) -> None:
 
 def wait_long(_: int) -> None:
     time.sleep(60)
+
+
+def get_on(item: int | str) -> int:
+    """Says that it gets on, for longer than it may be silent; or begins and then waits, or never says anything."""
+    if item == "unwatched":
+        time.sleep(3)
+        return 0
+    beat = beater()
+    if item == "silent":
+        time.sleep(600)
+    assert isinstance(item, int)
+    for _ in range(15):
+        time.sleep(0.2)
+        beat()
+    return item * 2
+
+
+def mark_slowly(path: str, seconds: float) -> None:
+    """Writes down that it has begun and, some seconds later, that it is done."""
+    Path(path).with_suffix(".begun").touch()
+    time.sleep(seconds)
+    Path(path).with_suffix(".done").touch()

@@ -6,6 +6,10 @@ import asyncio
 import errno
 import os
 import pickle
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +23,10 @@ import pyarrow as pa
 import pydantic
 import pytest
 import torch
+from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
-from misbehaving import behave, behave_all, die_once, pid, singles, stay_busy, wait_long
+from misbehaving import behave, behave_all, die_once, get_on, pid, singles, stay_busy, wait_long
 
 from facemill.errors import FacemillError, InputError
 from facemill.reasons import Reason
@@ -312,6 +317,62 @@ def test_a_piece_is_tried_again_when_nobody_else_is_at_work(two_workers: Pool, t
         for thread in others:
             thread.join(30)
     assert len(done) >= 3  # and they went on
+
+
+def test_a_piece_that_gets_on_no_more_ends_with_its_worker_and_no_other_does() -> None:
+    with open_pool(ClusterParams(kind="local", workers=2, silence_s=1.5)) as pool:
+        found = dict(run_all(pool, get_on, [1, "silent", "unwatched", 2]))
+    lost = found.pop(1)
+    assert found == {0: 2, 2: 0, 3: 4}
+    assert lost.reason == Reason.WORKER_HUNG
+    assert re.fullmatch(r"nothing for 1.5 s, in get_on \(misbehaving.py:\d+\)", lost.detail)
+
+
+INTERRUPTED = """
+import signal, sys
+from functools import partial
+from misbehaving import mark_slowly
+from tasks.params import ClusterParams
+from tasks.work.cluster import open_pool, run_all
+from tasks.work.interrupts import finishing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests in the background ignores it
+try:
+    with open_pool(ClusterParams(kind=sys.argv[2], workers=2)) as pool, finishing(pool, "pieces"):
+        paths = [f"{sys.argv[1]}/{number}" for number in range(12)]
+        list(run_all(pool, partial(mark_slowly, seconds=float(sys.argv[3])), paths))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("kind", ["local", "inline"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_first_ctrl_c_ends_a_run_when_what_is_at_work_is_done_the_second_at_once(
+    kind: str, times: int, tmp_path: Path
+) -> None:
+    """It reaches all processes, as from a terminal."""
+
+    def marks(suffix: str) -> set[str]:
+        return {path.stem for path in tmp_path.glob(f"*.{suffix}")}
+
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{PROJECT}"}
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path), kind, "2" if times == 1 else "20"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, process_group=0, text=True) as process:
+        deadline = time.monotonic() + 60
+        while len(marks("begun")) < (2 if kind == "local" else 1):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for _ in range(times):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Ends when the pieces at work are done." in said
+    assert len(marks("begun")) <= 4  # of twelve
+    if times == 1:
+        assert marks("begun") == marks("done")
+    else:
+        assert not marks("done")
 
 
 def test_closing_a_pool_ends_what_other_threads_wait_for() -> None:
