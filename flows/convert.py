@@ -38,7 +38,8 @@ from flows.stages import Metrics, ProgressBar, forgiving, push, run_stage, show_
 from tasks.catalogue import Data
 from tasks.convert import alone_in, publish, with_failure_limit
 from tasks.converting.plan import ConversionPlan, plan_archive, plan_folder
-from tasks.converting.state import Journal
+from tasks.converting.rows import GrowingTable
+from tasks.converting.state import Journal, read_status
 from tasks.converting.videos import FindTracks, FrameCount, convert_video, videos_at_once
 from tasks.params import ClusterParams, load_params
 from tasks.stages import only_one
@@ -119,14 +120,17 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     bar = ProgressBar("convert-videos")
     seen: dict[str, Any] = {}  # what workers' threads told last, for the one thread that writes to the page
     count = FrameCount(plan.todo, seen.update, Journal(plan.state, plan.jobs, plan.lock).see)
+    table = GrowingTable(plan)
     with open_pool(cluster) as pool, finishing(pool, "segments"):
-        for _ in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(dict(seen))):
-            pass
+        for job in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(dict(seen))):
+            table.add(job)
         bar.show(dict(seen), last=True)
     rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
     rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
     with forgiving():
-        create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=f"{len(rows)} videos")
+        states = ", ".join(f"{number} {stage}" for stage, number in sorted(read_status(plan.state).count().items()))
+        said = f"{len(rows)} videos: {states}"
+        create_table_artifact(rows[:_TABLE_ROWS], key="convert-videos", description=said)
     swapped = {row["video"] for row in rows if row["swapped"]}
     pairs = [(job.video, Path(job.input), Path(job.output)) for job in plan.todo if job.video in swapped]
     show_pictures("convert-strips", "Conversions", pictures.conversion_strips(pairs))

@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from facemill import tables
-from facemill.batches import batched
 from facemill.errors import FacemillError
 from facemill.files import publish_folder, read_json, sweep
-from facemill.foreign_files import valid_name
 from facemill.locks import locked
 from facemill.reasons import State
-from facemill.schema import CONVERSIONS, ConversionRow
+from facemill.schema import ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, output_of
-from tasks.converting.plan import ConversionPlan, becomes_rows, lock_of, plan_archive, plan_folder
+from tasks.converting.plan import ConversionPlan, lock_of, plan_archive, plan_folder
+from tasks.converting.rows import GrowingTable, name_of, row_of, write_rows
 from tasks.converting.state import Journal
 from tasks.converting.videos import FrameCount, convert_videos
 from tasks.params import ClusterParams, Params
@@ -40,7 +39,6 @@ from tasks.work.scratch import drop_other_folders
 from tasks.work.terminal import say
 from tasks.work.totals import Totals, finish
 
-ROWS_PER_PART = 256
 FAILURES_NAMED = 5  # in the message of a run with too many of them
 
 
@@ -99,9 +97,10 @@ def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
             progress.total = values["total"]
             progress.advance(values["done"] - progress.done, note=values["note"])
 
-        journal = Journal(plan.state, plan.jobs, plan.lock)
-        for _ in convert_videos(pool, plan.todo, plan.tracking, FrameCount(plan.todo, show, journal.see)):
-            pass
+        journal, table = Journal(plan.state, plan.jobs, plan.lock), GrowingTable(plan)
+        count = FrameCount(plan.todo, show, journal.see)
+        for job, _ in convert_videos(pool, plan.todo, plan.tracking, count):
+            table.add(job)
 
 
 def publish(plan: ConversionPlan) -> Totals:
@@ -111,11 +110,8 @@ def publish(plan: ConversionPlan) -> Totals:
         FacemillError: a job without an outcome, or more failures than the limit; then all is published nonetheless.
     """
     outcomes = [_outcome(job) for job in plan.jobs]
-    names = [
-        own if outcome["receipt"] and outcome["receipt"]["passed_on"] else name
-        for name, own, outcome in zip(plan.names, plan.own_names, outcomes, strict=True)
-    ]
-    rows = [_row(job, name, outcome) for job, name, outcome in zip(plan.jobs, names, outcomes, strict=True)]
+    names = [name_of(plan, number, outcome) for number, outcome in enumerate(outcomes)]
+    rows = [row_of(plan, number, outcome) for number, outcome in enumerate(outcomes)]
     rows = sorted([*rows, *plan.rows], key=lambda row: str(row["video"]))
     if plan.scratch is not None:
         _link(plan, names, outcomes)
@@ -123,7 +119,7 @@ def publish(plan: ConversionPlan) -> Totals:
         drop_other_folders(plan.scratch)
     if plan.tracked_into is not None:
         drop_unreached(plan.tracked_into, {outcome["input_sha256"] for outcome in outcomes if outcome["receipt"]})
-    _write_table(plan.table, rows)
+    write_rows(plan.table, rows)
     receipts = [outcome["receipt"] for outcome in outcomes if outcome["receipt"]]
     totals = Totals(
         stage="convert",
@@ -165,35 +161,6 @@ def _outcome(job: ConversionJob) -> Outcome:
     return outcome
 
 
-def _row(job: ConversionJob, name: str, outcome: Outcome) -> ConversionRow:
-    """A row of CONVERSIONS: nothing in it depends on when or how fast the video was converted."""
-    receipt = outcome["receipt"]
-    row: ConversionRow = {
-        "video": job.video,
-        "input_sha256": outcome["input_sha256"],
-        "becomes": becomes_rows(job.origin.becomes, receipt["swapped"] if receipt else None),
-        "status": outcome["status"],
-        "error": outcome["error"],
-        "detail": outcome["detail"],
-    }
-    if outcome["status"] == State.OK:
-        row["output"] = valid_name(name)
-    if receipt:
-        row |= {
-            "output_sha256": receipt["output_sha256"],
-            "model_sha256": receipt["model_sha256"],
-            "dataset": receipt["dataset"],
-            "passed_on": receipt["passed_on"],
-            "frames_in": receipt["frames_in"],
-            "frames_out": receipt["frames_out"],
-            "frames_swapped": receipt["frames_swapped"],
-            "frames_passed": receipt["frames_passed"],
-            "frames_failed": receipt["frames_failed"],
-            "warnings": receipt["warnings"],
-        }
-    return row
-
-
 def _link(plan: ConversionPlan, names: Sequence[str], outcomes: Sequence[Outcome]) -> None:
     """Makes the output folder hold exactly the finished videos."""
     finished = zip(plan.jobs, names, outcomes, strict=True)
@@ -214,11 +181,6 @@ def _drop_unplanned(plan: ConversionPlan) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _write_table(folder: Path, rows: Sequence[ConversionRow]) -> None:
-    parts = batched(rows, ROWS_PER_PART) if rows else [[]]
-    tables.write_table(folder, (tables.from_rows(part, CONVERSIONS) for part in parts))
 
 
 def _frames(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:

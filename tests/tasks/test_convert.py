@@ -36,7 +36,7 @@ from tasks.converting import plan as convert_plan
 from tasks.converting.state import read_status
 from tasks.converting.videos import FrameCount, convert_video
 from tasks.params import ClusterParams, Params, parse_params
-from tasks.work.cluster import InlinePool
+from tasks.work.cluster import InlinePool, Pool
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -409,6 +409,30 @@ def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Pat
     assert not list(out.rglob(".facemill-new-*"))
     assert convert.convert_folder(parameters(), archive, out, model).counts["ok"] == {"": 3}
     assert stamps(out)["1.mp4"] == first["1.mp4"]
+
+
+def test_the_table_grows_with_each_video(
+    archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    last = convert_plan.plan_folder(parameters(), archive, out, model).todo[-1].video
+
+    def up_to_the_last(pool: Pool, job: swap_job.ConversionJob, *rest: Any) -> Any:
+        if job.video == last:
+            raise FacemillError("broken off")
+        return convert_video(pool, job, *rest)
+
+    monkeypatch.setattr("tasks.converting.rows._EVERY_S", 0)
+    monkeypatch.setattr("tasks.converting.rows._MOST_SHARE", 1e9)
+    monkeypatch.setattr("tasks.converting.videos.convert_video", up_to_the_last)
+    with pytest.raises(FacemillError, match="broken off"):
+        convert.convert_folder(parameters(), archive, out, model)
+    grown = rows_of(out / ".facemill" / "conversions")
+    monkeypatch.undo()
+    convert.convert_folder(parameters(), archive, out, model)
+    whole = rows_of(out / ".facemill" / "conversions")
+    assert len(whole) == 8
+    assert grown == {video: row for video, row in whole.items() if video != last}
 
 
 def test_a_job_is_plain_data_and_its_outcome_says_why(archive: Path, model: Path, tmp_path: Path) -> None:
