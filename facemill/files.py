@@ -184,7 +184,12 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON with sorted keys atomically: equal values give equal bytes. Escaped to ASCII, since
     file names may hold what UTF-8 cannot."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(path, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """The bytes that `write_json` writes."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

@@ -21,12 +21,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import OrchestrationResult
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
 from facemill.errors import FacemillError
 from facemill.locks import locked
 from facemill.processes import ends_with, this_process
+from flows.impatience import asked_once
 from flows.runs import PROCESS, SKIPPED, end_dead_runs
 from tasks.work.callers import callers
 from tasks.work.room import check_room
@@ -84,7 +84,7 @@ def wait_for_server() -> None:
     """Returns when the server answers, so that what it is told next arrives; gives up after an hour."""
     end = time.monotonic() + LONGEST_AWAY_S
     told = False
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
+    with asked_once(), get_client(sync_client=True) as client:
         while (error := client.api_healthcheck()) is not None and time.monotonic() < end:
             if not told:
                 get_run_logger().warning("the Prefect server is away (%s): waits for it", error)

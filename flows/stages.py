@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +21,12 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.runtime import task_run
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from facemill.errors import FacemillError
 from facemill.files import read_object
 from facemill.patience import TRIES_AFTER_DEATH
 from flows import pages
+from flows.impatience import asked_once
 from tasks.catalogue import metrics_file
 from tasks.commands.why import why
 from tasks.params import Params
@@ -37,6 +37,7 @@ from tasks.versions.remote import check_remote
 from tasks.work.totals import read_times
 
 Metrics = dict[str, Any]
+Files = Mapping[str, Mapping[str, Any]]
 _PAGE_EVERY_S = 2.0
 _AWAY_EVERY_S = 60.0
 
@@ -88,17 +89,18 @@ def pushed(root: Path, stages: Iterable[str]) -> Iterator[None]:
         raise failed
 
 
-def show_reasons(root: Path, *, asks_network: bool = False) -> None:
+def show_reasons(root: Path, files: Files | None, *, asks_network: bool = False) -> None:
     """Puts on the page why each stage is about to run again, or that it is up to date.
 
     It changes no work: whatever `facemill why` stumbles over is the log's, and the stages say it themselves.
 
     Args:
         root: the project's folder.
+        files: what the inventory would write now; without them it is asked for once more, and says why not.
         asks_network: `collect` runs whether anything has changed or not.
     """
     with forgiving():
-        reasons = why(root)
+        reasons = why(root, files=files)
         if asks_network:
             reasons["collect"] = ["a source in the network is asked each time", *reasons["collect"]]
         create_table_artifact(pages.reasons_table(reasons), key="why", description="Why each stage runs again")
@@ -125,7 +127,7 @@ def show_pictures(key: str, title: str, pictures: Iterable[tuple[str, bytes]]) -
 def forgiving() -> Iterator[None]:
     """For what is only shown: it goes wrong (a server that restarts, a database that is locked), the work goes on."""
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # else each try takes over a minute
+        with asked_once():
             yield
     except Exception as error:
         get_run_logger().warning("the page could not be updated: %s", error)

@@ -21,10 +21,10 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from facemill.errors import FacemillError
 from facemill.processes import ProcessId, running_process, this_process
+from flows.impatience import asked_once
 from flows.runs import put_right
 from flows.server import Server
 from tasks.work.callers import calling
@@ -88,7 +88,7 @@ def try_to_put_right(
 ) -> None:
     """Puts right what has gone wrong, and says it; a server that is away is asked again the next time."""
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with asked_once():
             for line in put_right(client, ours(), alone=alone, gone=gone):
                 say(line)
     except (httpx.HTTPError, PrefectException) as error:

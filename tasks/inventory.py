@@ -10,6 +10,7 @@ there. A file of the sources or the archive is read again only when its size or 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from facemill.errors import FacemillError
 from facemill.files import file_sha256, read_json, write_json
 from facemill.media_files import tell_nobody
 from facemill.reasons import State
-from tasks.catalogue import Data, weights_file
+from tasks.catalogue import Data, code_file, weights_file
 from tasks.check import check_project
 from tasks.collect import plan_units
 from tasks.collect_videos import archive_videos
@@ -27,7 +28,7 @@ from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.stages import STAGES
 from tasks.training.weight_files import weight_files
-from tasks.work.deciders import current_deciders, environment, write_deciders
+from tasks.work.deciders import Deciders, current_deciders, environment
 from tasks.work.file_hashes import hash_files
 from tasks.work.plugin_files import plugin_weights
 from tasks.work.results import content_key
@@ -36,6 +37,7 @@ from tasks.work.terminal import say
 from tasks.work.totals import Totals
 
 FORMAT = 1
+CHECKED_FILE = f"{WORK_FOLDER}/hashes/checked.json"
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -45,31 +47,45 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
         FacemillError: a source or the archive is missing or empty, or params.yaml names what is not there.
     """
     start = time.monotonic()
-    _check(params, root)
+    if not _is_checked(params, root):
+        check_project(params, root)
+        write_json(root / CHECKED_FILE, _check_key(params))
     found = look(params, root, show=True)
-    write_json(root / Data.INVENTORY, found.inventory)
-    for name, files in found.weights.items():
-        write_json(root / weights_file(name), files)
-    for stage in STAGES.values():
-        if stage.reads:  # what reads nothing looks each time
-            write_deciders(root, stage.name, current_deciders(root, stage.name, params))
+    for name, content in found.files(current_code(params, root)).items():
+        if _read(root / name) != content:
+            write_json(root / name, content)
     rows = len(found.inventory["sources"]) + len(found.inventory["archive"])
     return Totals("inventory", rows, {State.OK: {"": rows}}, time.monotonic() - start)
 
 
-def _check(params: Params, root: Path) -> None:
-    """`check_project`, unless these parameters were good for this code: it loads torch and builds the detectors.
+def would_change_nothing(params: Params, root: Path, files: Mapping[str, object]) -> bool:
+    """Whether the stage, run now, would write just what lies there; it costs a tenth of running it.
+
+    Args:
+        params: those of the project.
+        root: the project's folder.
+        files: what it would write, as `Found.files` says; what lies there has to be that of dvc.lock, which DVC knows.
+    """
+    return _is_checked(params, root) and all(_read(root / name) == files[name] for name in files)
+
+
+def _is_checked(params: Params, root: Path) -> bool:
+    """Whether these parameters were good for this code. `check_project` loads torch and builds the detectors.
 
     That the files are there which they name, `look` finds out each time.
     """
-    path, key = root / WORK_FOLDER / "hashes" / "checked.json", content_key(environment(), params.model_dump())
+    return bool(_read(root / CHECKED_FILE) == _check_key(params))
+
+
+def _check_key(params: Params) -> str:
+    return content_key(environment(), params.model_dump())
+
+
+def _read(path: Path) -> object:
     try:
-        checked = read_json(path)
-    except FacemillError:  # nothing was checked yet
-        checked = None
-    if checked != key:
-        check_project(params, root)
-        write_json(path, key)
+        return read_json(path)
+    except FacemillError:  # there is none yet, or it was cut
+        return None
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,27 @@ class Found:
 
     inventory: dict[str, Any]
     weights: dict[str, dict[str, str]]
+
+    def files(self, code: Mapping[str, Deciders]) -> dict[str, dict[str, Any]]:
+        """All that the stage writes: path from the project's folder → content.
+
+        Args:
+            code: by stage, as `current_code` says it.
+        """
+        return {
+            Data.INVENTORY: self.inventory,
+            **{weights_file(stage): files for stage, files in self.weights.items()},
+            **{code_file(stage): deciders.as_dict() for stage, deciders in code.items()},
+        }
+
+
+def current_code(params: Params, root: Path) -> dict[str, Deciders]:
+    """What decides the bytes of each stage here and now. A stage that reads nothing looks each time.
+
+    Raises:
+        FacemillError: accepted.yaml cannot be used.
+    """
+    return {stage.name: current_deciders(root, stage.name, params) for stage in STAGES.values() if stage.reads}
 
 
 def look(params: Params, root: Path, *, show: bool = False) -> Found:

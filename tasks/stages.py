@@ -230,7 +230,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
 
     if name not in STAGES:
         raise FacemillError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
-    _check_code(root)
+    check_code(root)
     params = load_params(root)
     if name == next(iter(STAGES)):
         check_groups(root, PARAM_GROUPS)  # before DVC stumbles over it, stage after stage
@@ -268,8 +268,12 @@ def _check_params_stayed(root: Path, stage: Stage, before: Params) -> None:
         )
 
 
-def _check_code(root: Path) -> None:
-    """An installed `facemill` runs the code of its own clone, and who changes that of this one would wonder."""
+def check_code(root: Path) -> None:
+    """An installed `facemill` runs the code of its own clone, and who changes that of this one would wonder.
+
+    Raises:
+        FacemillError: the project has code of its own, and this process runs another one's.
+    """
     here = Path(__file__).resolve()
     theirs = root / "tasks" / here.name
     if theirs.exists() and not theirs.samefile(here):

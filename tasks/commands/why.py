@@ -14,25 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
-from tasks.catalogue import Data, code_file, weights_file
-from tasks.inventory import look
+from facemill.files import as_json
+from tasks.catalogue import Data, weights_file
+from tasks.inventory import current_code, look
 from tasks.params import load_params
 from tasks.params_file import PARAMS_FILE, read_params_file
 from tasks.stages import STAGES, Stage
 from tasks.versions import dvc, dvc_lock
-from tasks.work.deciders import current_deciders
 
 NAMED = 3
 """So many names of a kind are listed; of the rest the number."""
 NEVER = "it has never run here"
 
 
-def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
+def why(
+    root: Path, *, without_code: bool = False, files: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, list[str]]:
     """What makes each stage stale, as clauses that can stand alone; nothing for one that is up to date.
 
     Args:
         root: the project's folder.
         without_code: leave code and packages out, of the stages before as well.
+        files: what the inventory would write, where the caller has looked already (`tasks.inventory.Found.files`).
 
     Returns:
         Stage → reasons, for every stage but the inventory, which always looks.
@@ -42,10 +45,9 @@ def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
     """
     params, lock = load_params(root), dvc_lock.stages(dvc_lock.read(root))
     values = read_params_file(root)
-    found = look(params, root)
-    now: dict[str, Mapping[str, Any]] = {Data.INVENTORY: found.inventory}
-    now |= {weights_file(stage): files for stage, files in found.weights.items()}
-    cache = dvc.cache_folder(root) if lock else Path()
+    if files is None:
+        code = current_code(params, root) if lock and not without_code else {}  # seconds, the first time
+        files = look(params, root).files(code)
     makers = {made: stage.name for stage in STAGES.values() for made in stage.makes}
     reasons: dict[str, list[str]] = {}
     for stage in STAGES.values():
@@ -55,11 +57,8 @@ def why(root: Path, *, without_code: bool = False) -> dict[str, list[str]]:
         if entry is None:
             reasons[stage.name] = [NEVER]
             continue
-        present = dict(now)
-        if not without_code:
-            present[code_file(stage.name)] = current_deciders(root, stage.name, params).as_dict()
         reasons[stage.name] = [
-            *_of_files(root, cache, entry, present),
+            *_of_files(root, entry, files),
             *params_reasons(entry.get("params", {}).get(PARAMS_FILE, {}), values),
             *_of_tables(stage, entry, lock, makers, reasons),
             *_of_outputs(root, entry),
@@ -123,21 +122,20 @@ def _leaves(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
         yield key, old, new
 
 
-def _of_files(
-    root: Path, cache: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
+def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What differs in the small inputs that the inventory makes."""
     compare = {Data.INVENTORY: inventory_reasons} | {
         weights_file(stage): partial(weights_reasons, stage) for stage in STAGES
     }
     for dep in entry.get("deps", []):
-        if dep["path"] in present:
-            old = recorded(cache, dep)
+        content = present.get(dep["path"])
+        if content is not None and hashlib.md5(as_json(content)).hexdigest() != dep.get("md5"):
+            old = recorded(dvc.cache_folder(root), dep)
             if old is None:
                 if _now_differs(root, dep):
                     yield f"{dep['path']} has changed, and DVC's cache no longer has what it was"
                 continue
-            yield from compare.get(dep["path"], code_reasons)(old, present[dep["path"]])
+            yield from compare.get(dep["path"], code_reasons)(old, content)
 
 
 def weights_reasons(stage: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

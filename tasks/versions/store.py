@@ -52,13 +52,16 @@ class Version:
         return _PREFIX + self.name
 
 
-def save_version(root: Path, name: str | None = None, *, tell: Callable[[str], None] = say) -> Version:
+def save_version(
+    root: Path, name: str | None = None, *, tell: Callable[[str], None] = say, is_untouched: bool = False
+) -> Version:
     """Names the dataset as it is now. Names that other clones have given are brought from the git remote first.
 
     Args:
         root: the project's folder.
         name: of the version; by default the next of v1, v2, …
         tell: gets what a person should know about names of other clones.
+        is_untouched: DVC has just said that the dataset is what dvc.lock says, and is not asked again.
 
     Returns:
         The new version, or the one that has this very data already.
@@ -75,7 +78,8 @@ def save_version(root: Path, name: str | None = None, *, tell: Callable[[str], N
     dataset = locks.dataset_hash(lock)
     if dataset is None:
         raise FacemillError(f"{LOCK_FILE} holds no {Data.DATASET}: run `dvc repro curate` first")
-    _check_untouched(root, lock)
+    if not is_untouched:
+        _check_untouched(root, lock)
     for version in versions:
         if version.dataset == dataset:
             return version
