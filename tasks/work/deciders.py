@@ -14,20 +14,21 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grimp
 import yaml
 
 from facemill.detect import detector_modules
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, foreign_stamp, read_json, write_bytes, write_json
+from facemill.files import file_sha256, foreign_stamp, is_settled, read_json, write_bytes, write_json
 from facemill.landmarks import PREDICTORS
 from tasks.catalogue import code_file
 from tasks.params import Params
@@ -89,8 +90,9 @@ def deciders_of(stage: str, plugins: Iterable[str] = ()) -> Deciders:
     modules = _closure(stage, {f"tasks.{stage}", *plugins})
     files = sorted({file for module in modules for file in _files_of(module)})
     base = _folder_of("facemill").parent
-    code = {file.relative_to(base).as_posix(): _content_hash(file) for file in files}
-    used = {package for file in files if file.suffix == _SOURCE for package in _packages_read(file)}
+    sources = {file: _source(file) for file in files}
+    code = {file.relative_to(base).as_posix(): source.content for file, source in sources.items()}
+    used = {package for source in sources.values() for package in source.packages_read}
     used |= {_top(name) for module in modules for name in _graph().find_modules_directly_imported_by(module)}
     return Deciders(code, {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **_versions(used)})
 
@@ -125,7 +127,8 @@ def _remembered(root: Path, stage: str, plugins: list[str]) -> Deciders:
     try:
         return Deciders.from_dict(known[key])
     except (KeyError, TypeError, AttributeError):
-        found = deciders_of(stage, plugins)
+        with _sources_remembered(root):
+            found = deciders_of(stage, plugins)
     write_json(path, {"environment": here, "deciders": {**known, key: found.as_dict()}})
     return found
 
@@ -266,16 +269,63 @@ def _files_of(module: str) -> list[Path]:
     return [path / f"__init__{_SOURCE}", *beside]
 
 
-@cache
-def _content_hash(file: Path) -> str:
-    """SHA-256 of a file; of Python code without comments, docstrings and layout."""
+class _Source(NamedTuple):
+    """What counts of a file of code, or of one that lies beside it.
+
+    Attributes:
+        content: SHA-256 of it; of Python code without comments, docstrings and layout.
+        packages_read: packages whose files it reads without importing them.
+    """
+
+    content: str
+    packages_read: tuple[str, ...]
+
+
+_sources: dict[str, tuple[dict[str, int], _Source]] = {}
+"""Those that have been read, by their paths, with the `foreign_stamp` that they had then."""
+
+
+def _source(file: Path) -> _Source:
+    now = foreign_stamp(file)
+    known = _sources.get(str(file))
+    if known is None or known[0] != now:
+        known = _sources[str(file)] = (now, _read_source(file))
+    return known[1]
+
+
+@contextmanager
+def _sources_remembered(root: Path) -> Iterator[None]:
+    """In the block only files are read that are new or others since; reading all takes seconds.
+
+    As with `tasks.work.file_hashes`, the memory may be deleted at any time, and what was changed just now is not kept.
+    """
+    path, by = root / WORK_FOLDER / "hashes" / "sources.json", [sys.version, foreign_stamp(Path(__file__))]
+    old: dict[str, Any] = {}
+    with suppress(FacemillError, KeyError, TypeError):  # there was none, or it was cut
+        memory = read_json(path)
+        old = dict(memory["files"]) if memory["by"] == by else {}
+    for name, (stamped, content, packages) in old.items():
+        _sources.setdefault(name, (stamped, _Source(content, tuple(packages))))
+    yield
+    files = {
+        name: [stamped, source.content, list(source.packages_read)]
+        for name, (stamped, source) in _sources.items()
+        if is_settled(stamped)
+    }
+    if files != old:
+        write_json(path, {"by": by, "files": files})
+
+
+def _read_source(file: Path) -> _Source:
     if file.suffix != _SOURCE:
-        return file_sha256(file)
-    tree = _parsed(file)
-    for node in ast.walk(tree):
+        return _Source(file_sha256(file), ())
+    tree = ast.parse(file.read_bytes(), filename=str(file))
+    nodes = list(ast.walk(tree))
+    packages = tuple(sorted(_packages_read(nodes)))
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [item for item in node.body if not _is_text(item)] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+    return _Source(hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest(), packages)
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -283,14 +333,9 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_bytes(), filename=str(file))
-
-
-@cache
-def _packages_read(file: Path) -> frozenset[str]:
+def _packages_read(nodes: Iterable[ast.AST]) -> frozenset[str]:
     """Packages whose files the code reads without importing them: `find_spec("face_recognition_models")`."""
-    calls = [node for node in ast.walk(_parsed(file)) if isinstance(node, ast.Call) and len(node.args) == 1]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and len(node.args) == 1]
     named = [call.args[0] for call in calls if _called(call.func) == "find_spec"]
     return frozenset(
         _top(name.value) for name in named if isinstance(name, ast.Constant) and isinstance(name.value, str)
@@ -318,8 +363,19 @@ def _distributions_of(package: str) -> list[str]:
     """Names of the distributions that bring a package; its own name where none does."""
     named = sorted(set(_by_top_level().get(package, [])))
     if not named:  # some wheels do not say all that they bring: their list of files does
-        named = [each.name for each in distributions() if any(file.parts[0] == package for file in each.files or ())]
+        named = [name for name, folders in _folders_brought() if package in folders]
     return named or [package]
+
+
+@cache
+def _folders_brought() -> list[tuple[str, frozenset[str]]]:
+    """Each distribution with the folders that its list of files begins with. Paths as objects would take a second."""
+    found = []
+    for each in distributions():
+        record = each.read_text("RECORD")
+        files = record.splitlines() if record else [str(file) for file in each.files or ()]
+        found.append((each.name, frozenset(file.lstrip('"').partition("/")[0] for file in files if "/" in file)))
+    return found
 
 
 @cache

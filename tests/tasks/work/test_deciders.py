@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,26 @@ def test_packages_are_those_that_the_code_imports_or_whose_files_it_reads(params
     assert absent <= {"pillow_heif"}  # an extra: who installs it gets other rows
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with code of its own, to be changed."""
+    root = tmp_path_factory.mktemp("copied")
+    for package in ("facemill", "tasks"):
+        shutil.copytree(PROJECT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "params.yaml", root)
+    return root
+
+
+def digest(root: Path) -> str:
+    """What decides `extract` there, as a new process finds it."""
+    code = (
+        "from pathlib import Path; from tasks.params import load_params; from tasks.work.deciders import *;"
+        "print(current_deciders(Path('.'), 'extract', load_params(Path('.'))).digest)"
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
 @pytest.mark.parametrize(
     ("change", "counts"),
     [
@@ -76,25 +97,29 @@ def test_packages_are_those_that_the_code_imports_or_whose_files_it_reads(params
         (lambda text: text + "\nANOTHER = 1\n", True),
     ],
 )
-def test_comments_docstrings_and_layout_decide_nothing(tmp_path: Path, change, counts: bool) -> None:
-    for package in ("facemill", "tasks"):
-        shutil.copytree(PROJECT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
+def test_comments_docstrings_and_layout_decide_nothing(copied: Path, change, counts: bool) -> None:
+    before = digest(copied)
+    file = copied / "facemill" / "align.py"
+    text = file.read_text()
+    assert change(text) != text
+    file.write_text(change(text))
+    assert (digest(copied) != before) is counts
+    file.write_text(text)
+    assert digest(copied) == before
 
-    def digest() -> str:
-        code = (
-            "from pathlib import Path; from tasks.params import load_params; from tasks.work.deciders import *;"
-            "print(current_deciders(Path('.'), 'extract', load_params(Path('.'))).digest)"
-        )
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120).stdout
 
-    before = digest()
-    file = tmp_path / "facemill" / "align.py"
-    changed = change(file.read_text())
-    assert changed != file.read_text()
-    file.write_text(changed)
-    assert (digest() != before) is counts
+def test_what_is_remembered_of_files_is_what_they_hold(copied: Path) -> None:
+    """The memory is by size and times; it goes with the code that fills it, and may be cut or gone."""
+    before, memory = digest(copied), copied / ".work" / "hashes"
+    files = json.loads((memory / "sources.json").read_text())["files"]
+    assert str(copied / "facemill" / "align.py") in files
+    (copied / "facemill" / "another.py").write_text("A = 1\n")  # so that all is asked for again
+    assert digest(copied) == before
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink()):
+        damage(memory / "sources.json")
+        (memory / "code.json").unlink()
+        assert digest(copied) == before
+    (copied / "facemill" / "another.py").unlink()
 
 
 def test_deciders_come_back_as_they_were_written(tmp_path: Path, params: Params) -> None:
