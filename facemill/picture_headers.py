@@ -152,7 +152,7 @@ def read_jpeg(data: bytes) -> JpegFile:
     found = JpegFile(data)
     pieces: list[bytes] = []
     kept_from, kept_to = 0, 2
-    for marker, start, end in _segments(data):
+    for marker, start, end in jpeg_segments(data):
         if start != kept_to:  # stray bytes before this segment
             pieces.append(data[kept_from:kept_to])
             kept_from = start
@@ -173,6 +173,11 @@ def read_jpeg(data: bytes) -> JpegFile:
         found.tidy = b"".join(pieces)
     found.icc = b"".join(found._profile[number] for number in sorted(found._profile))
     return found
+
+
+def jpeg_end(data: bytes) -> int:
+    """Where a JPEG ends, by its segments: bytes behind that are none of its own."""
+    return max((end for _, _, end in jpeg_segments(data)), default=2)
 
 
 def check_png(data: bytes) -> None:
@@ -228,8 +233,8 @@ def _read_segment(found: JpegFile, marker: int, content: bytes) -> None:
         found.adobe = True
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment behind the start of the picture; of a scan with the data that follow it."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Of a JPEG, (marker, start, end) of each segment behind its start; of a scan with the data that follow it."""
     at = 2
     while found := _NEXT_MARKER.search(data, at):
         marker, start = found[1][0], found.end() - 2
@@ -252,7 +257,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _jpeg_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    for marker, start, _ in _segments(data):
+    for marker, start, _ in jpeg_segments(data):
         if marker in _FRAMES and start + 9 <= len(data):
             height, width = struct.unpack(">HH", data[start + 5 : start + 9])
             yield width, height

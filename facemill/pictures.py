@@ -39,6 +39,8 @@ __all__ = [
     "decode_own",
     "encode_jpeg",
     "encode_png",
+    "open_with_pillow",
+    "orientation_of",
     "picture_size",
     "sha256_hex",
     "sniff",
@@ -128,7 +130,7 @@ def picture_size(data: bytes, *, max_pixels: int | None = None) -> tuple[int, in
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                size = _open(data, kind).size
+                size = open_with_pillow(data, kind).size
         except InputError:
             raise
         except Exception:  # decoding says what is wrong
@@ -136,6 +138,25 @@ def picture_size(data: bytes, *, max_pixels: int | None = None) -> tuple[int, in
     if size is not None:
         _check_size(size, max_pixels)
     return size
+
+
+def orientation_of(data: bytes) -> int:
+    """EXIF's orientation 1 to 8, by which `decode` turns a picture; 1 where none is stated.
+
+    Raises:
+        InputError: as `decode`, for bytes whose header is broken.
+    """
+    kind = sniff(data) or ""
+    if kind == "jpeg":
+        return _exif_orientation(read_jpeg(data).exif)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _pillow_orientation(open_with_pillow(data, kind))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _problem(error) from error
 
 
 def encode_jpeg(picture: RGB, quality: int = 95) -> bytes:
@@ -186,7 +207,7 @@ def _decode_jpeg(data: bytes) -> tuple[RGB, int]:
     try:
         picture = _jpeg_pixels(jpeg)
     except _UnusualJpeg:
-        return _to_rgb(_open(jpeg.tidy, "jpeg"), jpeg.icc), orientation
+        return _to_rgb(open_with_pillow(jpeg.tidy, "jpeg"), jpeg.icc), orientation
     if jpeg.icc or jpeg.components == 4:
         return _to_rgb(picture if jpeg.components == 4 else _grey_or_rgb(picture, jpeg), jpeg.icc), orientation
     return np.asarray(picture), orientation
@@ -236,7 +257,7 @@ def _decode_other(data: bytes, kind: str, max_pixels: int | None) -> tuple[RGB, 
         check_png(data)
     if kind == "webp" and len(data) < int.from_bytes(data[4:8], "little") + 8:
         raise InputError(Reason.TRUNCATED, "shorter than it says")
-    picture = _open(data, kind)
+    picture = open_with_pillow(data, kind)
     _check_size(picture.size, max_pixels)  # a frame may be larger than the canvas that the header stated
     profile = picture.info.get("icc_profile") or b""
     wide = _wide_pixels(data, kind, picture)
@@ -245,8 +266,9 @@ def _decode_other(data: bytes, kind: str, max_pixels: int | None) -> tuple[RGB, 
     return _to_rgb(picture if wide is None else wide, profile), orientation
 
 
-def _open(data: bytes, kind: str) -> Image:
-    """Pillow's picture, of which only the header has been read."""
+def open_with_pillow(data: bytes, kind: str) -> Image:
+    """Pillow's picture of one of the kinds that `sniff` tells apart, of which only the header has been read. Pillow
+    raises whatever it likes at bytes that it did not expect, now and when pixels are asked for."""
     if kind == "heic":
         _register_heic()
     found: Image = _pillow().open(io.BytesIO(data), formats=[_PILLOW_FORMATS[kind]])

@@ -71,5 +71,8 @@ class Reason(StrEnum):
     WHICH_FACE = "which_face", State.REJECTED, "a reference with several faces, of which a person has to name one"
 
 
-PERMANENT = frozenset({Reason.EMPTY_FILE, Reason.NOT_A_VIDEO, Reason.VIDEO_TRUNCATED, Reason.HDR_VIDEO})
-"""Failures of a video that lie in its bytes: as long as those are the same, another try fails alike."""
+PERMANENT = frozenset(
+    {Reason.EMPTY_FILE, Reason.NOT_A_VIDEO, Reason.VIDEO_TRUNCATED, Reason.HDR_VIDEO}
+    | {Reason.NOT_A_PICTURE, Reason.TRUNCATED, Reason.DAMAGED, Reason.TOO_LARGE}
+)
+"""Failures of a video or picture that lie in its bytes: as long as those are the same, another try fails alike."""

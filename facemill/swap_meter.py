@@ -30,10 +30,11 @@ from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.identity import Embedder
 from facemill.landmarks import LandmarkPredictor, landmark_box
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
+from facemill.media import open_media
 from facemill.pictures import RGB
 from facemill.swap.mask import face_mask
 from facemill.swap.outline import MOST_BEYOND
-from facemill.video import Frame, VideoReader
+from facemill.video import Frame
 
 CHANGED = 5.0
 """Change from which a frame counts as changed on purpose where it is not known how many were: encoding noise, which
@@ -299,7 +300,7 @@ def _known(measured: Sequence[PairMeasures], name: str) -> list[float]:
 
 def _pairs(original: Path, converted: Path, limit: int) -> Iterator[tuple[int, Frame, Frame]]:
     """Frames side by side: a conversion writes one frame for each that it reads, in the same order."""
-    with VideoReader(original) as originals, VideoReader(converted) as results:
+    with open_media(original) as originals, open_media(converted) as results:
         pairs = zip(originals, results, strict=False)
         for index, (before, after) in enumerate(itertools.islice(pairs, limit)):
             yield index, before, after

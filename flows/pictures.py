@@ -9,9 +9,9 @@ from pathlib import Path
 
 from facemill import schema, sheets, tables
 from facemill.errors import InputError
+from facemill.media import open_media
 from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.reasons import Reason, State
-from facemill.video import VideoReader
 from tasks.catalogue import Data
 
 FACES = 24
@@ -54,7 +54,7 @@ def conversion_strips(pairs: list[tuple[str, Path, Path]]) -> Iterator[tuple[str
 
 def _both(before: Path, after: Path) -> list[tuple[RGB, RGB]]:
     """Frames spread over the beginning of both videos, which have the same frames."""
-    with VideoReader(before) as left, VideoReader(after) as right:
+    with open_media(before) as left, open_media(after) as right:
         length = min(left.info.frames or LOOKED_AT_FRAMES, LOOKED_AT_FRAMES)
         wanted = {(2 * at + 1) * length // (2 * FRAMES) for at in range(FRAMES)}
         found = [

@@ -31,20 +31,21 @@ VIDEOS_TOGETHER = 16  # probing takes some 20 ms a video
 
 
 def archive_videos(params: Params, root: Path, tell: Tell = tell_nobody) -> list[Path]:
-    """The files of an archive that is a folder of one's own, in their order; none of the sample people's archive.
+    """The files of an archive that is a folder of one's own, in their order, pictures among them; none of the sample
+    people's archive.
     `tell` gets what was skipped.
 
     Raises:
-        FacemillError: the folder is missing or holds no video.
+        FacemillError: the folder is missing or holds neither videos nor pictures.
     """
     if isinstance(params.archive, SampleArchive):
         return []
-    from facemill.video import list_videos
+    from facemill.media import list_media
 
     folder = archive_folder(params, root)
-    files = list_videos(folder, tell)
+    files = list_media(folder, tell)
     if not files or folder.is_file():
-        raise FacemillError(f"{folder} is not a folder with videos: put some there, or correct the path")
+        raise FacemillError(f"{folder} is not a folder with videos or pictures: put some there, or correct the path")
     return files
 
 
@@ -122,26 +123,24 @@ def _known(videos: Sequence[str], keys: Mapping[str, str]) -> list[str]:
 
 
 def _row(folder: Path, name: str, sha256: str) -> VideoRow:
-    from facemill.video import probe
+    from facemill.media import media_facts
 
     row: VideoRow = {"video": valid_name(name), "sha256": sha256}
     path = folder / name
     try:
         row |= {"size_bytes": path.stat().st_size}
-        info = probe(path)
-        if info.hdr:
-            raise InputError(Reason.HDR_VIDEO, info.hdr_name)
+        facts = media_facts(path)
     except OSError as error:
         return row | _problem(Reason.UNREADABLE, error.strerror or type(error).__name__)
     except InputError as problem:
         return row | _problem(problem.reason, problem.detail)
     return row | {
-        "codec": info.codec,
-        "width": info.width,
-        "height": info.height,
-        "frames": info.frames,
-        "duration_s": info.duration_s,
-        "audio": info.audio[0].codec if info.audio else None,
+        "codec": facts.codec,
+        "width": facts.width,
+        "height": facts.height,
+        "frames": facts.frames,
+        "duration_s": facts.duration_s,
+        "audio": facts.audio,
         "status": State.OK,
     }
 

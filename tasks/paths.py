@@ -100,13 +100,6 @@ def _existing_path(text: str) -> Path:
     return path
 
 
-def _existing_folder(text: str) -> Path:
-    path = _existing_path(text)
-    if not path.is_dir():
-        raise _wrong(f"{text} is not a folder")
-    return path
-
-
 def _wrong(message: str) -> Exception:
     import typer  # workers place paths too, and parse no command line
 
@@ -119,5 +112,4 @@ PATH_TEXT: dict[str, Any] = {"parser": lambda text: str(typed_path(text))}
 """The same for settings that take text, since a word such as `download` can stand there too."""
 EXISTING_PATH: dict[str, Any] = {"parser": _existing_path}
 """For a file or folder that must be there."""
-EXISTING_FOLDER: dict[str, Any] = {"parser": _existing_folder}
 """For a folder that must be there."""

@@ -23,6 +23,7 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, foreign_stamp, is_as_stamped, read_json, stamp, sweep, write_json
+from facemill.media import plan_segments
 from facemill.reasons import Reason, State
 from facemill.schema import VIDEOS, VideoRow
 from facemill.track.join import join_tracks
@@ -31,7 +32,7 @@ from facemill.track.pieces import StoredPieces, write_piece
 from facemill.track.segment import track_segment
 from facemill.track.settings import TrackingSettings
 from facemill.track.table import TrackedFiles, write_failure, write_tracks
-from facemill.video import Segment, SegmentPlan, plan_segments
+from facemill.video import Segment, SegmentPlan
 from tasks.catalogue import Data, video_part
 from tasks.params import Params, TrackParams
 from tasks.paths import archive_folder

@@ -23,14 +23,14 @@ from typing import Any
 from facemill.batches import batched
 from facemill.errors import InputError
 from facemill.files import file_sha256
+from facemill.media import join_media, open_media, part_writer
 from facemill.reasons import Reason
 from facemill.swap.painter import FacePainter, FacesOfFrame, WantedFace
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper
 from facemill.swap.threads import ahead, behind
 from facemill.track.table import TrackedSegment
-from facemill.video import Part, PartWriter, Segment, VideoReader, join_parts, probe
-from facemill.video.clock import Clock
+from facemill.video import Part, Segment
 
 DECODER_THREADS = 1  # segments run side by side; and how much of a damaged file can be read depends on the number
 QUEUED_BYTES = 96 * 2**20  # of pictures waiting between two threads
@@ -159,10 +159,10 @@ def convert_segment(
     states: list[tuple[str, float]] = []
     swapped: Counter[str] = Counter(dict.fromkeys(swapper.becomes, 0))
     failures: Counter[str] = Counter()
-    with VideoReader(video, threads=DECODER_THREADS, segment=segment) as reader:
+    with open_media(video, threads=DECODER_THREADS, segment=segment) as reader:
         info = reader.info
         queued = max(2, min(2 * settings.batch, QUEUED_BYTES // (info.width * info.height * 2)))
-        with PartWriter(part, info, settings.encoder) as writer:
+        with part_writer(reader, part, settings.encoder) as writer:
             reader.pix_fmt = writer.pix_fmt
             reader.deinterlace = info.interlaced and not writer.keeps_fields
             with ahead(reader, queued) as frames, behind(writer.write, queued) as write:
@@ -219,13 +219,7 @@ def join_segments(
     for segment in segments:
         failures.update(segment.failures)
     check_failures(frames, failures, settings)
-    joined = join_parts(
-        [segment.part for segment in segments],
-        output,
-        probe(video),
-        sound_from=video,
-        clock=Clock.of(video),
-    )
+    joined = join_media([segment.part for segment in segments], output, video)
     said = dict.fromkeys(warning for segment in segments for warning in segment.warnings)
     seconds = sum(segment.seconds for segment in segments) + time.monotonic() - start
     return Receipt(

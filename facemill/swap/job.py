@@ -29,6 +29,7 @@ import numpy.typing as npt
 from facemill.device_choice import Device
 from facemill.errors import FacemillError, InputError
 from facemill.files import atomic_path, file_sha256, foreign_stamp, is_as_stamped, is_full, read_json, stamp, write_json
+from facemill.media import pixel_ratio
 from facemill.model_folder import read_meta, references_of
 from facemill.reasons import Reason, State
 from facemill.swap.converter import (
@@ -47,7 +48,6 @@ from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin, Swapper, exemplars_of, load_swapper
 from facemill.track.naming import name_tracks
 from facemill.track.table import TrackedFiles, TrackedSegment, read_looks, read_predictors, read_segments
-from facemill.video import probe
 
 KEY_DIGITS = 32
 CHANGED = "the file has changed since it was tracked: run the same command again"
@@ -400,7 +400,7 @@ def _choices(
     """Whole tracks are looked at, so a worker that converts several segments of a video looks once. The
     fingerprint says which model lies in the folder, and which tracks in the files."""
     exemplars = exemplars_of(Path(model_dir), dict(becomes))
-    ratio = float(probe(Path(video)).sample_aspect_ratio or 1) if exemplars else 1.0
+    ratio = pixel_ratio(Path(video)) if exemplars else 1.0
     return choose_for_tracks(files, dict(wanted), dict(becomes), exemplars, ratio)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.files import TEMPORARY_PREFIX, atomic_path, file_sha256
+from facemill.media import pixel_ratio
 from facemill.model_folder import read_meta, references_of
 from facemill.swap.converter import Receipt, convert_segment, count_errors, join_segments, receipt_of_untouched
 from facemill.swap.detail.tracks import choose_for_tracks
@@ -26,7 +27,6 @@ from facemill.track.naming import name_tracks
 from facemill.track.settings import TrackingSettings
 from facemill.track.table import TrackedFiles, read_looks, read_segments
 from facemill.track.video import track_video
-from facemill.video import probe
 
 
 def convert_video(
@@ -100,9 +100,7 @@ def convert_tracked(
         with atomic_path(output) as temporary:
             shutil.copyfile(video, temporary)
         return receipt_of_untouched(sha256, origin, sum(each.frames for each in planned), count_errors(planned))
-    choices = choose_for_tracks(
-        files, wanted, swapper.becomes, swapper.exemplars, float(probe(video).sample_aspect_ratio or 1)
-    )
+    choices = choose_for_tracks(files, wanted, swapper.becomes, swapper.exemplars, pixel_ratio(video))
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as folder:
         segments = [
             convert_segment(

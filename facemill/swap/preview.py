@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from facemill.media import StillReader, open_media, pixel_ratio
 from facemill.pictures import RGB
 from facemill.swap.detail.tracks import TrackChoice
 from facemill.swap.known import known_faces
 from facemill.swap.painter import FacePainter, FacesOfFrame
 from facemill.track.table import TrackedFiles, TrackedSegment, read_segments
-from facemill.video import EncoderSettings, Frame, VideoReader, VideoWriter, probe
+from facemill.video import EncoderSettings, Frame, VideoWriter
 
 CLIP_S = 3.0
 
@@ -89,7 +90,7 @@ def show_faces(
         if not here:
             continue
         known = known_faces(files, segment, wanted, choices)
-        with VideoReader(video, segment=segment.segment) as reader:
+        with open_media(video, segment=segment.segment) as reader:
             for frame in reader:
                 if frame.pts not in here:
                     continue
@@ -121,7 +122,9 @@ def write_clip(
     """
     segment = next(each for each in read_segments(files) if _in(each, around_pts))
     known = known_faces(files, segment, wanted, _choices(video, files, wanted, painters))
-    with VideoReader(video, segment=segment.segment) as reader:
+    with open_media(video, segment=segment.segment) as reader:
+        if isinstance(reader, StillReader):
+            raise ValueError(f"{video} does not move")
         info = reader.info
         wide = replace(info, width=info.width * (1 + len(painters)), interlaced=False)
         with VideoWriter(output, wide, EncoderSettings()) as writer:
@@ -141,8 +144,7 @@ def _choices(
     video: Path, files: TrackedFiles, wanted: Mapping[int, str], painters: Sequence[FacePainter]
 ) -> dict[int, TrackChoice]:
     """The same for all painters: they draw with one model."""
-    ratio = float(probe(video).sample_aspect_ratio or 1)
-    return painters[0].choose(files, wanted, ratio) if painters else {}
+    return painters[0].choose(files, wanted, pixel_ratio(video)) if painters else {}
 
 
 def _painted(frame: Frame, faces: Sequence[Any], painter: FacePainter) -> RGB:

@@ -25,6 +25,7 @@ from facemill.embeddings import DIMENSIONS
 from facemill.errors import InputError
 from facemill.identity import face_chips
 from facemill.landmarks import roll_of
+from facemill.media import open_media
 from facemill.reasons import Reason
 from facemill.track.cuts import THUMBNAIL_PX, Thumbnail, thumbnail
 from facemill.track.match import JUMP_IOU, overlap
@@ -39,7 +40,7 @@ from facemill.track.tracker import (
     word_of,
 )
 from facemill.track.view import View, landmark_view
-from facemill.video import Frame, Segment, VideoReader
+from facemill.video import Frame, Segment
 
 Array = npt.NDArray[Any]
 
@@ -136,7 +137,7 @@ def track_segment(
 
     Args:
         path: of the video.
-        segment: one of its plan (`facemill.video.plan_segments`), None for the whole video.
+        segment: one of its plan (`facemill.media.plan_segments`), None for the whole video.
         models: what sees.
         settings: how faces are looked for.
         on_frame: called with every frame that is read.
@@ -144,7 +145,7 @@ def track_segment(
     Raises:
         InputError: the video cannot be read; NOT_A_VIDEO where it has no frame at all.
     """
-    with VideoReader(path, threads=DECODER_THREADS, segment=segment) as reader:
+    with open_media(path, threads=DECODER_THREADS, segment=segment) as reader:
         seen = track_frames(_counted(reader, on_frame), models, settings)
         if seen is None:
             raise InputError(Reason.NOT_A_VIDEO, "no frames")

@@ -157,7 +157,7 @@ class FaceTracker:
             if self._cuts.is_cut(frame.luma) and held:
                 held[-1].key = True  # the last of its scene: what comes between is bracketed
                 scene += 1
-            full = (len(held) + 1) * _bytes_of(frame) > MAX_HELD_BYTES
+            full = (len(held) + 1) * frame.size_bytes > MAX_HELD_BYTES
             held.append(_Held(frame, scene, key=full or self._is_due(held, frame, scene)))
             waiting = sum(one.key and one.found is None for one in held)
             if held[-1].key and (full or waiting >= self._settings.key_batch):
@@ -390,10 +390,6 @@ def _by_track(faces: Sequence[TrackedFace]) -> tuple[TrackedFace, ...]:
 
 def _rgb(frame: Frame) -> npt.NDArray[np.uint8]:
     return frame.region((0, 0, frame.width, frame.height))[0]  # not `frame.rgb`, which would be kept
-
-
-def _bytes_of(frame: Frame) -> int:
-    return int(frame.width * frame.height * (3 if frame.picture.format.name == "yuv444p" else 1.5))
 
 
 def _guarded(search: Search, frame: Frame) -> Faces | str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from facemill.files import file_sha256
+from facemill.media import plan_segments
 from facemill.track.join import join_tracks
 from facemill.track.models import FaceModels
 from facemill.track.segment import track_segment
 from facemill.track.settings import TrackingSettings
 from facemill.track.table import TrackedFiles, write_tracks
-from facemill.video import plan_segments
 
 
 def track_video(path: Path, folder: Path, models: FaceModels, settings: TrackingSettings) -> TrackedFiles:

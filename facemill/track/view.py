@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from facemill.boxes import shorter_sides
+from facemill.media import region_of
 
 Array = npt.NDArray[Any]
 
@@ -112,11 +112,4 @@ class Still:
         self, box: tuple[float, float, float, float], scale: float | tuple[float, float] = 1.0
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
         """RGB of the pixels that a box touches, and their rectangle, as `Frame.region` gives them."""
-        limits = np.array([self.width, self.height] * 2)
-        x0, y0, x1, y1 = np.clip([*np.floor(box[:2]), *np.ceil(box[2:])], 0, limits).astype(int).tolist()
-        part: Any = self.rgb[y0 : max(y0, y1), x0 : max(x0, x1)]
-        zoom = scale if isinstance(scale, tuple) else (scale, scale)
-        if zoom != (1.0, 1.0) and part.size:
-            size_wh = (max(1, round((x1 - x0) * zoom[0])), max(1, round((y1 - y0) * zoom[1])))
-            part = cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA if max(zoom) < 1 else cv2.INTER_CUBIC)
-        return np.ascontiguousarray(part), (x0, y0, x1, y1)
+        return region_of(self.rgb, box, scale)

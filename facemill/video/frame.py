@@ -94,6 +94,11 @@ class Frame:
     def height(self) -> int:
         return self.picture.height
 
+    @property
+    def size_bytes(self) -> int:
+        """Roughly the memory that it takes."""
+        return int(self.width * self.height * (3 if self.picture.format.name == "yuv444p" else 1.5))
+
     @cached_property
     def rgb(self) -> RGB:
         """The whole picture, RGB uint8 H×W×3, C-contiguous. Do not write into it: use `paste`."""

@@ -15,7 +15,7 @@ from facemill.errors import FacemillError
 from flows.command_line.options import HERE, LetFailuresPass, Retry, Root
 from flows.command_line.session import flow_server
 from tasks.catalogue import Data
-from tasks.paths import EXISTING_FOLDER, PATH
+from tasks.paths import EXISTING_PATH, PATH
 from tasks.work.terminal import say
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def convert(
     root: Root = HERE,
     archive: Annotated[
         Path | None,
-        typer.Option(help="Folder of videos to convert.", show_default="the archive of params.yaml", **EXISTING_FOLDER),
+        typer.Option(
+            help="Folder of videos and pictures to convert, or one of them.",
+            show_default="the archive of params.yaml",
+            **EXISTING_PATH,
+        ),
     ] = None,
     output: Annotated[
         Path | None,

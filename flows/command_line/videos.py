@@ -10,13 +10,15 @@ import typer
 from facemill.errors import FacemillError
 from flows.command_line.options import HERE, LetFailuresPass, Retry, Root
 from tasks.catalogue import Data
-from tasks.paths import EXISTING_FOLDER, EXISTING_PATH, PATH
+from tasks.paths import EXISTING_PATH, PATH
 from tasks.work.terminal import say
 
 
 def convert(
-    archive: Annotated[Path, typer.Argument(help="Folder of the videos to convert.", **EXISTING_FOLDER)],
-    output: Annotated[Path, typer.Argument(help="Folder for the converted videos.", **PATH)],
+    archive: Annotated[
+        Path, typer.Argument(help="Folder of videos and pictures to convert, or one of them.", **EXISTING_PATH)
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder for the conversions.", **PATH)],
     root: Root = HERE,
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
@@ -24,10 +26,10 @@ def convert(
     retry: Retry = False,
     let_failures_pass: LetFailuresPass = False,
 ) -> None:
-    """Convert a folder of videos with a trained model; run again it converts only what is new.
+    """Convert a folder of videos and pictures with a trained model; run again it converts only what is new.
 
-    Identities, rights and settings come from params.yaml. Videos in which nobody is replaced are passed on byte for
-    byte.
+    Identities, rights and settings come from params.yaml. Pictures keep their format. Files in which nobody is replaced
+    are passed on byte for byte.
 
     Example: facemill convert ~/footage ~/converted
     """
@@ -41,7 +43,7 @@ def convert(
 
 
 def preview(
-    videos: Annotated[Path, typer.Argument(help="Video, or folder of videos.", **EXISTING_PATH)],
+    videos: Annotated[Path, typer.Argument(help="Video or picture, or folder of them.", **EXISTING_PATH)],
     output: Annotated[Path, typer.Option(help="Folder for the page and the clips.", **PATH)] = Path("preview"),
     root: Root = HERE,
     model: Annotated[
@@ -58,7 +60,7 @@ def preview(
     ] = None,
     clips: Annotated[bool, typer.Option(help="Also write a short clip of each video, before beside after.")] = True,
 ) -> None:
-    """Show how the faces of some videos will look: each of them once, before and after, and a short clip.
+    """Show how the faces of some videos or pictures will look: each once, before and after, and a short clip.
 
     Example: facemill preview ~/footage --try colour=none
     """
@@ -67,7 +69,7 @@ def preview(
     root = root.resolve()
     shown = write_preview(root, videos, output, model=model or root / Data.MODEL, tries=tries or (), clips=clips)
     somebody = sum(any(face.becomes for face in video.faces) for video in shown)
-    say(f"In {somebody} of {len(shown)} videos somebody is replaced; see {output / PAGE}.")
+    say(f"In {somebody} of {len(shown)} files somebody is replaced; see {output / PAGE}.")
 
 
 def status(

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from facemill.boxes import around
 from facemill.errors import FacemillError, InputError
 from facemill.files import write_bytes
+from facemill.media import still_kind
 from facemill.model_folder import read_meta, references_of
 from facemill.pictures import RGB
 from facemill.reasons import Reason
@@ -63,17 +64,17 @@ class ShownVideo:
 def write_preview(
     root: Path, videos: Path, output: Path, *, model: Path, tries: Sequence[str] = (), clips: bool = True
 ) -> list[ShownVideo]:
-    """Writes `preview.html` and a clip of each video in which somebody is replaced.
+    """Writes `preview.html` and a clip of each video in which somebody is replaced; of pictures there are no clips.
 
     Args:
         root: the project's folder.
-        videos: a video or a folder of videos.
+        videos: a video or a picture, or a folder of them.
         output: the folder for page and clips.
         model: the folder of the model that draws the faces.
         tries: settings of `convert` to compare with those of params.yaml, as `colour=none`.
 
     Raises:
-        FacemillError: no model, no video, wrong settings, a full disk.
+        FacemillError: no model, neither video nor picture, wrong settings, a full disk.
     """
     params = [parse_params(values) for values in _variants(root, tries)]
     plain = params[0]
@@ -125,9 +126,10 @@ def _shown(
         )
         for face in show_faces(Path(job.input), tracked.files, views[:FACES_PER_VIDEO], wanted, painters)
     ]
-    if clip is not None and wanted:
+    moves = still_kind(job.input) is None
+    if clip is not None and wanted and moves:
         write_clip(Path(job.input), clip, tracked.files, views[0].pts, wanted, painters)
-    return ShownVideo(job.video, faces, len(views), clip.name if clip is not None and wanted else None)
+    return ShownVideo(job.video, faces, len(views), clip.name if clip is not None and wanted and moves else None)
 
 
 def _variants(root: Path, tries: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from facemill import tables
@@ -19,12 +20,12 @@ from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_object, sweep
 from facemill.foreign_files import fitting_name, valid_name
 from facemill.landmarks import signature
+from facemill.media import kind_in, list_media, media_facts, still_kind, written_suffix
 from facemill.model_folder import MODEL_FILE
 from facemill.reasons import PERMANENT, Reason, State
 from facemill.schema import VIDEOS, ConversionRow, PairOfIdentities, VideoRow
 from facemill.swap.job import ConversionJob, TrackedInput, describe, finished
 from facemill.swap.swapper import check_becomes
-from facemill.video import list_videos, probe
 from facemill.video.encoder import CONTAINERS, container_holds
 from tasks.catalogue import Data
 from tasks.converting.corrections import read_corrections
@@ -97,7 +98,8 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
     common = _common(params, root, root / Data.MODEL, code, tracking_key(params, root))
     scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive, corrections = archive_folder(params, root), read_corrections(root, params.identities)
-    names = output_names([row["video"] for row in rows], params.convert.encoder.name)
+    stills = {row["video"]: kind for row in rows if (kind := kind_in(row["codec"]))}
+    names = output_names([row["video"] for row in rows], params.convert.encoder.name, stills)
     jobs, job_names, own_names = list[ConversionJob](), list[str](), list[str]()
     lost_rows = list[ConversionRow]()
     for row, name in zip(rows, names, strict=True):
@@ -147,17 +149,19 @@ def plan_folder(
         root: of the project: where relative paths of its parameters lie.
     """
     archive, output = archive.resolve(), output.resolve()
-    if output == archive or output.is_relative_to(archive) or archive.is_relative_to(output):
+    above = archive.parent if archive.is_file() else archive
+    if output == above or (above == archive and (output.is_relative_to(above) or above.is_relative_to(output))):
         raise FacemillError(f"{output} and {archive} lie in each other: choose an output folder outside the archive")
     output.mkdir(parents=True, exist_ok=True)
     sweep(output)
-    files = list_videos(archive, say)
+    files = list_media(archive, say)
     if not files:
-        raise FacemillError(f"no video in {archive}: put some there, or name another folder")
+        raise FacemillError(f"no video in {archive}, and no picture: put some there, or name another folder")
     tracking = open_tracking(params, root, output / STATE_FOLDER / "tracks")
     common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
-    videos = [path.relative_to(archive).as_posix() for path in files]
-    names = output_names(videos, params.convert.encoder.name)
+    videos = [path.relative_to(above).as_posix() for path in files]
+    stills = {video: kind for path, video in zip(files, videos, strict=True) if (kind := still_kind(path))}
+    names = output_names(videos, params.convert.encoder.name, stills)
     corrections = read_corrections(root, params.identities)
     jobs = [
         ConversionJob(
@@ -189,15 +193,15 @@ def plan_folder(
 
 
 def preview_jobs(params: Params, videos: Path, model_dir: Path, root: Path) -> tuple[list[ConversionJob], FindTracks]:
-    """Jobs of a video, or of all videos of a folder, that nobody converts, and how they are tracked.
+    """Jobs of a video or picture, or of all of a folder, that nobody converts, and how they are tracked.
 
     Raises:
-        FacemillError: no model, or no video there.
+        FacemillError: no model, or neither videos nor pictures there.
     """
     videos = videos.resolve()
-    files = [videos] if videos.is_file() else list_videos(videos, say)
+    files = [videos] if videos.is_file() else list_media(videos, say)
     if not files:
-        raise FacemillError(f"no video in {videos}: name a video or a folder of some")
+        raise FacemillError(f"no video in {videos}, and no picture: name one or a folder of some")
     above = videos.parent if videos.is_file() else videos
     state = root / WORK_FOLDER / "preview"
     tracking = open_tracking(params, root, state)
@@ -212,19 +216,28 @@ def preview_jobs(params: Params, videos: Path, model_dir: Path, root: Path) -> t
     return jobs, partial(_track_into, tracking)
 
 
-def output_names(videos: Sequence[str], encoder: str = "libx264") -> list[str]:
+def output_names(
+    videos: Sequence[str], encoder: str = "libx264", stills: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
     """Output paths for paths inside an archive. Containers that cannot be written, or cannot hold what the encoder
-    gives, get `.mp4` behind their name, so that `a.avi` and `a.mp4` stay two; a name that is taken gets a number."""
+    gives, get `.mp4` behind their name, so that `a.avi` and `a.mp4` stay two, and kinds of pictures that cannot be
+    written get `.png`; a name that is taken gets a number.
+
+    Args:
+        videos: paths, of which `stills` has the kind of those that are still pictures.
+    """
     kept = {suffix for suffix, container in CONTAINERS.items() if container_holds(container, encoder)}
     taken = set(videos)  # what is passed on keeps its name, whatever its kind
     names = []
     for video in videos:
         name = video
-        if PurePosixPath(video).suffix.lower() not in kept:
-            name, number = fitting_name(video, ".mp4"), 1
+        own = PurePosixPath(video).suffix.lower() in kept
+        behind = written_suffix(stills[video]) if video in stills else None if own else ".mp4"
+        if behind is not None:
+            name, number = fitting_name(video, behind), 1
             while name in taken:
                 number += 1
-                name = fitting_name(video, f".{number}.mp4")
+                name = fitting_name(video, f".{number}{behind}")
             taken.add(name)
         names.append(name)
     return names
@@ -336,10 +349,10 @@ def _todo(jobs: Sequence[ConversionJob], *, retry: bool) -> tuple[ConversionJob,
 def _stated_frames(path: Path) -> int:
     """As many frames as a video's container promises; 0 where it cannot be opened: whoever converts it says why."""
     try:
-        info = probe(path)
+        facts = media_facts(path)
     except (InputError, OSError):
         return 0
-    return info.frames or round((info.duration_s or 0) * (info.fps or 0))
+    return facts.frames or round((facts.duration_s or 0) * (facts.fps or 0))
 
 
 def _bytes(job: ConversionJob) -> int:

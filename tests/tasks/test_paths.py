@@ -15,7 +15,7 @@ import typer
 from facemill.errors import FacemillError
 from flows.command_line.main import app
 from tasks.params import parse_params
-from tasks.paths import EXISTING_FOLDER, EXISTING_PATH, PATH, PATH_TEXT, archive_folder, place, with_home
+from tasks.paths import EXISTING_PATH, PATH, PATH_TEXT, archive_folder, place, with_home
 
 PROJECT = Path(__file__).resolve().parents[2]
 RIGHTS = {"basis": "own", "evidence": "pictures made by this test"}
@@ -103,7 +103,7 @@ def path_options() -> Iterator[tuple[str, Any]]:
     ("option", "info"), list(path_options()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_every_path_of_every_command_knows_home(option: str, info: Any) -> None:
-    known = [keywords["parser"] for keywords in (PATH, PATH_TEXT, EXISTING_PATH, EXISTING_FOLDER)]
+    known = [keywords["parser"] for keywords in (PATH, PATH_TEXT, EXISTING_PATH)]
     assert isinstance(info, typer.models.ParameterInfo)
     assert info.parser in known
 

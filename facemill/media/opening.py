@@ -1,0 +1,90 @@
+"""The calls by which a video and a still picture are read, cut, written and joined alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from facemill.media.animation import AnimationReader
+from facemill.media.kinds import is_moving_webp, named_as_picture, still_kind
+from facemill.media.still import StillReader, StillWriter, join_still
+from facemill.video import EncoderSettings, Part, PartWriter, Segment, SegmentPlan, VideoReader, join_parts, probe
+from facemill.video import plan_segments as plan_video
+from facemill.video.clock import Clock
+from facemill.video.segments import LEAST_S, MOST_S
+
+MediaReader = VideoReader | StillReader | AnimationReader
+MediaWriter = PartWriter | StillWriter
+
+
+def plan_segments(path: Path | str, *, least_s: float = LEAST_S, most_s: float = MOST_S) -> SegmentPlan:
+    """`facemill.video.plan_segments`; a still picture is one segment of one frame, and so is WebP that moves."""
+    path = Path(path)
+    if still_kind(path) is not None:
+        return SegmentPlan(Fraction(1), (Segment(frames=1),), None, Clock())
+    if is_moving_webp(path):
+        with AnimationReader(path) as reader:
+            return SegmentPlan(reader.info.time_base, (Segment(frames=reader.info.frames),), None, Clock())
+    with named_as_picture(path):
+        return plan_video(path, least_s=least_s, most_s=most_s)
+
+
+def open_media(path: Path | str, *, threads: int = 0, segment: Segment | None = None) -> MediaReader:
+    """Opens a video, or one segment of it, or a picture.
+
+    Args:
+        threads: for the decoder of a video, 0 for one per core.
+        segment: of `plan_segments` for the same file, by default all of it.
+
+    Raises:
+        InputError: as the reader of its kind.
+    """
+    path = Path(path)
+    if still_kind(path) is not None:
+        return StillReader(path)
+    if is_moving_webp(path):
+        return AnimationReader(path)
+    with named_as_picture(path):
+        return VideoReader(path, threads=threads, segment=segment)
+
+
+def pixel_ratio(path: Path) -> float:
+    """Width of a pixel over its height. Raises InputError as `facemill.video.probe`."""
+    if still_kind(path) is not None or is_moving_webp(path):
+        return 1.0
+    return float(probe(path).sample_aspect_ratio or 1)
+
+
+def part_writer(reader: MediaReader, path: Path, settings: EncoderSettings) -> MediaWriter:
+    """What writes frames of a reader into a part, with the suffix that the finished file will have.
+
+    Raises:
+        FacemillError: a container that cannot be written, or an encoder that this machine cannot open.
+    """
+    if isinstance(reader, StillReader):
+        return StillWriter(path, reader)
+    return PartWriter(path, reader.info, settings)
+
+
+def join_media(parts: Sequence[Part], output: Path, source: Path) -> list[str]:
+    """Makes the finished file of its parts, with the sound and all else of the source.
+
+    Returns:
+        What a person should know about it.
+
+    Raises:
+        InputError: CONVERSION_FAILED: the parts do not fit together, or the written file is not what was put in.
+        FacemillError: the disk is full.
+    """
+    if still_kind(source) is not None:
+        [part] = parts
+        return join_still(part, output, source)
+    if is_moving_webp(source):
+        with AnimationReader(source) as reader:
+            notes = join_parts(parts, output, reader.info)
+        stamped = source.stat()
+        os.utime(output, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
+        return notes
+    return join_parts(parts, output, probe(source), sound_from=source, clock=Clock.of(source))
