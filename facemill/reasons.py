@@ -52,6 +52,7 @@ class Reason(StrEnum):
     NOT_A_VIDEO = "not_a_video", State.FAILED, "no video stream that FFmpeg reads"
     VIDEO_TRUNCATED = "video_truncated", State.FAILED, "the video ends in the middle of its data"
     HDR_VIDEO = "hdr_video", State.FAILED, "high dynamic range, which would be flattened silently"
+    OUTPUT_TAKEN = "output_taken", State.FAILED, "a file of somebody else's lies where the result would go"
     CONVERSION_FAILED = "conversion_failed", State.FAILED, "the conversion failed; see the detail"
     # failed: the work itself
     WORKER_KILLED = "worker_killed", State.FAILED, "the worker process died on this row, twice"

@@ -38,6 +38,7 @@ from flows.stages import Metrics, ProgressBar, forgiving, push, run_stage, show_
 from tasks.catalogue import Data
 from tasks.convert import alone_in, publish, with_failure_limit
 from tasks.converting.plan import ConversionPlan, plan_archive, plan_folder
+from tasks.converting.ready import check_ready
 from tasks.converting.rows import GrowingTable
 from tasks.converting.state import Journal, read_status
 from tasks.converting.videos import FindTracks, FrameCount, convert_video, videos_at_once
@@ -116,6 +117,7 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     logger.info("%d of %d videos are there", len(plan.jobs) - len(plan.todo), len(plan.jobs))
     if not plan.todo:
         return
+    check_ready(plan.todo, check_space=plan.check_space)
     logging.getLogger("distributed").setLevel(logging.WARNING)  # else each worker's coming and going is told
     bar = ProgressBar("convert-videos")
     seen: dict[str, Any] = {}  # what workers' threads told last, for the one thread that writes to the page

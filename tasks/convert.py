@@ -27,6 +27,7 @@ from facemill.reasons import State
 from facemill.schema import ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, output_of
 from tasks.converting.plan import ConversionPlan, lock_of, plan_archive, plan_folder
+from tasks.converting.ready import check_ready
 from tasks.converting.rows import GrowingTable, name_of, row_of, write_rows
 from tasks.converting.state import Journal
 from tasks.converting.videos import FrameCount, convert_videos
@@ -83,10 +84,15 @@ def convert_folder(
 
 
 def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
-    """Gives every open job to the cluster and records why a job has no outcome of its own."""
+    """Gives every open job to the cluster and records why a job has no outcome of its own.
+
+    Raises:
+        FacemillError: no job can be done, as `check_ready` finds; or as `convert_videos`.
+    """
     if not plan.todo:
         say(f"Stage convert has nothing to do: all {len(plan.jobs)} videos were dealt with in earlier runs.")
         return
+    check_ready(plan.todo, check_space=plan.check_space)
     with (
         track("convert", sum(job.frames for job in plan.todo), "frames") as progress,
         open_pool(cluster) as pool,

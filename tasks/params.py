@@ -181,6 +181,8 @@ class ConvertParams(SwapSettings):
     becomes Anna. Several pairs are converted at once."""
     failure_limit: Share = 0.5
     """The stage fails when a larger share of its videos failed."""
+    check_space: bool = True
+    """Whether a run ends before it begins where the disk has less room than the originals take."""
 
 
 class FreshnessParams(_Group):

@@ -68,8 +68,11 @@ def part_writer(reader: MediaReader, path: Path, settings: EncoderSettings) -> M
     return PartWriter(path, reader.info, settings)
 
 
-def join_media(parts: Sequence[Part], output: Path, source: Path) -> list[str]:
+def join_media(parts: Sequence[Part], output: Path, source: Path, *, thorough: bool = False) -> list[str]:
     """Makes the finished file of its parts, with the sound and all else of the source.
+
+    Args:
+        thorough: check all of it before it is published, see `join_parts`; a still picture always is.
 
     Returns:
         What a person should know about it.
@@ -83,8 +86,9 @@ def join_media(parts: Sequence[Part], output: Path, source: Path) -> list[str]:
         return join_still(part, output, source)
     if is_moving_webp(source):
         with AnimationReader(source) as reader:
-            notes = join_parts(parts, output, reader.info)
+            notes = join_parts(parts, output, reader.info, thorough=thorough)
         stamped = source.stat()
         os.utime(output, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
         return notes
-    return join_parts(parts, output, probe(source), sound_from=source, clock=Clock.of(source))
+    clock = Clock.of(source)
+    return join_parts(parts, output, probe(source), sound_from=source, clock=clock, thorough=thorough)

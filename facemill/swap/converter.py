@@ -219,7 +219,7 @@ def join_segments(
     for segment in segments:
         failures.update(segment.failures)
     check_failures(frames, failures, settings)
-    joined = join_media([segment.part for segment in segments], output, video)
+    joined = join_media([segment.part for segment in segments], output, video, thorough=settings.verify == "thorough")
     said = dict.fromkeys(warning for segment in segments for warning in segment.warnings)
     seconds = sum(segment.seconds for segment in segments) + time.monotonic() - start
     return Receipt(

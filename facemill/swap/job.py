@@ -29,6 +29,7 @@ import numpy.typing as npt
 from facemill.device_choice import Device
 from facemill.errors import FacemillError, InputError
 from facemill.files import atomic_path, file_sha256, foreign_stamp, is_as_stamped, is_full, read_json, stamp, write_json
+from facemill.foreign_files import valid_name
 from facemill.media import pixel_ratio
 from facemill.model_folder import read_meta, references_of
 from facemill.reasons import Reason, State
@@ -50,6 +51,7 @@ from facemill.track.naming import name_tracks
 from facemill.track.table import TrackedFiles, TrackedSegment, read_looks, read_predictors, read_segments
 
 KEY_DIGITS = 32
+CLAIM_FILE = "output.json"  # beside the parts: which file the job is about to write
 CHANGED = "the file has changed since it was tracked: run the same command again"
 
 Outcome = dict[str, Any]
@@ -115,13 +117,14 @@ def pieces_of(job: ConversionJob, tracked: TrackedInput) -> tuple[Piece, ...]:
     """The work on a job's video, a piece for each segment; none where nobody in it is replaced.
 
     Raises:
-        InputError: the video could not be tracked, or ends too early.
+        InputError: the video could not be tracked, or ends too early; OUTPUT_TAKEN.
         FacemillError: no model, no tracks where they should be, or tracks with landmarks of another predictor.
     """
     segments = read_segments(tracked.files)
     if any(each.cut for each in segments) and not job.settings.accept_cut:
         raise InputError(Reason.VIDEO_TRUNCATED, next((note for each in segments for note in each.warnings), ""))
     wanted = wanted_of(who_is_who(job, tracked), job.origin.becomes)
+    check_place(job, Path(job.output if wanted else job.passed_on))
     if not wanted:
         check_failures(sum(each.frames for each in segments), count_errors(segments), job.settings)
         return ()
@@ -210,6 +213,7 @@ def conclude(ending: Ending) -> Outcome:
 def _join(ending: Ending) -> Outcome:
     job, output = ending.job, Path(ending.job.output)
     input_stamp = check_input(job, ending.tracked)
+    _claim(job, output)
     segments = [_read_receipt(Path(path), output.suffix) for path in ending.receipts]
     with _ffmpeg_errors():
         receipt = join_segments(
@@ -224,6 +228,7 @@ def _pass_on(ending: Ending) -> Outcome:
     """The file as it is, byte for byte; a copy, since who changes it in place must not change the input."""
     job, output, sha256 = ending.job, Path(ending.job.passed_on), ending.tracked.sha256
     segments = read_segments(ending.tracked.files)
+    _claim(job, output)
     with atomic_path(output) as temporary, _read_errors():
         input_stamp = foreign_stamp(Path(job.input))
         shutil.copyfile(job.input, temporary)
@@ -231,9 +236,48 @@ def _pass_on(ending: Ending) -> Outcome:
             raise InputError(Reason.UNREADABLE, CHANGED)
         os.utime(temporary, ns=(input_stamp["mtime_ns"], input_stamp["mtime_ns"]))
     frames = sum(each.frames for each in segments)
-    return _succeeded(
-        job, input_stamp, output, receipt_of_untouched(sha256, job.origin, frames, count_errors(segments))
-    )
+    receipt = receipt_of_untouched(sha256, job.origin, frames, count_errors(segments))
+    outcome = _succeeded(job, input_stamp, output, receipt)
+    shutil.rmtree(job.parts, ignore_errors=True)
+    return outcome
+
+
+def check_place(job: ConversionJob, output: Path) -> None:
+    """Whether a result may go to a place: nothing lies there, or what an earlier run of the same job has put there.
+
+    Raises:
+        InputError: OUTPUT_TAKEN, with the file's name and the remedy.
+    """
+    if os.path.lexists(output) and not _is_ours(job, output):
+        raise InputError(
+            Reason.OUTPUT_TAKEN,
+            f"{valid_name(output.name)} lies there already, and no conversion is known to have written it: move it "
+            "away, or choose another output folder, and run the same command again",
+        )
+
+
+def _is_ours(job: ConversionJob, output: Path) -> bool:
+    """Whether an outcome of this job names a file as its own, or a run that was killed was about to write it."""
+    try:
+        earlier: Outcome = read_json(Path(job.outcome))
+        if earlier["status"] == State.OK and output_of(job, earlier) == output:
+            return True
+    except (FacemillError, KeyError, TypeError):  # there is none
+        pass
+    return _claimed(job) == output
+
+
+def _claim(job: ConversionJob, output: Path) -> None:
+    """Says that a file which may lie there from now on is this job's: it appears before its outcome is recorded."""
+    check_place(job, output)
+    write_json(Path(job.parts) / CLAIM_FILE, {"output": str(output)})
+
+
+def _claimed(job: ConversionJob) -> Path | None:
+    try:
+        return Path(read_json(Path(job.parts) / CLAIM_FILE)["output"])
+    except (FacemillError, KeyError, TypeError):
+        return None
 
 
 def check_input(job: ConversionJob, tracked: TrackedInput) -> dict[str, int]:
@@ -253,9 +297,7 @@ def finished(job: ConversionJob) -> Outcome | None:
     try:
         outcome: Outcome = read_json(path)
         fits = outcome["fingerprint"] == job.fingerprint and _same_input(job, outcome)
-        whole = outcome["status"] != State.OK or is_as_stamped(
-            output_of(job, outcome), outcome["output"], outcome["receipt"]["output_sha256"]
-        )
+        whole = outcome["status"] != State.OK or _same_output(job, outcome)
     except (FacemillError, KeyError, TypeError):  # not ours, or of an older version: as if it were not there
         return None
     return outcome if fits and whole else None
@@ -269,14 +311,34 @@ def output_of(job: ConversionJob, outcome: Outcome) -> Path:
 def failed(job: ConversionJob, reason: Reason, detail: str) -> Outcome:
     """Records why there is no output; one of an earlier run with other settings would pass for this one's."""
     _drop_earlier(job)
+    if claimed := _claimed(job):
+        claimed.unlink(missing_ok=True)
     shutil.rmtree(job.parts, ignore_errors=True)
     return _record(job, {"input": _stamp_of(job), "status": reason.state, "error": reason, "detail": detail})
 
 
 def _same_input(job: ConversionJob, outcome: Outcome) -> bool:
-    if job.input_sha256 is not None:
-        return bool(outcome["input_sha256"] == job.input_sha256)
-    return is_as_stamped(Path(job.input), outcome["input"], outcome["input_sha256"])
+    known: str | None = outcome["input_sha256"]
+    if job.input_sha256 is not None and known != job.input_sha256:
+        return False
+    if job.settings.verify == "thorough" and known is not None:
+        return _has_content(Path(job.input), known)
+    return job.input_sha256 is not None or is_as_stamped(Path(job.input), outcome["input"], known)
+
+
+def _same_output(job: ConversionJob, outcome: Outcome) -> bool:
+    path, sha256 = output_of(job, outcome), outcome["receipt"]["output_sha256"]
+    if job.settings.verify == "thorough":
+        return outcome["verify"] == "thorough" and _has_content(path, sha256)
+    return is_as_stamped(path, outcome["output"], sha256)
+
+
+def _has_content(path: Path, sha256: str) -> bool:
+    """Whether the bytes of a file are the same, whatever its size and time say."""
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False
 
 
 def _succeeded(job: ConversionJob, input_stamp: Mapping[str, int], output: Path, receipt: Receipt) -> Outcome:
@@ -313,7 +375,8 @@ def _stamp_of(job: ConversionJob) -> dict[str, int] | None:
 
 def _record(job: ConversionJob, what: Mapping[str, Any]) -> Outcome:
     """Writes the outcome atomically and returns it."""
-    blank = {"video": job.video, "fingerprint": job.fingerprint, "input_sha256": job.input_sha256}
+    blank: Outcome = {"video": job.video, "fingerprint": job.fingerprint, "input_sha256": job.input_sha256}
+    blank["verify"] = job.settings.verify
     blank |= dict.fromkeys(("input", "output", "receipt", "error", "detail"))
     outcome: Outcome = blank | dict(what)
     write_json(Path(job.outcome), outcome)
@@ -418,4 +481,4 @@ def _references(model_dir: str, model_sha256: str) -> dict[str, npt.NDArray[np.f
 def describe(settings: SwapSettings) -> dict[str, Any]:
     """What of the settings decides about the output's bytes, as plain values; of a subclass what SwapSettings has."""
     plain = settings.plain()
-    return {one.name: plain[one.name] for one in fields(SwapSettings) if one.name != "device"}
+    return {one.name: plain[one.name] for one in fields(SwapSettings) if one.name not in ("device", "verify")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from facemill.device_choice import Device
 from facemill.settings import Count, Limits, Name, Settings, Share
@@ -12,7 +12,7 @@ from facemill.video import EncoderSettings
 
 @dataclass(frozen=True, kw_only=True)
 class SwapSettings(Settings):
-    """How a tracked video is converted. All but `device` decides about the output's bytes."""
+    """How a tracked video is converted. All but `device` and `verify` decides about the output's bytes."""
 
     identity_distance: Annotated[float, Limits(gt=0, le=2)] = 0.55
     """Largest Euclidean distance of a track's embeddings, as a rule, to the nearest reference of the identity that is
@@ -37,5 +37,9 @@ class SwapSettings(Settings):
     """The video fails when a face could not be replaced in a larger share of its frames."""
     accept_cut: bool = False
     """Convert what can be read of a video that is cut short, instead of failing it."""
+    verify: Literal["quick", "thorough"] = "quick"
+    """How a written video is checked before it is published. quick: number and times of all frames by their packets,
+    both ends and all joins decoded. thorough: every frame is decoded, the place of the sound is heard, and what an
+    earlier run has read or written counts as the same only if all its bytes are, not by size and time."""
     device: Device = "auto"
     """Where the net runs; auto: on a GPU where there is one."""

@@ -55,6 +55,7 @@ from facemill.video.frame import Frame, planes, to_format, working_colour
 from facemill.video.info import VideoInfo, open_input, video_stream
 from facemill.video.labels import copy_container, copy_labels, lost_labels
 from facemill.video.sound import SoundTrack
+from facemill.video.thorough import verify_frames, verify_sound
 from facemill.video.verify import verify, verify_joins
 
 BITEXACT = 0x400  # AVFMT_FLAG_BITEXACT: no random ids, so that the same frames give the same bytes
@@ -203,6 +204,7 @@ def join_parts(
     *,
     sound_from: Path | str | None = None,
     clock: Clock | None = None,
+    thorough: bool = False,
 ) -> list[str]:
     """Makes one video of its parts, beside the original sound.
 
@@ -212,6 +214,7 @@ def join_parts(
         info: of the film's source.
         sound_from: the file whose sound, subtitles, chapters and labels are carried over.
         clock: of that file, where it is known.
+        thorough: decode every frame of the film before it is published, and compare where its sound stands.
 
     Returns:
         What a person should know about the output.
@@ -225,7 +228,8 @@ def join_parts(
     for part in parts:
         _check_file(part)
     with atomic_path(output) as temporary:
-        return join(parts, temporary, info, Path(sound_from) if sound_from is not None else None, clock)
+        sound = Path(sound_from) if sound_from is not None else None
+        return join(parts, temporary, info, sound, clock, thorough=thorough)
 
 
 class Encoding:
@@ -346,7 +350,13 @@ class NotCommitted(Exception):
 
 
 def join(
-    parts: Sequence[Part], temporary: Path, info: VideoInfo, sound_from: Path | None, clock: Clock | None
+    parts: Sequence[Part],
+    temporary: Path,
+    info: VideoInfo,
+    sound_from: Path | None,
+    clock: Clock | None,
+    *,
+    thorough: bool = False,
 ) -> list[str]:
     """`join_parts` into a temporary file, of parts whose files are known to be whole."""
     _check_fit(parts, temporary)
@@ -386,6 +396,10 @@ def join(
     first = np.cumsum([0, *(part.frames for part in parts)])
     joins = [(part.path, part.pts[0], int(dts[place])) for part, place in zip(parts, first, strict=False)]
     verify_joins(temporary, joins, info.time_base, shift)
+    if thorough:
+        verify_frames(temporary, array("q", pts.tobytes()), info.time_base, size=parts[0].size_wh, shift=shift)
+        if sound_from is not None:
+            verify_sound(temporary, sound_from, clock, shift)
     if abs(shift) >= WORTH_SAYING_S:
         notes.append(f"all times are {float(shift) * 1000:.0f} ms later: Matroska holds none below 0")
     return notes

@@ -58,6 +58,7 @@ class ConversionPlan:
         own_names: the same if nobody is: the video's own, whatever its container.
         output: folder of the converted videos; `table`: folder of the CONVERSIONS table.
         failure_limit: largest share of failed rows.
+        check_space: whether too little space ends the run beforehand.
         root: the project whose metrics are written; None for `convert_folder`.
         scratch: where the jobs write; None where that is `output` itself.
         tracked_into: what the videos were tracked with where the stage `track` had not done it.
@@ -73,6 +74,7 @@ class ConversionPlan:
     output: Path
     table: Path
     failure_limit: float
+    check_space: bool
     state: Path
     lock: Path
     tracked_into: Tracking | None = None
@@ -133,6 +135,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
         output=root / Data.CONVERTED,
         table=root / Data.CONVERSIONS,
         failure_limit=params.convert.failure_limit,
+        check_space=params.convert.check_space,
         state=state_folder(root),
         lock=stage_lock(root, "convert"),
         root=root,
@@ -186,6 +189,7 @@ def plan_folder(
         output=output,
         table=output / STATE_FOLDER / "conversions",
         failure_limit=params.convert.failure_limit,
+        check_space=params.convert.check_space,
         state=output / STATE_FOLDER,
         lock=lock_of(output),
         tracked_into=tracking,

@@ -35,7 +35,7 @@ PERSON: dict[str, Any] = {
 VALUES: dict[str, Any] = {
     "identities": {"hopper": PERSON, "collins": PERSON},
     "archive": {"kind": "sample"},
-    "convert": {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}},
+    "convert": {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}, "check_space": False},
     "cluster": {"kind": "local", "workers": 1},
 }
 
