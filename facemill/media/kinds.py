@@ -100,7 +100,7 @@ def media_facts(path: Path | str) -> MediaFacts:
     """Reads headers, and of a video the first frame.
 
     Raises:
-        InputError: it can be neither read as a video nor as a picture; HDR_VIDEO.
+        InputError: it can be neither read as a video nor as a picture.
         OSError: it is gone.
     """
     from facemill.media.animation import AnimationReader
@@ -119,8 +119,6 @@ def media_facts(path: Path | str) -> MediaFacts:
     else:
         with named_as_picture(path):
             info = probe(path)
-    if info.hdr:
-        raise InputError(Reason.HDR_VIDEO, info.hdr_name)
     audio = info.audio[0].codec if info.audio else None
     fps = float(info.fps) if info.fps else None
     return MediaFacts(info.codec, info.width, info.height, info.frames, info.duration_s, audio, fps)

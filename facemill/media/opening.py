@@ -13,6 +13,7 @@ from facemill.media.still import StillReader, StillWriter, join_still
 from facemill.video import EncoderSettings, Part, PartWriter, Segment, SegmentPlan, VideoReader, join_parts, probe
 from facemill.video import plan_segments as plan_video
 from facemill.video.clock import Clock
+from facemill.video.hdr import Hdr, written_info
 from facemill.video.segments import LEAST_S, MOST_S
 
 MediaReader = VideoReader | StillReader | AnimationReader
@@ -31,12 +32,15 @@ def plan_segments(path: Path | str, *, least_s: float = LEAST_S, most_s: float =
         return plan_video(path, least_s=least_s, most_s=most_s)
 
 
-def open_media(path: Path | str, *, threads: int = 0, segment: Segment | None = None) -> MediaReader:
+def open_media(
+    path: Path | str, *, threads: int = 0, segment: Segment | None = None, hdr: Hdr = "refuse"
+) -> MediaReader:
     """Opens a video, or one segment of it, or a picture.
 
     Args:
         threads: for the decoder of a video, 0 for one per core.
         segment: of `plan_segments` for the same file, by default all of it.
+        hdr: what becomes of a video of high dynamic range, as `VideoReader` has it.
 
     Raises:
         InputError: as the reader of its kind.
@@ -47,7 +51,7 @@ def open_media(path: Path | str, *, threads: int = 0, segment: Segment | None = 
     if is_moving_webp(path):
         return AnimationReader(path)
     with named_as_picture(path):
-        return VideoReader(path, threads=threads, segment=segment)
+        return VideoReader(path, threads=threads, segment=segment, hdr=hdr)
 
 
 def pixel_ratio(path: Path) -> float:
@@ -68,10 +72,13 @@ def part_writer(reader: MediaReader, path: Path, settings: EncoderSettings) -> M
     return PartWriter(path, reader.info, settings)
 
 
-def join_media(parts: Sequence[Part], output: Path, source: Path, *, thorough: bool = False) -> list[str]:
+def join_media(
+    parts: Sequence[Part], output: Path, source: Path, *, thorough: bool = False, hdr: Hdr = "refuse"
+) -> list[str]:
     """Makes the finished file of its parts, with the sound and all else of the source.
 
     Args:
+        hdr: as `open_media` was given it.
         thorough: check all of it before it is published, see `join_parts`; a still picture always is.
 
     Returns:
@@ -91,4 +98,5 @@ def join_media(parts: Sequence[Part], output: Path, source: Path, *, thorough: b
         os.utime(output, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
         return notes
     clock = Clock.of(source)
-    return join_parts(parts, output, probe(source), sound_from=source, clock=clock, thorough=thorough)
+    info = written_info(probe(source), hdr)
+    return join_parts(parts, output, info, sound_from=source, clock=clock, thorough=thorough)

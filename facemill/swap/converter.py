@@ -159,7 +159,7 @@ def convert_segment(
     states: list[tuple[str, float]] = []
     swapped: Counter[str] = Counter(dict.fromkeys(swapper.becomes, 0))
     failures: Counter[str] = Counter()
-    with open_media(video, threads=DECODER_THREADS, segment=segment) as reader:
+    with open_media(video, threads=DECODER_THREADS, segment=segment, hdr=settings.hdr) as reader:
         info = reader.info
         queued = max(2, min(2 * settings.batch, QUEUED_BYTES // (info.width * info.height * 2)))
         with part_writer(reader, part, settings.encoder) as writer:
@@ -219,7 +219,9 @@ def join_segments(
     for segment in segments:
         failures.update(segment.failures)
     check_failures(frames, failures, settings)
-    joined = join_media([segment.part for segment in segments], output, video, thorough=settings.verify == "thorough")
+    joined = join_media(
+        [segment.part for segment in segments], output, video, thorough=settings.verify == "thorough", hdr=settings.hdr
+    )
     said = dict.fromkeys(warning for segment in segments for warning in segment.warnings)
     seconds = sum(segment.seconds for segment in segments) + time.monotonic() - start
     return Receipt(

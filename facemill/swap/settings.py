@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from facemill.device_choice import Device
 from facemill.settings import Count, Limits, Name, Settings, Share
 from facemill.video import EncoderSettings
+from facemill.video.hdr import Hdr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class SwapSettings(Settings):
     """The video fails when a face could not be replaced in a larger share of its frames."""
     accept_cut: bool = False
     """Convert what can be read of a video that is cut short, instead of failing it."""
+    hdr: Hdr = "refuse"
+    """What becomes of a video of high dynamic range (HDR10, HLG, Dolby Vision) in which somebody is replaced. refuse:
+    it fails by name. tone_map: it becomes an ordinary one, BT.709 in 8 bits. keep: range, colours and tags stay, in 10
+    bits where the encoder has them, and faces are drawn in values that no model was trained on."""
     verify: Literal["quick", "thorough"] = "quick"
     """How a written video is checked before it is published. quick: number and times of all frames by their packets,
     both ends and all joins decoded. thorough: every frame is decoded, the place of the sound is heard, and what an

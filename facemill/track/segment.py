@@ -145,7 +145,7 @@ def track_segment(
     Raises:
         InputError: the video cannot be read; NOT_A_VIDEO where it has no frame at all.
     """
-    with open_media(path, threads=DECODER_THREADS, segment=segment) as reader:
+    with open_media(path, threads=DECODER_THREADS, segment=segment, hdr="tone_map") as reader:
         seen = track_frames(_counted(reader, on_frame), models, settings)
         if seen is None:
             raise InputError(Reason.NOT_A_VIDEO, "no frames")

@@ -31,6 +31,7 @@ from facemill.video.frame import (
     working_colour,
     working_format,
 )
+from facemill.video.hdr import Hdr, ToneMapper, check_hdr, told, written_info
 from facemill.video.info import Orientation, VideoInfo, demux, ends_early, open_input, orientation, probe, video_stream
 from facemill.video.segments import BY_BYTES, SeekPoint, Segment
 
@@ -72,17 +73,21 @@ class VideoReader:
         pix_fmt: str | None = None,
         max_corrupt_packets: int = MAX_CORRUPT_PACKETS,
         segment: Segment | None = None,
+        hdr: Hdr = "refuse",
     ) -> None:
         """
         Args:
             threads: for the decoder, 0 for one per core.
             pix_fmt: one of `SUBSAMPLING`, by default the nearest with 8 bits.
             segment: of `plan_segments` for the same file, by default all of it.
+            hdr: what becomes of high dynamic range: refused, kept, or tone mapped to BT.709 in 8 bits.
         """
         self.path = Path(path)
-        self.info: VideoInfo = probe(self.path)
-        if self.info.hdr:
-            raise InputError(Reason.HDR_VIDEO, self.info.hdr_name)
+        self._probed = probe(self.path)
+        check_hdr(self._probed, hdr)
+        self._hdr = hdr
+        self.info: VideoInfo = written_info(self._probed, hdr)
+        self._mapper = ToneMapper(self._probed) if self.info is not self._probed else None
         self._segment = None if segment is None or segment.whole else segment
         self.clock = Clock.of(self.path) if self._segment is None else Clock(self._segment.origin_s)
         self.pix_fmt = pix_fmt or working_format(self.info, EIGHT_BITS, odd_420=True)
@@ -115,7 +120,8 @@ class VideoReader:
         for picture in self._pictures() if self._segment is None else self._pictures_of(self._segment):
             duration = int(picture.duration or 0)
             pts = self._rising(picture.pts, duration, time_base)
-            working = self._shown(to_format(picture, self.pix_fmt, colour), picture, pts * time_base)
+            shown = picture if self._mapper is None else self._mapper.map(picture)
+            working = self._shown(to_format(shown, self.pix_fmt, colour), picture, pts * time_base)
             self.frames_read += 1
             yield Frame(working, pts, time_base, duration, matrix, pixel_ratio)
         if self._segment is None:
@@ -256,6 +262,7 @@ class VideoReader:
         bits = 10 if self.pix_fmt.endswith("10le") else 8
         if self.info.bit_depth > bits:
             notes.append(f"{self.info.bit_depth} bits a channel became {bits}")
+        notes += told(self._probed, self._hdr, bits)
         if self.info.skew:
             notes.append("the picture is to be turned by less than a quarter, which was ignored")
         if self.info.alpha:

@@ -20,6 +20,8 @@ from facemill.errors import FacemillError
 from facemill.files import read_json
 from facemill.model_folder import WEIGHTS_FILE
 from facemill.track.models import FaceModels
+from facemill.video import VideoReader, probe
+from facemill.video.hdr import _nits_to_pq
 from facemill.weights import load_tensors, save_tensors
 from tasks import convert
 from tasks.converting.ready import check_model
@@ -159,3 +161,22 @@ def test_thorough_sees_other_bytes_of_the_same_size_and_time(model: Path, archiv
     first = path.stat().st_ino
     convert.convert_folder(parameters(verify="thorough"), archive, out, model)
     assert path.stat().st_ino == first, "nothing was converted twice"
+
+
+def test_high_dynamic_range_is_converted_when_asked_for(model: Path, archive: Path, tmp_path: Path) -> None:
+    tags = {"color_primaries": 9, "color_trc": 16, "colorspace": 9}
+    with VideoReader(archive / "talk.mp4") as reader:
+        # as bright on a screen of high dynamic range as on another one, whose white is 203 nits
+        pictures = [np.rint(255 * _nits_to_pq(203 * (frame.rgb / 255) ** 2.4)).astype(np.uint8) for frame in reader]
+    for name, frames in (("hdr.mp4", pictures * 3), ("hdr nobody.mp4", [np.full_like(pictures[0], 90)] * 6)):
+        make_clip(archive / name, frames=frames, codec="libx265", pix_fmt="yuv420p10le", tags=tags, sound=None)
+    out = tmp_path / "out"
+    convert.convert_folder(parameters(), archive, out, model)
+    rows = rows_of(out)
+    assert (rows["hdr.mp4"]["error"], rows["hdr nobody.mp4"]["passed_on"]) == ("hdr_video", True)
+    assert "HDR10 (PQ)" in rows["hdr.mp4"]["detail"]
+    convert.convert_folder(parameters(hdr="tone_map"), archive, out, model)
+    row = rows_of(out)["hdr.mp4"]
+    assert row["frames_swapped"] == 6
+    assert any("tone mapped" in warning for warning in row["warnings"])
+    assert not probe(out / "hdr.mp4").hdr
