@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.swap.detail.exemplars import Points
-from facemill.swap.detail.mesh import GRID_PX, FaceMesh
+from facemill.swap.detail.mesh import GRID_PX, FaceMesh, corners_of
 
 MOST_BEYOND = 0.05
 """How far the new chin may lie below the old one, over the height of the landmarks' box: there it covers a neck, while
@@ -118,9 +118,11 @@ def stretched(
     source = np.array(drawn, np.float64)
     middle = source[_NOSE].mean(axis=0)
     source[_JAW] += WITHIN * (middle - source[_JAW])
-    mesh = FaceMesh((points + 0.5) * zoom - 0.5, coverage)
-    place = (mesh.map_to((source + 0.5) * zoom - 0.5, _IN_PLACE) + 0.5) / zoom - 0.5
+    mesh = FaceMesh((points + 0.5) * zoom - 0.5, _IN_PLACE, coverage)
     side = len(face) * -(-LEAST_PX // len(face))
-    x, y = cv2.split(cv2.resize(place, (side, side), interpolation=cv2.INTER_LINEAR))
+    x, y = (
+        cv2.resize((cells + 0.5) / zoom - 0.5, (side, side), interpolation=cv2.INTER_LINEAR)
+        for cells in mesh.map_to(corners_of((source + 0.5) * zoom - 0.5, _IN_PLACE))
+    )
     moved = cv2.remap(face, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(np.clip(moved, 0.0, 1.0), np.float32)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from facemill.align import Affine, compose, crop_affine, invert, scale_of, transform
 from facemill.swap.detail.exemplars import Exemplars, Points
-from facemill.swap.detail.mesh import GRID_PX, FaceMesh
+from facemill.swap.detail.mesh import GRID_PX, FaceMesh, corners_of
 from facemill.swap.detail.path import REGIONS
 
 Picture = npt.NDArray[np.float32]
@@ -40,6 +40,8 @@ ALIKE, UNLIKE = 0.08, 0.25
 SHARPER = 1.1
 """How much sharper than the old face the new one may be."""
 _CACHED = 48  # exemplars whose detail lies ready, a megabyte each
+_DARK = np.float32(0.03)  # brightness that hardly differs from black
+_LEAST_AMOUNT = 0.01  # of its detail in a cell; less is not seen
 _LEAST_SHARE = 0.08  # of an exemplar, in a fade; less is not seen, and costs as much
 _DETAIL_PX = 512  # side at which it lies ready: linear sampling of it is as sharp as cubic sampling of the crop
 
@@ -62,9 +64,8 @@ class FrameChoice:
 @dataclass(frozen=True)
 class _Ready:
     detail: Picture  # (_DETAIL_PX, _DETAIL_PX): brightness that the net did not draw
-    drawn: Picture  # (GRID_PX, GRID_PX): brightness that it drew, in its own square
-    slow: Picture  # the same without what is smaller than a feature: light
-    landmarks: Points  # in pixels of `detail`
+    drawn: Picture  # (GRID_PX, GRID_PX, 2): brightness that it drew, in its own square; and what of that is light
+    corners: Points  # of its mesh, in pixels of `detail`
     affine: Affine  # from pixels of `detail` to the net's square at GRID_PX
 
 
@@ -104,44 +105,55 @@ class ExemplarDetail:
         Returns:
             (h, w, 3) in 0…1, a new array, or `new` where there is nothing to add.
         """
-        rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
-        if not len(rows) or not (choice.gain > 0).any():
+        left, top, width, height = cv2.boundingRect((weight > 0).view(np.uint8))
+        if not width or not (choice.gain > 0).any():
             return new
-        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        box = (slice(top, top + height), slice(left, left + width))
+        # the grid lies over the box, so that what is known of its cells is brought to pixels by plain enlarging
+        across, down = width / GRID_PX, height / GRID_PX
+        to_rectangle = np.array([[across, 0, (across - 1) / 2 + left], [0, down, (down - 1) / 2 + top]])
         zoom = GRID_PX / len(face)
-        to_grid = compose(np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2]]), affine)
-        to_grid = compose(to_grid, np.array([[1.0, 0.0, columns[0]], [0.0, 1.0, rows[0]]]))
-        points = (np.asarray(landmarks, np.float64) + 0.5) * zoom - 0.5
-        detail = self._detail(face, points, to_grid, new[box].shape[:2], choice)
-        detail = _as_sharp_as(detail * (weight[box] > 0), new[box], ground[box], weight[box]) * (weight[box] > 0)
+        to_square = compose(np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2]]), affine)
+        to_square = compose(to_square, to_rectangle)
+        points = transform((np.asarray(landmarks, np.float64) + 0.5) * zoom - 0.5, invert(to_square))
+        detail = self._detail(_grey(new[box]), points, to_square, choice)
+        inside = np.ascontiguousarray(weight[box])
+        detail *= inside > 0  # what lies beside the face says nothing of its sharpness
+        detail = _as_sharp_as(detail, new[box], ground[box], inside)
+        detail *= inside > 0
         out = new.copy()
-        np.clip(out[box] + detail[..., None], 0.0, 1.0, out=out[box])
+        part = cv2.add(out[box], cv2.merge([detail, detail, detail]))
+        np.clip(part, 0.0, 1.0, out=out[box])
         return out
 
-    def _detail(
-        self, face: Picture, points: Points, to_grid: Affine, shape: tuple[int, ...], choice: FrameChoice
-    ) -> Picture:
-        """(h, w): brightness to be added."""
-        mesh = FaceMesh(points, self._coverage)
-        drawn = np.asarray(cv2.resize(_grey(face), (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
-        slow = _slow(drawn)
-        total = np.zeros(shape, np.float32)
+    def _detail(self, new: Picture, points: Points, to_square: Affine, choice: FrameChoice) -> Picture:
+        """(h, w): brightness to be added to a new face of brightness (h, w).
+
+        Args:
+            points: (68, 2) where its features lie, in cells of the grid over it.
+            to_square: from that grid to the square that the net sees, at `GRID_PX`.
+        """
+        mesh = FaceMesh(points, to_square, self._coverage)
+        drawn = np.asarray(cv2.resize(new, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
+        slow = _slow(drawn, 1 / scale_of(to_square))
+        height, width = new.shape
+        total = np.zeros_like(new)
         for number, share in self._shares(points, choice).items():
-            if (box := _box(share, to_grid, shape)) is None:
-                continue
             ready = self._get(number)
-            place = mesh.map_to(ready.landmarks, ready.affine)
-            own = np.asarray(cv2.transform(place, ready.affine.astype(np.float32)), np.float32)
-            amount = share * _alike(drawn, slow, _sampled(ready.drawn, own), _sampled(ready.slow, own))
-            # one warp brings the map and the amount from the grid to the frame's pixels
-            fine = cv2.warpAffine(
-                np.dstack([place, amount]),
-                compose(to_grid, np.array([[1.0, 0.0, box[1].start], [0.0, 1.0, box[0].start]])),
-                (box[1].stop - box[1].start, box[0].stop - box[0].start),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            total[box] += _sampled(ready.detail, fine[..., :2]) * fine[..., 2]
+            x, y = mesh.map_to(ready.corners)
+            (ax, ay, shift_x), (bx, by, shift_y) = ready.affine.astype(np.float32)
+            own = _sampled(ready.drawn, ax * x + ay * y + shift_x, bx * x + by * y + shift_y)
+            amount = np.asarray(share * _alike(drawn, slow, own[..., 0], own[..., 1]), np.float32)
+            left, top, across, down = cv2.boundingRect((amount > _LEAST_AMOUNT).view(np.uint8))
+            if not across:
+                continue
+            # the pixels of these cells and of half a cell around them
+            rows = slice(max(0, (top - 1) * height // GRID_PX), -(-(top + down + 1) * height // GRID_PX))
+            columns = slice(max(0, (left - 1) * width // GRID_PX), -(-(left + across + 1) * width // GRID_PX))
+            x, y, amount = (_enlarged(cells, (width, height))[rows, columns] for cells in (x, y, amount))
+            fine = _sampled(ready.detail, x, y)
+            fine *= amount
+            total[rows, columns] += fine
         return total
 
     def _shares(self, points: Points, choice: FrameChoice) -> dict[int, Picture]:
@@ -182,12 +194,12 @@ class ExemplarDetail:
         left_over = grey.astype(np.float32) / 255 - large
         slow = cv2.GaussianBlur(left_over, (0, 0), SLOW / scale_of(affine))
         grid = np.asarray(cv2.resize(small, (GRID_PX, GRID_PX), interpolation=cv2.INTER_AREA), np.float32)
+        to_grid = crop_affine(landmarks, GRID_PX, self._coverage)
         return _Ready(
             detail=np.asarray(left_over - slow, np.float32),
-            drawn=grid,
-            slow=_slow(grid),
-            landmarks=landmarks,
-            affine=crop_affine(landmarks, GRID_PX, self._coverage),
+            drawn=np.dstack([grid, _slow(grid)]),
+            corners=corners_of(landmarks, to_grid),
+            affine=to_grid,
         )
 
 
@@ -217,60 +229,52 @@ def region_weights(points: Points) -> Picture:
 
 def _grey(picture: npt.NDArray[Any]) -> Picture:
     """Brightness in 0…1 of RGB, uint8 or float32."""
-    grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY), np.float32)
+    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
     return grey / np.float32(255) if picture.dtype == np.uint8 else grey
 
 
-def _slow(drawn: Picture) -> Picture:
-    return np.asarray(cv2.GaussianBlur(drawn, (0, 0), GRID_PX / 10), np.float32)
+def _slow(drawn: Picture, cells: float = 1.0) -> Picture:
+    """Light: what is smaller than a feature is taken off. `cells`: of the grid for one of the net's square's."""
+    return np.asarray(cv2.GaussianBlur(drawn, (0, 0), cells * GRID_PX / 10), np.float32)
 
 
 def _alike(drawn: Picture, slow: Picture, other: Picture, slow_other: Picture) -> Picture:
     """(G, G) how far an exemplar's detail belongs where its drawing and the frame's are `other` and `drawn`, at most 1;
     less where the frame's face is darker, as detail is a share of the light."""
-    light = np.clip((slow + 0.03) / (slow_other + 0.03), 0.3, 1.5)
+    light = np.clip((slow + _DARK) / (slow_other + _DARK), 0.3, 1.5)
     apart = (drawn - slow) - (other - slow_other) * light
     away = np.sqrt(cv2.GaussianBlur(apart * apart, (0, 0), GRID_PX / 28))
-    return np.asarray(light * np.clip((UNLIKE - away) / (UNLIKE - ALIKE), 0, 1), np.float32)
+    return np.asarray(light * np.clip((UNLIKE - away) * np.float32(1 / (UNLIKE - ALIKE)), 0, 1), np.float32)
 
 
-def _box(share: Picture, to_grid: Affine, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """Rows and columns of a rectangle of that shape that hold all cells with a share; None where there are none."""
-    rows, columns = np.flatnonzero(share.max(axis=1) > 0.01), np.flatnonzero(share.max(axis=0) > 0.01)
-    if not len(rows):
-        return None
-    (x0, x1), (y0, y1) = columns[[0, -1]] + [-1, 1], rows[[0, -1]] + [-1, 1]
-    # what lies at the grid's edge goes on beyond it
-    x0, x1 = (x0 if x0 >= 0 else -GRID_PX), (x1 if x1 < GRID_PX else 2 * GRID_PX)
-    y0, y1 = (y0 if y0 >= 0 else -GRID_PX), (y1 if y1 < GRID_PX else 2 * GRID_PX)
-    corners = transform(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]), invert(to_grid))
-    low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1
-    top, bottom = np.clip([low[1], high[1]], 0, shape[0]).tolist()
-    left, right = np.clip([low[0], high[0]], 0, shape[1]).tolist()
-    return (slice(top, bottom), slice(left, right)) if bottom > top and right > left else None
+def _sampled(picture: Picture, x: Picture, y: Picture) -> Picture:
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _enlarged(cells: Picture, size_wh: tuple[int, int]) -> Picture:
+    return np.asarray(cv2.resize(cells, size_wh, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _as_sharp_as(detail: Picture, new: Picture, ground: npt.NDArray[np.uint8], weight: Picture) -> Picture:
     """The detail, softened where with it the new face would be sharper than the old one is in this frame."""
     total = max(float(np.vdot(weight, weight)), 1e-6)
 
-    def spread(brightness: Picture) -> float:
-        edges = cv2.Laplacian(brightness, cv2.CV_32F) * weight
-        return float(np.sqrt(np.vdot(edges, edges) / total))
+    def edges(brightness: Picture) -> Picture:
+        return np.asarray(cv2.multiply(cv2.Laplacian(brightness, cv2.CV_32F), weight), np.float32)
 
-    wanted = SHARPER * spread(_grey(ground))
+    def spread(*parts: Picture) -> float:
+        # of a sum of pictures, whose edges add up
+        return float(np.sqrt(max(sum(np.vdot(one, other) for one in parts for other in parts), 0.0) / total))
+
+    wanted = SHARPER * spread(edges(_grey(ground)))
     smooth = _grey(new)
-    if (found := spread(smooth + detail)) <= wanted or found < 1e-5:
+    of_smooth = edges(smooth)
+    if (found := spread(of_smooth, edges(detail))) <= wanted or found < 1e-5:
         return detail
     soft = np.asarray(cv2.GaussianBlur(detail, (0, 0), 1.5), np.float32)
-    if (softer := spread(smooth + soft)) < wanted:
+    if (softer := spread(of_smooth, edges(soft))) < wanted:
         return np.asarray(soft + (wanted - softer) / (found - softer) * (detail - soft), np.float32)
-    if (drawn := spread(smooth)) < wanted:
+    if (drawn := spread(of_smooth)) < wanted:
         return np.asarray((wanted - drawn) / max(softer - drawn, 1e-6) * soft, np.float32)
     # out of focus: even what the net drew is too sharp
     return np.asarray((1 - wanted / drawn) * (cv2.GaussianBlur(smooth, (0, 0), 2.5) - smooth), np.float32)
-
-
-def _sampled(picture: Picture, place: npt.NDArray[Any]) -> Picture:
-    x, y = (np.ascontiguousarray(place[..., axis], np.float32) for axis in (0, 1))
-    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from facemill.align import Affine, crop_affine, crop_points, invert, transform, warp
+from facemill.align import Affine, compose, crop_affine, crop_points, invert, transform, warp
 from facemill.pictures import encode_png
 from facemill.sources.sample import Pose, render
 from facemill.swap.detail.drawn import DrawnShape
 from facemill.swap.detail.exemplars import Exemplars, aligned, from_crop, to_crop
 from facemill.swap.detail.from_exemplars import ExemplarDetail, FrameChoice, region_weights
-from facemill.swap.detail.mesh import GRID_PX, FaceMesh
+from facemill.swap.detail.mesh import GRID_PX, FaceMesh, corners_of
 from facemill.swap.detail.path import KEPT, REGIONS
 from facemill.swap.mask import face_mask
 
@@ -148,19 +148,25 @@ def test_regions_share_the_face() -> None:
     assert weights[REGIONS.index("mouth"), y, x] > 0.95
 
 
-def test_the_mesh_brings_each_point_to_its_partner() -> None:
+@pytest.mark.parametrize("roll_deg", [0, 12, -90])
+def test_the_mesh_brings_each_point_to_its_partner(roll_deg: float) -> None:
+    """Whichever way the grid lies over the face."""
     _, first = render("collins", Pose(), (400, 400))
     _, second = render("collins", Pose(yaw_deg=12, mouth_open=0.5, smile=0.3), (300, 300))
-    to_grid, other = (crop_affine(points, GRID_PX, COVERAGE) for points in (first, second))
-    grid = FaceMesh(transform(first, to_grid), COVERAGE).map_to(second, other)
-    at = transform(first, to_grid).astype(np.float32)
+    to_square, other = (crop_affine(points, GRID_PX, COVERAGE) for points in (first, second))
+    middle = (GRID_PX - 1) / 2
+    turn = np.asarray(cv2.getRotationMatrix2D((middle, middle), roll_deg, 1.0))
+    at = transform(transform(first, to_square), turn).astype(np.float32)
+    mesh = FaceMesh(at, invert(turn), COVERAGE)
     inside = ((at > 1) & (at < GRID_PX - 2)).all(axis=1)
+    grid = np.dstack(mesh.map_to(corners_of(second, other)))
     found = cv2.remap(grid, at[None], None, cv2.INTER_LINEAR)[0]
     away = np.linalg.norm(found - second, axis=1)[inside] / np.ptp(second[:, 0])
     assert np.median(away) < 0.01
-    same = FaceMesh(transform(first, to_grid), COVERAGE).map_to(first, to_grid)
+    same = transform(np.dstack(mesh.map_to(corners_of(first, to_square))), compose(turn, to_square))
     cells = np.stack(np.meshgrid(np.arange(GRID_PX), np.arange(GRID_PX)), axis=-1)
-    np.testing.assert_allclose(transform(same, to_grid)[3:-3, 3:-3], cells[3:-3, 3:-3], atol=0.35)
+    inner = slice(14, -14) if roll_deg % 90 else slice(3, -3)  # corners of a turned grid lie beside the square
+    np.testing.assert_allclose(same[inner, inner], cells[inner, inner], atol=0.35)
 
 
 def test_where_features_are_drawn_is_learnt_from_pictures_one_wrong_one_included() -> None:
