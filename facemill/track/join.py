@@ -24,11 +24,11 @@ import numpy.typing as npt
 from facemill.align import head_pose
 from facemill.boxes import shorter_sides
 from facemill.embeddings import DIMENSIONS
-from facemill.track.cuts import is_cut_between
 from facemill.track.match import match
 from facemill.track.segment import SegmentTracks
 from facemill.track.settings import TrackingSettings
 from facemill.track.smooth import smoothed
+from facemill.video.cuts import is_cut_between
 
 Array = npt.NDArray[Any]
 

@@ -27,7 +27,6 @@ from facemill.identity import face_chips
 from facemill.landmarks import roll_of
 from facemill.media import open_media
 from facemill.reasons import Reason
-from facemill.track.cuts import THUMBNAIL_PX, Thumbnail, thumbnail
 from facemill.track.match import JUMP_IOU, overlap
 from facemill.track.models import FaceModels
 from facemill.track.settings import TrackingSettings
@@ -41,6 +40,7 @@ from facemill.track.tracker import (
 )
 from facemill.track.view import View, landmark_view
 from facemill.video import Frame, Segment
+from facemill.video.cuts import THUMBNAIL_PX, Thumbnail, thumbnail
 
 Array = npt.NDArray[Any]
 

@@ -35,10 +35,10 @@ from facemill.boxes import HOG_BOXES
 from facemill.detect import Detector, Faces
 from facemill.errors import InputError
 from facemill.landmarks import five_in, hog_square, roll_of
-from facemill.track.cuts import CutDetector
 from facemill.track.flow import flow
 from facemill.track.match import match
 from facemill.video import Frame
+from facemill.video.cuts import CutDetector
 
 Array = npt.NDArray[Any]
 

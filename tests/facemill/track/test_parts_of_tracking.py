@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from patches import RED, SIZE_HW, frames, picture
 
-from facemill.track.cuts import CutDetector
 from facemill.track.flow import flow
 from facemill.track.match import best_match, match
 from facemill.track.view import Still, View, landmark_view
 from facemill.video import read_frames
+from facemill.video.cuts import CutDetector
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
