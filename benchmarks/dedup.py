@@ -39,6 +39,7 @@ import pyarrow.compute as pc
 from facemill import tables
 from facemill.dedup import Looks, judge
 from facemill.embeddings import DIMENSIONS
+from facemill.face_looks import LOOK_BYTES
 from facemill.hamming import near_pairs, pairs_within
 from facemill.schema import DATASET, FACES, RAW, UNIQUE, TableSchema
 from tasks import curate, dedup
@@ -210,6 +211,7 @@ def make_faces(folder: Path, rows: int) -> str:
             columns |= {"face_index": [0] * count, "score": [1.0] * count, "detector": ["hog"] * count}
             for name, numbers in (("box", 4), ("landmarks", 136), ("affine", 6)):
                 columns[name] = list(chance.random((count, numbers)))
+            columns["look"] = [row.tobytes() for row in chance.integers(0, 256, (count, LOOK_BYTES), np.uint8)]
             columns |= {"embedding": list(embeddings), "face_px": [128.0] * count, "sharpness": [50.0] * count}
             columns |= {angle: [0.0] * count for angle in ("yaw", "pitch", "roll")}
             yield _table(FACES, count, columns | {"status": ["ok"] * count})

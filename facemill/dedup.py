@@ -9,8 +9,8 @@ For photos. On aligned face crops distances of 10 pair different people: do not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -144,7 +144,13 @@ _DTYPES: dict[str, Any] = {
 }
 
 
-def judge(looks: Looks, *, distance: int = 4, confirm_distance: int = 8) -> tuple[Rows, Rows]:
+Ranking = Callable[[Rows], npt.NDArray[np.float64]]
+"""(M,) rows of `Looks` -> (M, R) their ranks, as in `Looks.rank`."""
+
+
+def judge(
+    looks: Looks, *, distance: int = 4, confirm_distance: int = 8, ranking: Ranking | None = None
+) -> tuple[Rows, Rows]:
     """Which picture stands for each, and which cluster each is in, both (N,) int64, as rows of `looks`.
 
     A picture that stands for itself is kept; all others are direct copies of the one that stands for them, of the same
@@ -154,13 +160,25 @@ def judge(looks: Looks, *, distance: int = 4, confirm_distance: int = 8) -> tupl
 
     Copies: up to `distance` bits of the perceptual hash are enough; up to `confirm_distance` the difference hashes must
     agree within CONFIRM_BITS too. Of flat pictures only those with equal bytes are copies.
+
+    `ranking` gives the ranks of those alone that are not alone in their cluster, where finding out is dear; without it
+    those of `looks` are taken.
     """
     look, cluster = _clusters(looks, distance, confirm_distance)
     stands_for, named = np.arange(len(looks)), np.arange(len(looks))
     # From here on only what is not alone in its cluster, from the best to the worst.
     rows = np.flatnonzero(np.bincount(cluster)[cluster] > 1)
-    rows = rows[looks.take(rows).best_first()]
-    some, look, cluster = looks.take(rows), look[rows], cluster[rows]
+    some = looks.take(rows)
+    if ranking is not None:  # of what has the same bytes there is nothing to find out
+        content = _numbers(cluster[rows], *some.sample_id.T)
+        contents = np.bincount(cluster[rows][np.unique(content, return_index=True)[1]], minlength=len(looks) + 1)
+        several = contents[cluster[rows]] > 1
+        rank = some.rank.copy()
+        rank[several] = ranking(rows[several])
+        some = replace(some, rank=rank)
+    order = some.best_first()
+    some, rows = some.take(order), rows[order]
+    look, cluster = look[rows], cluster[rows]
 
     by_id = np.lexsort((*some.sample_id.T[::-1], cluster))
     first = _begins(cluster[by_id])

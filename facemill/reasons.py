@@ -68,6 +68,7 @@ class Reason(StrEnum):
     FACE_TOO_SMALL = "face_too_small", State.REJECTED, "the face has too few pixels"
     BLURRED = "blurred", State.REJECTED, "the face is not sharp enough"
     EXTREME_POSE = "extreme_pose", State.REJECTED, "the head is turned too far"
+    SAME_LOOK = "same_look", State.REJECTED, "pose, expression and light of a face of the same video that is kept"
     DOUBTFUL_REFERENCE = "doubtful_reference", State.REJECTED, "a reference unlike the identity's other references"
     WHICH_FACE = "which_face", State.REJECTED, "a reference with several faces, of which a person has to name one"
 

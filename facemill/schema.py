@@ -31,6 +31,7 @@ EncodedPicture = TypedDict("EncodedPicture", {"bytes": bytes, "path": str | None
 Bool = Annotated[bool, pa.bool_()]
 Int32 = Annotated[int, pa.int32()]
 Int64 = Annotated[int, pa.int64()]
+Binary = Annotated[bytes, pa.binary()]
 UInt64 = Annotated[int, pa.uint64()]
 Float32 = Annotated[float, pa.float32()]
 Float64 = Annotated[float, pa.float64()]
@@ -78,6 +79,7 @@ class RawColumns(TypedDict, total=False):
     url: String  # where it came from; stable, never a path of one machine
     page: String  # the page that showed it; empty where there is none
     pts: Int64 | None  # of the frame, for pictures taken from a video
+    shot: Int32 | None  # of the video that the frame is in, from 0
     licence: String
     author: String
     rights: String  # the basis stated in params.yaml
@@ -127,6 +129,7 @@ class FaceColumns(TypedDict, total=False):
     crop: Image
     face_px: Float32  # short side of the box
     sharpness: Float32
+    look: Binary  # what it looks like, see facemill.face_looks.face_look
     yaw: Float32  # degrees; signs as in facemill.align.head_pose
     pitch: Float32
     roll: Float32
@@ -140,7 +143,7 @@ class FaceRow(FaceColumns, StateColumns, total=False):
 class VerdictColumns(TypedDict, total=False):
     """The columns that curation adds to those of a face."""
 
-    cluster: String  # duplicate cluster of the picture: never on both sides of the split
+    cluster: String  # of copies of a picture, or a shot of a video: never on both sides of the split
     reference: Bool  # one of the faces that define the identity
     distance: Float32  # of the embedding to the nearest reference
     split: String  # train | val, by duplicate cluster; null in rejected rows
@@ -302,8 +305,10 @@ def _arrow_type(hint: object) -> pa.DataType:
     return found.__metadata__[0]
 
 
-RAW = TableSchema("raw", 3, RawRow)
-UNIQUE = TableSchema("unique", 3, UniqueRow)
+RAW = TableSchema("raw", 4, RawRow)
+UNIQUE = TableSchema("unique", 4, UniqueRow)
+FACES = TableSchema("faces", 5, FaceRow)
+DATASET = TableSchema("dataset", 5, DatasetRow)
 FACES = TableSchema("faces", 4, FaceRow)
 DATASET = TableSchema("dataset", 4, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)

@@ -1,15 +1,25 @@
 """Which faces a model is trained on, and which are held out to validate it.
 
-Whole duplicate clusters go to a side, so that no picture has its twin on the other, and each by a hash of its own name,
-so that a face keeps its side when the dataset grows.
+Whole clusters go to a side, so that no picture has its twin on the other, and each by a hash of its own name, so that a
+face keeps its side when the dataset grows. A cluster is a picture with all its copies, or the shot of a video that a
+frame is from.
+
+The faces of one person that are held out are as many as asked, within 0.4 and 2.5 times that; where the hashes give
+fewer or more, the few clusters that are missing change sides. A shot that is longer than that is cut into stretches of
+time where nothing else is left to hold out.
 """
 
 from __future__ import annotations
 
-import bisect
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+STRETCH = "~"
+"""Between the name of a shot and the number of a stretch of it."""
+LEAST, MOST = 0.4, 2.5
+"""Between so many times what is asked nobody changes sides."""
 
 
 @dataclass(frozen=True)
@@ -17,58 +27,106 @@ class Split:
     """Which clusters are for validation: those whose hash falls into the share, the same in every run.
 
     Each identity with two clusters or more has at least one on either side: `added` and `removed` are the few that had
-    to change sides for that.
+    to change sides for that, and for the size that is asked. `cut` are the shots of which each stretch is a cluster.
     """
 
     share: float
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()
 
-    def is_val(self, cluster: str) -> bool:
+    def cluster_of(self, name: str) -> str:
+        """What goes to a side as a whole: a name itself, or the shot that it is a stretch of."""
+        shot = _shot(name)
+        return name if shot in self.cut else shot
+
+    def is_val(self, name: str) -> bool:
         """Whether a cluster is for validation."""
+        cluster = self.cluster_of(name)
         return cluster in self.added or (_fraction(cluster) < self.share and cluster not in self.removed)
 
     @classmethod
     def of(cls, accepted: Iterable[tuple[str, str]], share: float, identities: Collection[str]) -> Split:
-        """Decides over all accepted faces, given as (identity, cluster), in memory for a few clusters an identity."""
-        sides = {identity: _Sides(share, len(identities)) for identity in sorted(identities)}
-        for identity, cluster in accepted:
-            sides[identity].see(cluster)
-        added = {own.training[0][1] for own in sides.values() if own.several and not own.has_val}
-        # Last, since nothing can be trained without: whoever has only clusters for validation gives one back. That
-        # takes training faces from nobody.
-        removed = {own.highest[1] for own in sides.values() if own.highest and own.is_all_val(added)}
-        return cls(share, frozenset(added - removed), frozenset(removed))
+        """Decides over all accepted faces, given as (identity, cluster); in memory a number for each cluster.
+
+        A stretch of a shot is named as the shot, `STRETCH`, and something that tells it from the others.
+        """
+        faces: dict[str, Counter[str]] = {identity: Counter() for identity in sorted(identities)}
+        for identity, name in accepted:
+            faces[identity][name] += 1
+        split = cls(share, cut=frozenset().union(*(_shots_to_cut(own, share) for own in faces.values())))
+        clusters = {identity: split._clusters(own) for identity, own in faces.items()}
+        for own in clusters.values():
+            split = split._sized(own)
+        for own in clusters.values():
+            split = split._with_both_sides(own)
+        for own in clusters.values():  # last, since nothing can be trained without
+            split = split._with_training(own)
+        return split
+
+    def _clusters(self, faces: Counter[str]) -> Counter[str]:
+        clusters = Counter[str]()
+        for name, count in faces.items():
+            clusters[self.cluster_of(name)] += count
+        return clusters
+
+    def _sized(self, clusters: Counter[str]) -> Split:
+        """With as many of a person's faces held out as are asked, as nearly as whole clusters allow.
+
+        No further than the nearer limit: the more clusters change sides, the more change back in a larger dataset.
+        """
+        asked = self.share * clusters.total()
+        held = sum(count for cluster, count in clusters.items() if self.is_val(cluster))
+        split = self
+        if held > max(MOST * asked, 1):
+            for cluster in sorted(filter(self.is_val, clusters), key=_fraction, reverse=True):
+                if held <= MOST * asked:
+                    break
+                if held - clusters[cluster] >= LEAST * asked:
+                    split, held = split._moved(cluster, val=False), held - clusters[cluster]
+        if held < LEAST * asked:
+            for cluster in sorted(clusters, key=_fraction):
+                if not split.is_val(cluster) and held + clusters[cluster] <= max(MOST * asked, 1):
+                    split, held = split._moved(cluster, val=True), held + clusters[cluster]
+                if held >= LEAST * asked:
+                    break
+        return split
+
+    def _with_both_sides(self, clusters: Counter[str]) -> Split:
+        if len(clusters) < 2 or any(map(self.is_val, clusters)):
+            return self
+        # the smallest: the fewest faces over what is asked
+        return self._moved(min(clusters, key=lambda one: (clusters[one], _fraction(one))), val=True)
+
+    def _with_training(self, clusters: Counter[str]) -> Split:
+        """Whoever has only clusters for validation gives one back. That takes training faces from nobody."""
+        if not clusters or not all(map(self.is_val, clusters)):
+            return self
+        return self._moved(max(clusters, key=lambda one: (clusters[one], _fraction(one))), val=False)
+
+    def _moved(self, cluster: str, *, val: bool) -> Split:
+        one = frozenset({cluster})
+        if val:
+            return Split(self.share, self.added | one, self.removed - one, self.cut)
+        return Split(self.share, self.added - one, self.removed | one, self.cut)
 
 
-class _Sides:
-    """How the hashes spread one identity's clusters over the two sides.
+def _shots_to_cut(faces: Counter[str], share: float) -> set[str]:
+    """The shots that are too long to be held out, where what is left is too little to hold out."""
+    clusters = Counter[str]()
+    for name, count in faces.items():
+        clusters[_shot(name)] += count
+    asked = share * clusters.total()
+    small = sum(count for count in clusters.values() if count <= max(MOST * asked, 1))
+    if small >= asked:
+        return set()
+    stretched = {_shot(name) for name in faces if STRETCH in name}
+    return {shot for shot in stretched if clusters[shot] > max(MOST * asked, 1)}
 
-    At most one cluster for each identity is ever added to validation. So of those for training it is enough to know
-    the first few: whoever has more has some left.
-    """
 
-    def __init__(self, share: float, identities: int) -> None:
-        self._share, self._enough = share, identities + 1
-        self.training: list[tuple[float, str]] = []
-        """The first of them by their hashes."""
-        self.highest: tuple[float, str] | None = None
-        self.has_val = self.several = False
-
-    def see(self, cluster: str) -> None:
-        """Takes note of a cluster, for the first time or again."""
-        place = (_fraction(cluster), cluster)
-        self.several = self.several or (self.highest is not None and self.highest != place)
-        self.highest = max(self.highest or place, place)
-        if place[0] < self._share:
-            self.has_val = True
-        elif place not in self.training:
-            bisect.insort(self.training, place)
-            del self.training[self._enough :]
-
-    def is_all_val(self, added: Collection[str]) -> bool:
-        """Whether none would be left for training."""
-        return all(cluster in added for _, cluster in self.training)
+def _shot(name: str) -> str:
+    shot, stretch, _ = name.rpartition(STRETCH)
+    return shot if stretch else name
 
 
 def _fraction(cluster: str) -> float:

@@ -418,6 +418,7 @@ def _row(item: Item, settings: PictureSettings) -> RawRow:
         "url": item.url,
         "page": item.page,
         "pts": item.pts,
+        "shot": item.shot,
         "licence": item.licence,
         "author": item.author,
         "rights": settings.rights[item.identity],

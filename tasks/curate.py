@@ -3,12 +3,14 @@
 An identity is defined by its reference pictures: one face of each, of those that agree with one another
 (`facemill.references`). A face is accepted when its embedding lies near enough to them, it is the nearest such face of
 its picture, and it is large, sharp and frontal enough. Every other row keeps one reason: those of `extract`,
-doubtful_reference, other_identity, second_face, face_too_small, blurred, extreme_pose, in this order. Train and
-validation are split by duplicate cluster, so that no picture has its twin on the other side.
+doubtful_reference, other_identity, second_face, face_too_small, blurred, extreme_pose, near_duplicate, same_look, in
+this order. The last two are for faces that show what a better one shows already (`facemill.face_looks`): copies of
+whatever picture, mirrored too, and within a video the same pose, expression and light. Train and validation are split
+by picture with its copies and by shot, so that no face has its twin on the other side.
 
-A part of `faces` is judged by itself once the references are known; only the split asks about all of them, and that in
-a few numbers for each identity. So memory does not grow with the table, and a part is written anew only where a verdict
-in it has changed.
+A part of `faces` is judged by itself once the references are known; only repeats and the split ask about all of them:
+the good faces of one identity at a time are in memory, with some 1.5 KB each, and a number for each cluster. A part is
+written anew only where a verdict in it has changed.
 """
 
 from __future__ import annotations
@@ -16,17 +18,22 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
 from facemill import tables
+from facemill.align import transform
+from facemill.dedup import licence_rank
 from facemill.embeddings import DIMENSIONS, identity_distance
 from facemill.errors import FacemillError
+from facemill.face_looks import LOOK_BYTES, FaceLooks, copies, same_looks
 from facemill.reasons import Reason, State
 from facemill.references import ReferenceFace, Verdict, choose, distances_to_others
 from facemill.schema import (
@@ -37,12 +44,13 @@ from facemill.schema import (
     DatasetRow,
     FaceRow,
     Float32,
+    Int32,
     StateColumns,
     String,
     TableSchema,
     UniqueRow,
 )
-from facemill.split import Split
+from facemill.split import STRETCH, Split
 from tasks.catalogue import Data
 from tasks.params import CurateParams, Params
 from tasks.work.cluster import InlinePool
@@ -67,15 +75,21 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 class JudgedRow(StateColumns, total=False):
     """What is decided of a face from its own part and the references."""
 
+    face_id: String
     identity: String
     cluster: String
     reference: Bool
     distance: Float32
+    video: String | None  # that the face is a frame of
+    licence_rank: Int32
 
 
-class FinalRow(JudgedRow, total=False):
-    """The same with its side, which all faces together decide."""
+class FinalRow(StateColumns, total=False):
+    """What a row of `dataset` has beside those of a face: the verdict, and its side."""
 
+    cluster: String
+    reference: Bool
+    distance: Float32
     split: String
 
 
@@ -84,7 +98,12 @@ JUDGED = TableSchema("judged_faces", 1, JudgedRow)
 FINAL = TableSchema("split_faces", 1, FinalRow)
 _JUDGED = ["face_id", "sample_id", "identity", "role", "face_px", "sharpness", "yaw", "pitch", "roll"]
 _JUDGED += ["status", "error", "detail"]
+_LOOKED_AT = ["face_id", "look", "landmarks", "affine", "yaw", "pitch", "embedding", "sharpness", "face_px"]
+_PICTURE = ["sample_id", "identity", "cluster", "stated_face", "source", "url", "pts", "shot", "licence"]
 _REFERENCE = ["face_id", "sample_id", "identity", "role", "url", "box", "score", "status"]
+
+STRETCH_S = 5
+"""Seconds of a shot that go to one side where it has to be cut."""
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -146,13 +165,16 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     references = find_references(root, parts, identities)
 
     code = read_deciders(root, "curate", params).key
-    limits = params.curate.model_dump(mode="json", exclude={"val_share"})
+    limits = params.curate.model_dump(mode="json", exclude={"val_share", "same_look"})
     judging = open_store(root, "curate-judge", JUDGED, code=code, limits=limits, references=references.key)
     writing = open_store(root, "curate", DATASET, code=code)  # what the parameters decide is in the verdicts
     content = hash_files(root, "faces", parts, ours=True)
     judged = _judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate))
-    split = Split.of(_accepted(judged.paths.values()), params.curate.val_share, identities)
-    made = judged + _dataset_parts(writing, root, parts, content, judged.paths, split)
+    repeats: dict[str, tuple[Reason, str]] = {}
+    for identity in identities:
+        repeats |= find_repeats(parts, judged.paths, identity, params.curate.same_look)
+    split = Split.of(_accepted(judged.paths.values(), repeats), params.curate.val_share, identities)
+    made = judged + _dataset_parts(writing, root, parts, content, judged.paths, repeats, split)
     publish_parts(made.paths, output)
     kept_bytes = drop_unreached(judging) + drop_unreached(writing)
 
@@ -239,14 +261,15 @@ def _judge_part(faces: Path, unique: Path, settings: JudgeSettings) -> list[Judg
                 "two do not belong together. Bring both tables back with `dvc checkout data/unique data/faces`, or run "
                 "`dvc repro`"
             )
-    clusters = {key: row["cluster"] for key, row in pictures.items()}
-    return judge_rows(rows, read_embeddings(faces), clusters, settings.references, settings.params)
+    return judge_rows(rows, read_embeddings(faces), pictures, settings.references, settings.params)
 
 
 def read_pictures(part: Path) -> dict[tuple[str, str], UniqueRow]:
-    """What curation asks of the pictures of a part of `unique`, by (sample_id, identity): their duplicate clusters, and
-    which face of a reference is meant. Of rows with the same bytes the one that is kept counts."""
-    columns = ["sample_id", "identity", "cluster", "stated_face", "keep"]
+    """What curation asks of the pictures of a part of `unique`, by (sample_id, identity).
+
+    Of rows with the same bytes the one that is kept counts.
+    """
+    columns = [*_PICTURE, "keep"]
     rows = sorted(tables.part_rows(part, UNIQUE, columns), key=lambda row: bool(row["keep"]))
     return {(row["sample_id"], row["identity"]): row for row in rows}
 
@@ -254,7 +277,7 @@ def read_pictures(part: Path) -> dict[tuple[str, str], UniqueRow]:
 def judge_rows(
     rows: Sequence[FaceRow],
     embeddings: Embeddings,
-    clusters: Mapping[tuple[str, str], str],
+    pictures: Mapping[tuple[str, str], UniqueRow],
     references: References,
     params: CurateParams,
 ) -> list[JudgedRow]:
@@ -263,14 +286,15 @@ def judge_rows(
     Args:
         rows: the columns of `_JUDGED`.
         embeddings: (N, 128), one for each row.
-        clusters: duplicate cluster by (sample_id, identity).
+        pictures: the columns of `_PICTURE` by (sample_id, identity).
         references: whom the faces are compared with.
         params: the limits.
     """
     verdicts: list[JudgedRow] = [
         {
+            "face_id": row["face_id"],
             "identity": row["identity"],
-            "cluster": clusters.get((row["sample_id"], row["identity"]), ""),
+            **_origin(pictures.get((row["sample_id"], row["identity"]), UniqueRow())),
             "reference": row["face_id"] in references.own,
             "status": row["status"],
             "error": row["error"],
@@ -285,6 +309,64 @@ def judge_rows(
             verdicts[at]["distance"] = float(identity_distance(wanted, embeddings[at])) if away is None else away
         _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], references.refused, params)
     return verdicts
+
+
+def _origin(picture: UniqueRow) -> JudgedRow:
+    """Which cluster a picture belongs to, and what decides between it and its copies."""
+    rank, pts = licence_rank(picture.get("licence")), picture.get("pts")
+    if pts is None:
+        return {"cluster": picture.get("cluster") or "", "video": None, "licence_rank": rank}
+    video, _, place = picture["url"].partition("#pts=")
+    seconds = pts * Fraction(place.partition("@")[2] or 1)
+    cluster = f"{video}#shot={picture['shot'] or 0}{STRETCH}{int(seconds // STRETCH_S)}"
+    return {"cluster": cluster, "video": video, "licence_rank": rank}
+
+
+def find_repeats(
+    parts: Sequence[Path], judged: Mapping[str, Path], identity: str, same_look: float
+) -> dict[str, tuple[Reason, str]]:
+    """The good faces of an identity that show what a better one shows, by their ids, with the reason.
+
+    Better is a reference, then the freer licence, the sharper face, the larger.
+    """
+    found: list[tuple[FaceRow, JudgedRow]] = []
+    for part in parts:
+        verdicts = tables.part_rows(judged[part.stem], JUDGED)
+        good = {one["face_id"]: one for one in verdicts if one["identity"] == identity and one["status"] == State.OK}
+        if good:
+            rows = tables.part_rows(part, FACES, _LOOKED_AT)
+            found += [(_narrow(row), good[row["face_id"]]) for row in rows if row["face_id"] in good]
+    found.sort(key=_best_first)
+    videos = {name: number for number, name in enumerate(sorted({one["video"] or "" for _, one in found}))}
+    looks = FaceLooks(
+        look=np.array([np.frombuffer(row["look"], np.uint8) for row, _ in found]).reshape(-1, LOOK_BYTES),
+        points=np.array([row["landmarks"] for row, _ in found], np.float32).reshape(-1, 68, 2),
+        angles_deg=np.array([(row["yaw"], row["pitch"]) for row, _ in found], np.float32).reshape(-1, 2),
+        embedding=np.array([row["embedding"] for row, _ in found], np.float32).reshape(-1, DIMENSIONS),
+        video=np.array([videos[one["video"]] if one["video"] else -1 for _, one in found], np.int64),
+    )
+    repeats: dict[str, tuple[Reason, str]] = {}
+    # Last what is told: a copy is that, whatever else it is.
+    for reason, stands in ((Reason.SAME_LOOK, same_looks(looks, same_look)), (Reason.NEAR_DUPLICATE, copies(looks))):
+        for at in np.flatnonzero(stands != np.arange(len(found))).tolist():
+            repeats[found[at][0]["face_id"]] = reason, f"of {found[int(stands[at])][0]['face_id']}"
+    return repeats
+
+
+def _narrow(row: FaceRow) -> FaceRow:
+    """The numbers that are compared, in arrays that take a tenth of the memory of lists."""
+    points = transform(np.array(row["landmarks"]).reshape(68, 2), np.array(row["affine"]).reshape(2, 3))
+    arrays: Any = {
+        "landmarks": points.astype(np.float32),
+        "embedding": np.array(row["embedding"], np.float32),
+        "affine": None,
+    }
+    return {**row, **arrays}
+
+
+def _best_first(face: tuple[FaceRow, JudgedRow]) -> tuple[Any, ...]:
+    row, verdict = face
+    return not verdict["reference"], verdict["licence_rank"], -row["sharpness"], -row["face_px"], row["face_id"]
 
 
 def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
@@ -370,7 +452,7 @@ def _pair(part: Path, unique: Path) -> tuple[str, str]:
 
 
 def _clusters_key(part: Path) -> str:
-    return content_key(tables.part_rows(part, UNIQUE, ["sample_id", "identity", "cluster"]))
+    return content_key(tables.part_rows(part, UNIQUE, _PICTURE))
 
 
 def _dataset_parts(
@@ -379,13 +461,14 @@ def _dataset_parts(
     parts: Sequence[Path],
     content: Mapping[Path, str],
     judged: Mapping[str, Path],
+    repeats: Mapping[str, tuple[Reason, str]],
     split: Split,
 ) -> Made:
     """The parts of `dataset`, each from the part of `faces` of its name; those with the same verdicts are known."""
     with scratch_folder(root, "curate-verdicts") as scratch:
         plan = []
         for part in parts:
-            verdicts = [_with_split(row, split) for row in tables.part_rows(judged[part.stem], JUDGED)]
+            verdicts = [_with_split(row, repeats, split) for row in tables.part_rows(judged[part.stem], JUDGED)]
             item = WorkItem(content_key(content[part], verdicts), (str(part), str(scratch / part.name)))
             if not store.holds([item.key]):
                 tables.write_part(scratch / part.name, tables.from_rows(verdicts, FINAL), durable=False)
@@ -393,19 +476,31 @@ def _dataset_parts(
         return make_parts(store, plan, dataset_shard, None, InlinePool(), rows_per_shard=1)
 
 
-def _with_split(verdict: JudgedRow, split: Split) -> FinalRow:
-    side = "val" if split.is_val(verdict["cluster"]) else "train"
-    final: FinalRow = {**verdict, "split": side}
-    if verdict["status"] != State.OK:
-        del final["split"]
+def _with_split(verdict: JudgedRow, repeats: Mapping[str, tuple[Reason, str]], split: Split) -> FinalRow:
+    final: FinalRow = {
+        "cluster": split.cluster_of(verdict["cluster"]),
+        "reference": verdict["reference"],
+        "distance": verdict["distance"],
+        "status": verdict["status"],
+        "error": verdict["error"],
+        "detail": verdict["detail"],
+    }
+    if verdict["face_id"] in repeats:
+        reason, detail = repeats[verdict["face_id"]]
+        final |= {"status": reason.state, "error": reason, "detail": detail}
+    elif verdict["status"] == State.OK:
+        final["split"] = "val" if split.is_val(verdict["cluster"]) else "train"
     return final
 
 
-def _accepted(judged: Iterable[Path]) -> Iterator[tuple[str, str]]:
+def _accepted(judged: Iterable[Path], repeats: Collection[str]) -> Iterator[tuple[str, str]]:
     for part in judged:
-        table = tables.read_part(part, JUDGED, ["identity", "cluster", "status"])
+        table = tables.read_part(part, JUDGED, ["face_id", "identity", "cluster", "status"])
         accepted = table.filter(pc.equal(table["status"], State.OK))
-        yield from zip(accepted["identity"].to_pylist(), accepted["cluster"].to_pylist(), strict=True)
+        columns = (accepted[name].to_pylist() for name in ("face_id", "identity", "cluster"))
+        yield from (
+            (identity, name) for face_id, identity, name in zip(*columns, strict=True) if face_id not in repeats
+        )
 
 
 def _require_faces(output: Path, identities: Iterable[str]) -> None:

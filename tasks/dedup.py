@@ -2,7 +2,8 @@
 
 Rows that `collect` could not read pass through as they are. Of the others, those with the same bytes and those that
 look the same (perceptual hash, see `facemill.dedup`) fall to the best one of their identity: a reference first, then
-the freer licence, the larger, the more detailed. Duplicates are decided inside one identity, so that a picture of two
+the freer licence, the more detailed, the larger. Frames of videos all look the same as whole pictures, and fall for
+equal bytes alone: `curate` compares the faces. Duplicates are decided inside one identity, so that a picture of two
 people stays with both; clusters go across identities, so that `curate` can split without leaking.
 
 Rows that are not kept lose their picture bytes, which stay in `raw`. Reasons: exact_duplicate, near_duplicate, and
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 from facemill import tables
 from facemill.dedup import Looks, judge, licence_rank
 from facemill.errors import InputError
+from facemill.picture_hash import detail as picture_detail
 from facemill.picture_hash import hash_picture
 from facemill.reasons import Reason, State
 from facemill.schema import (
@@ -77,6 +79,12 @@ class HashRow(HashColumns, StateColumns, total=False):
     """The hashes of one picture."""
 
 
+class DetailRow(StateColumns, total=False):
+    """How much there is to see in one picture."""
+
+    detail_share: Float64
+
+
 class VerdictRow(StateColumns, total=False):
     """What `unique` adds to a row of `raw`, or replaces."""
 
@@ -89,16 +97,24 @@ class VerdictRow(StateColumns, total=False):
 
 HASHES = TableSchema("hashes", 1, HashRow)
 """Scratch between the two halves of the stage: one row for each picture of a part of `raw` that can be read."""
+DETAILS = TableSchema("details", 1, DetailRow)
+"""Scratch: one row for each picture that has copies with other bytes."""
 VERDICTS = TableSchema("verdicts", 1, VerdictRow)
 """Scratch on the way to the workers: a row for each row of a part of `raw`."""
 
 PICTURES_WORTH_A_CLUSTER = 2000
 """So many that no result holds. Hashing takes 1–6 ms a picture, starting workers some seconds; `collect` has decoded
 every picture in a worker."""
+PICTURES_WORTH_A_CLUSTER_TO_LOOK_AT = 200
+"""Likewise; looking at the detail of one takes some 50 ms."""
+DETAIL_STEP = 1.05
+"""Copies whose detail differs by less than about this factor are as good as each other: the larger one stays."""
 HASHED_TOGETHER = 64
 """Pictures that a worker hashes at a time."""
 
-_JUDGED = ["sample_id", "identity", "role", "licence", "width", "height"]
+_JUDGED = ["sample_id", "identity", "role", "licence", "width", "height", "pts"]
+_DETAIL = 2
+"""Which column of a picture's rank is its detail."""
 _STATE = ["status", "error", "detail"]
 
 
@@ -114,11 +130,13 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     cluster = params.cluster if _are_worth_a_cluster(hashing, plan) else ClusterParams(kind="inline")
     with open_pool(cluster) as pool:
         hashed = make_parts(hashing, plan, hash_shard, _lost_hash, pool, rows_per_shard=HASHED_TOGETHER, retry=retry)
-        verdicts = Verdicts.judged(parts, hashed.paths, params.dedup)
+        looking = open_store(root, "dedup-detail", DETAILS, code=code)
+        details = Details(looking, parts, hashed.paths, params.cluster)
+        verdicts = Verdicts.judged(parts, hashed.paths, params.dedup, details)
         judging = open_store(root, "dedup", UNIQUE, code=code)  # what the parameters decide is in the verdicts
-        made = hashed + _unique_parts(judging, root, parts, hashed.paths, verdicts, pool)
+        made = hashed + details.made + _unique_parts(judging, root, parts, hashed.paths, verdicts, pool)
     publish_parts(made.paths, output)
-    kept_bytes = drop_unreached(hashing) + drop_unreached(judging)
+    kept_bytes = sum(map(drop_unreached, (hashing, looking, judging)))
     rows, counts = sum(map(tables.count_part, parts)), count_rows(output, UNIQUE)
     totals = Totals("dedup", rows, counts, time.monotonic() - start, made.seconds, made.worked, kept_bytes=kept_bytes)
     return finish(root, totals)
@@ -138,6 +156,36 @@ def hash_shard(shard: Shard) -> list[list[HashRow]]:
     return [[_hash_row(row)] for row in read_rows(shard.items, RAW, ["image"])]
 
 
+def detail_shard(shard: Shard) -> list[list[DetailRow]]:
+    """How much there is to see in some pictures of `raw`, each a row."""
+    return [[_detail_row(row)] for row in read_rows(shard.items, RAW, ["image"])]
+
+
+class Details:
+    """Finds out how much there is to see in pictures that have copies, which costs ten times what hashing does."""
+
+    def __init__(self, store: Store, parts: Sequence[Path], hashes: Mapping[str, Path], cluster: ClusterParams) -> None:
+        self._store, self._parts, self._hashes, self._cluster = store, parts, hashes, cluster
+        self.made = Made({})
+
+    def of(self, looks: Looks, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(M,) for pictures of `looks`, in steps of DETAIL_STEP; of what cannot be decoded the lowest."""
+        ids = looks.ids(rows)
+        places = _places(self._parts, self._hashes, np.sort(rows))
+        items = {name: WorkItem(name, places[at]) for name, at in zip(ids, rows.tolist(), strict=True)}
+        known = known_items(self._store).places(list(items))
+        many = sum(place is None for place in known) > PICTURES_WORTH_A_CLUSTER_TO_LOOK_AT
+        plan = [Part("details", tuple(items.values()))] if items else []
+        with open_pool(self._cluster if many else ClusterParams(kind="inline")) as pool:
+            self.made = make_parts(self._store, plan, detail_shard, _lost_hash, pool, rows_per_shard=HASHED_TOGETHER)
+        found = dict.fromkeys(items, 0.0)
+        for path in self.made.paths.values():
+            for name, row in zip(items, tables.part_rows(path, DETAILS), strict=True):
+                found[name] = row["detail_share"] or 0.0
+        shares = np.array([found[name] for name in ids], np.float64)
+        return np.asarray(np.round(np.log(np.maximum(shares, 1e-6)) / np.log(DETAIL_STEP)), np.float64)
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """What became of every picture of `raw` that could be hashed, by its number over all parts.
@@ -155,10 +203,20 @@ class Verdicts:
     urls: Mapping[int, str]
 
     @classmethod
-    def judged(cls, parts: Sequence[Path], hashes: Mapping[str, Path], params: DedupParams) -> Verdicts:
+    def judged(
+        cls, parts: Sequence[Path], hashes: Mapping[str, Path], params: DedupParams, details: Details
+    ) -> Verdicts:
         """Compares all pictures with each other."""
         looks = _looks(parts, hashes)
-        stands_for, cluster = judge(looks, distance=params.hash_distance, confirm_distance=params.confirm_distance)
+
+        def ranking(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            rank = looks.rank[rows]
+            rank[:, _DETAIL] = -details.of(looks, rows)
+            return rank
+
+        stands_for, cluster = judge(
+            looks, distance=params.hash_distance, confirm_distance=params.confirm_distance, ranking=ranking
+        )
         others = stands_for[stands_for != np.arange(len(looks))]
         return cls(looks, stands_for, cluster, _urls(parts, hashes, np.unique(others)))
 
@@ -265,12 +323,13 @@ def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int]) -> Looks:
     return Looks.from_columns(
         phash=found["phash"],
         dhash=found["dhash"],
-        flat=found["flat"],
+        flat=pc.or_(found["flat"], pc.is_valid(rows["pts"])),
         owner=[owners.setdefault(name, len(owners)) for name in rows["identity"].to_pylist()],
         sample_id=rows["sample_id"],
         rank=[
             pc.not_equal(rows["role"], "reference"),
             [licence_rank(text) for text in rows["licence"].to_pylist()],
+            np.zeros(len(rows)),  # detail: only of those that have copies, see `Details`
             -width * height,
             pc.negate(found["sharpness"]),
         ],
@@ -291,6 +350,20 @@ def _urls(parts: Sequence[Path], hashes: Mapping[str, Path], numbers: npt.NDArra
             urls |= {at: text or "" for at, text in zip(own.tolist(), texts, strict=True)}
         first += count
     return urls
+
+
+def _places(parts: Sequence[Path], hashes: Mapping[str, Path], numbers: npt.NDArray[np.int64]) -> dict[int, RowAt]:
+    """Where pictures lie: (M,) their numbers, rising."""
+    places, first = dict[int, RowAt](), 0
+    for part in parts:
+        readable = tables.read_part(part, RAW, ["status"])["status"]
+        readable_rows = np.flatnonzero(np.asarray(pc.equal(readable, State.OK.value)))
+        hashed = np.asarray(pc.equal(tables.read_part(hashes[part.stem], HASHES, ["status"])["status"], State.OK.value))
+        rows = readable_rows[hashed]
+        for at in numbers[slice(*np.searchsorted(numbers, [first, first + len(rows)]))].tolist():
+            places[at] = RowAt(str(part), int(rows[at - first]))
+        first += len(rows)
+    return places
 
 
 def _hashed(part: Path, hashes: Mapping[str, Path], columns: Sequence[str]) -> tuple[pa.Table, pa.Table]:
@@ -314,6 +387,13 @@ def _hash_row(row: RawRow) -> HashRow:
         "sharpness": found.sharpness,
         "status": State.OK,
     }
+
+
+def _detail_row(row: RawRow) -> DetailRow:
+    try:
+        return {"detail_share": picture_detail(row["image"]["bytes"], max_pixels=None), "status": State.OK}
+    except InputError as error:
+        return {"status": error.reason.state, "error": error.reason, "detail": error.detail}
 
 
 def _lost_hash(place: RowAt, reason: Reason, detail: str) -> HashRow:

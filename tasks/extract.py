@@ -27,6 +27,7 @@ from facemill import tables
 from facemill.align import crop_affine, head_pose, resized, warp
 from facemill.detect import Detector, Faces, build_detector
 from facemill.errors import InputError
+from facemill.face_looks import face_look
 from facemill.identity import Embedder
 from facemill.landmarks import LandmarkPredictor, build_predictor, signature
 from facemill.pictures import RGB, decode, encode_jpeg
@@ -251,6 +252,7 @@ def _geometry(
         "affine": affine.ravel().tolist(),
         "crop": {"bytes": encode_jpeg(crop), "path": f"{face_id}.jpg"},
         "sharpness": sharpness(crop, params.coverage),
+        "look": face_look(crop, params.coverage),
         "yaw": yaw,
         "pitch": pitch,
         "roll": roll,

@@ -148,7 +148,12 @@ class CurateParams(_Group):
     max_yaw_deg: Annotated[float, Field(gt=0, le=180)] = 55.0
     max_pitch_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
     max_roll_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
+    same_look: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """How far pose, expression and light of two faces of one video may be apart to count as the same, in units of
+    facemill.face_looks: 3 % of the distance of the eyes for the mouth, 3°. 0 keeps all frames."""
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Of each identity's faces, so many are held out to validate with: between 0.4 and 2.5 times that, see
+    facemill.split."""
 
 
 @dataclass(frozen=True, kw_only=True)

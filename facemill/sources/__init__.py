@@ -66,6 +66,7 @@ class Item:
             `clips/talk.mp4#pts=1024@1/12800`, `https://…`.
         page: the page that showed it, empty where there is none.
         pts: presentation time stamp of a video frame, in the time base that `url` names.
+        shot: the number of that frame's shot in its video.
         data: the encoded picture; None exactly when `error` is set.
         detail: what was found, for a failed item.
     """
@@ -78,6 +79,7 @@ class Item:
     licence: str = ""
     author: str = ""
     pts: int | None = None
+    shot: int | None = None
     data: bytes | None = None
     error: Reason | None = None
     detail: str = ""

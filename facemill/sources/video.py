@@ -72,8 +72,8 @@ class VideoSource(Source):
             raise ValueError("a unit of videos names its file")
         stated = {"licence": unit.options["licence"], "author": unit.options["author"]}
         try:
-            for pts, name, data in _sampled(unit.path, unit.options["every_s"], unit.options["max_frames"]):
-                yield unit.item(url=f"{unit.key}#pts={name}", pts=pts, data=data, **stated)
+            for pts, name, shot, data in _sampled(unit.path, unit.options["every_s"], unit.options["max_frames"]):
+                yield unit.item(url=f"{unit.key}#pts={name}", pts=pts, shot=shot, data=data, **stated)
         except InputError as problem:
             yield unit.failed(problem, **stated)
 
@@ -83,21 +83,24 @@ class VideoSource(Source):
         return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES)
 
 
-def _sampled(path: Path, every_s: float, max_frames: int) -> Iterator[tuple[int, str, bytes]]:
-    """(pts, pts@time_base, JPEG) of the first frame at or after each multiple of `every_s`.
+def _sampled(path: Path, every_s: float, max_frames: int) -> Iterator[tuple[int, str, int, bytes]]:
+    """(pts, pts@time_base, number of the shot, JPEG) of the first frame at or after each multiple of `every_s`.
 
     Raises:
         InputError: as `facemill.video.VideoReader`, and VIDEO_TRUNCATED where it ends before its container's word.
     """
     from facemill.video import VideoReader  # PyAV loads 100 MB of libraries
+    from facemill.video.cuts import CutDetector
 
+    cuts, shot = CutDetector(), 0
     taken, next_s, start_s = 0, 0.0, None
     with VideoReader(path, threads=1) as reader:
         for frame in reader:
             start_s = frame.time_s if start_s is None else start_s
+            shot += cuts.is_cut(frame.luma)
             if frame.time_s - start_s < next_s - 1e-9:
                 continue
-            yield frame.pts, f"{frame.pts}@{frame.time_base}", encode_jpeg(frame.square_rgb, JPEG_QUALITY)
+            yield frame.pts, f"{frame.pts}@{frame.time_base}", shot, encode_jpeg(frame.square_rgb, JPEG_QUALITY)
             taken += 1
             next_s = (int((frame.time_s - start_s) / every_s + 1e-9) + 1) * every_s
             if taken >= max_frames:

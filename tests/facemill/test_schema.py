@@ -12,10 +12,10 @@ import pytest
 from facemill import schema
 
 FROZEN = {
-    "raw": (3, "6c54b5a1600e"),
-    "unique": (3, "baca784bf53b"),
-    "faces": (4, "81d5deabfd86"),
-    "dataset": (4, "3e577d1dcab2"),
+    "raw": (4, "e17be045f6c8"),
+    "unique": (4, "95301f004989"),
+    "faces": (4, "fa170fec1f4d"),
+    "dataset": (4, "4ad9c0c1d455"),
     "videos": (1, "63f62f5afe07"),
     "segments": (1, "3b57ec3b09f3"),
     "tracks": (1, "1b4926802148"),

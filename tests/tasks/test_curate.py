@@ -1,5 +1,7 @@
 """The stage `curate`: one smallest face for each reason, splits that do not leak, errors a person can act on."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +50,9 @@ def face(name, *, identity="anna", at=0.0, sample=None, **more):
         "roll": 0.0,
         "status": "ok",
     }
+    chance = np.random.default_rng(list(name.encode()))
+    good |= {"look": chance.integers(0, 255, 256, np.uint8).tobytes(), "landmarks": chance.random(136).tolist()}
+    good |= {"affine": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]}
     row = {"face_id": f"{identity}-{name}", "sample_id": sample, "identity": identity, "role": "sample"}
     return row | good | {"cluster": sample, "face_index": 0, "embedding": embedding.tolist()} | more
 
@@ -58,12 +63,16 @@ def references():
 
 def curated(root, params, rows):
     """Runs the stage and gives the result by face_id."""
-    faces = [{key: value for key, value in row.items() if key not in ("cluster", "stated")} for row in rows]
+    beside = ("cluster", "stated", "shot", "licence")
+    faces = [{key: value for key, value in row.items() if key not in beside} for row in rows]
     tables.write_part(root / "data/faces/00000.parquet", tables.from_rows(faces, FACES))
     pictures = {(row["sample_id"], row["identity"]): row["cluster"] for row in rows}
+    columns = ("source", "url", "pts", "shot", "licence")
+    places = {(row["sample_id"], row["identity"]): {name: row.get(name) for name in columns} for row in rows}
     stated = {(row["sample_id"], row["identity"]): row.get("stated") for row in rows}
     unique = [
         {"sample_id": sample, "identity": who, "cluster": of, "stated_face": stated[sample, who], "keep": True}
+        | places[sample, who]
         for (sample, who), of in pictures.items()
     ]
     tables.write_part(root / "data/unique/00000.parquet", tables.from_rows(unique, UNIQUE))
@@ -186,6 +195,54 @@ def test_whatever_the_clusters_nobody_is_left_without_training_faces(accepted, s
     assert split == Split.of(reversed(accepted), share, "abc")
     for identity in {who for who, _ in accepted}:
         assert not all(split.is_val(cluster) for who, cluster in accepted if who == identity)
+
+
+def frames(count, video="talk.mp4", shots=1, **more):
+    """Good frames of a video, one a second, that all look different."""
+    place = {"source": "video", "pts": 0}
+    return [
+        face(f"{video}-{n}", **more) | place | {"url": f"{video}#pts={n}@1/1", "pts": n, "shot": n * shots // count}
+        for n in range(count)
+    ]
+
+
+def sides(found):
+    """The clusters of accepted faces on either side, each with its number of faces."""
+    counts = {"train": Counter(), "val": Counter()}
+    for row in found.values():
+        if row["split"]:
+            counts[row["split"]][row["cluster"]] += 1
+    return counts
+
+
+def test_the_shots_of_a_video_go_to_a_side_as_a_whole(tmp_path, params):
+    counts = sides(curated(tmp_path, params, [*references(), *frames(200, shots=40)]))
+    assert not set(counts["train"]) & set(counts["val"])
+    assert all(count == 5 for cluster, count in (counts["train"] + counts["val"]).items() if "shot=" in cluster)
+    assert 8 <= counts["val"].total() <= 50
+
+
+def test_where_all_faces_are_of_one_shot_stretches_of_it_are_held_out(tmp_path, params):
+    counts = sides(curated(tmp_path, params, [*references(), *frames(200)]))
+    assert not set(counts["train"]) & set(counts["val"])
+    assert 8 <= counts["val"].total() <= 50
+    assert all(count == 5 for cluster, count in counts["val"].items() if "shot=" in cluster)
+
+
+def test_a_copy_of_a_better_face_falls_and_a_video_keeps_each_look_once(tmp_path, params):
+    best = face("best", sharpness=90.0)
+    copy = face("copy") | {"look": best["look"], "licence": "CC0"}
+    freer = face("freer", sharpness=60.0) | {"look": face("other")["look"], "licence": "CC0-1.0"}
+    sharper = face("sharper") | {"look": face("other")["look"], "licence": "all rights reserved"}
+    talk = frames(3)
+    talk[1] |= {key: talk[0][key] for key in ("look", "landmarks")} | {"sharpness": 99.0}
+    found = curated(tmp_path, params, [*references(), best, copy, freer, sharper, *talk])
+    fallen = {key: (row["error"], row["detail"]) for key, row in found.items() if row["status"] != "ok"}
+    assert fallen == {
+        "anna-best": (Reason.NEAR_DUPLICATE, "of anna-copy"),
+        "anna-sharper": (Reason.NEAR_DUPLICATE, "of anna-freer"),
+        "anna-talk.mp4-0": (Reason.SAME_LOOK, "of anna-talk.mp4-1"),
+    }
 
 
 def test_an_identity_without_a_reference_is_named_with_the_remedy(tmp_path, params):

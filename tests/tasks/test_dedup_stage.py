@@ -69,6 +69,28 @@ def test_a_small_reference_stays_before_a_large_sample(tmp_path, params, hopper)
     assert [found[url]["keep"] for url in ("large", "reference")] == [False, True]
 
 
+def test_an_enlarged_thumbnail_falls_to_the_sharp_original(tmp_path, params, hopper):
+    small = cv2.resize(hopper, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    enlarged = cv2.resize(small, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+    rows = [raw_row("enlarged", encode_png(enlarged)), raw_row("original", encode_jpeg(hopper, 80))]
+    found = judged(tmp_path, params, rows)
+    assert [found[url]["keep"] for url in ("enlarged", "original")] == [False, True]
+
+
+def test_of_equal_detail_the_larger_copy_stays(tmp_path, params, hopper):
+    soft = cv2.GaussianBlur(hopper, (0, 0), 6)
+    smaller = cv2.resize(soft, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    rows = [raw_row("smaller", encode_png(smaller)), raw_row("larger", encode_png(soft))]
+    assert judged(tmp_path, params, rows)["larger"]["keep"]
+
+
+def test_frames_of_videos_fall_for_equal_bytes_alone(tmp_path, params, hopper):
+    frames = [raw_row(f"talk.mp4#pts={n}@1/1", encode_jpeg(hopper, 90 - n), pts=n, shot=0) for n in range(3)]
+    again = frames[0] | {"url": "talk.mp4#pts=9@1/1", "pts": 9}
+    found = judged(tmp_path, params, [*frames, again])
+    assert [found[row["url"]]["error"] for row in (*frames, again)] == [None, None, None, "exact_duplicate"]
+
+
 def test_a_free_copy_stays_before_an_unknown_one(tmp_path, params, hopper):
     rows = [raw_row("unknown", encode_jpeg(hopper)), raw_row("free", encode_jpeg(hopper, 50), licence="CC0")]
     assert judged(tmp_path, params, rows)["free"]["keep"]
