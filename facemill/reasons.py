@@ -67,6 +67,7 @@ class Reason(StrEnum):
     SECOND_FACE = "second_face", State.REJECTED, "a nearer face of the same identity is in the same picture"
     FACE_TOO_SMALL = "face_too_small", State.REJECTED, "the face has too few pixels"
     BLURRED = "blurred", State.REJECTED, "the face is not sharp enough"
+    HIDDEN = "hidden", State.REJECTED, "too little of the face is to be seen, or its landmarks are not to be trusted"
     EXTREME_POSE = "extreme_pose", State.REJECTED, "the head is turned too far"
     SAME_LOOK = "same_look", State.REJECTED, "pose, expression and light of a face of the same video that is kept"
     DOUBTFUL_REFERENCE = "doubtful_reference", State.REJECTED, "a reference unlike the identity's other references"

@@ -133,6 +133,9 @@ class FaceColumns(TypedDict, total=False):
     yaw: Float32  # degrees; signs as in facemill.align.head_pose
     pitch: Float32
     roll: Float32
+    visibility: Float32  # 0…1: share of the points in the picture, less where the head is turned to a profile
+    doubt: Float32  # how far the points move if looked for again, over the eyes' distance: facemill.landmarks.doubt
+    presence: Float32 | None  # logit of there being a face, from a predictor that tells it
     embedding: Embedding
 
 
@@ -307,10 +310,8 @@ def _arrow_type(hint: object) -> pa.DataType:
 
 RAW = TableSchema("raw", 4, RawRow)
 UNIQUE = TableSchema("unique", 4, UniqueRow)
-FACES = TableSchema("faces", 5, FaceRow)
-DATASET = TableSchema("dataset", 5, DatasetRow)
-FACES = TableSchema("faces", 4, FaceRow)
-DATASET = TableSchema("dataset", 4, DatasetRow)
+FACES = TableSchema("faces", 6, FaceRow)
+DATASET = TableSchema("dataset", 6, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)

@@ -23,15 +23,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import crop_affine, invert, transform
-from facemill.boxes import around
+from facemill.align import crop_affine, five_points, head_pose, invert, transform
+from facemill.boxes import LANDMARK_BOXES, around
 from facemill.detect import Detector
 from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.identity import Embedder
-from facemill.landmarks import LandmarkPredictor, landmark_box
+from facemill.landmarks import LandmarkPredictor, doubt, landmark_box, upright_boxes
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
 from facemill.media import open_media
 from facemill.pictures import RGB
+from facemill.quality import is_seen, visibility
 from facemill.swap.mask import face_mask
 from facemill.swap.outline import MOST_BEYOND
 from facemill.video import Frame
@@ -59,8 +60,9 @@ class PairMeasures:
     """To the identity that is replaced, in the output."""
     new_after: float
     """To the identity whose face is put there, in the output."""
-    landmark_error: float
-    """Mean distance of the 68 points between input and output, % of the distance of the outer eye corners."""
+    landmark_error: float | None
+    """Mean distance of the 68 points between input and output, % of the distance of the outer eye corners; None where
+    the original's face is hidden, out of the picture or past profile, so that its points mean little (`is_seen`)."""
     psnr_outside_db: float
     """Of everything outside the masks of all faces that are replaced; `PSNR_CAP_DB` where nothing differs."""
     flicker: float | None = None
@@ -94,6 +96,8 @@ class SwapSummary:
     """Frames whose original shows nobody who was to be replaced, as this meter sees it."""
     no_output_face: int = 0
     """Frames whose output shows no face where one was."""
+    hidden: int = 0
+    """Measured faces without a landmark error, since too little of the original's is to be seen."""
     medians: dict[str, float] = field(default_factory=dict)
     """By the names of `PairMeasures`; without those of which no frame has a value."""
     closer_to_new: int = 0
@@ -105,6 +109,7 @@ class SwapSummary:
             "frames": self.frames,
             NO_REPLACED_FACE: self.no_replaced_face,
             NO_OUTPUT_FACE: self.no_output_face,
+            "hidden": self.hidden,
             "closer_to_new": self.closer_to_new,
             **{name: round(value, 4) for name, value in self.medians.items()},
         }
@@ -176,7 +181,7 @@ class SwapMeter:
                     new_before=nearest(was, new),
                     replaced_after=nearest(is_now, replaced),
                     new_after=nearest(is_now, new),
-                    landmark_error=landmark_error(points, made),
+                    landmark_error=landmark_error(points, made) if self._is_seen(original, points) else None,
                     psnr_outside_db=psnr_outside_db,
                     flicker=_flicker((before, after), beside, insides[name]) if len(beside) == 2 else None,
                 )
@@ -199,6 +204,18 @@ class SwapMeter:
             if distances[name] <= self._limit and larger:
                 found[name] = one
         return {name: found[name] for name in self._becomes if name in found}
+
+    def _is_seen(self, picture: RGB, points: npt.NDArray[np.float32]) -> bool:
+        """Whether the landmarks (68, 2) of a face can be compared with others."""
+        try:
+            yaw = head_pose(points)[0]
+        except ValueError:  # all points in one place or on a line
+            return False
+        visible = visibility(points[None], np.array([yaw]), np.array(picture.shape[1::-1]))[0]
+        fives = five_points(points)[None]
+        _, presence = self._predictor.look(picture, upright_boxes(points[None]), LANDMARK_BOXES, points5=fives)
+        known = None if np.isnan(presence[0]) else float(presence[0])
+        return is_seen(float(visible), float(doubt(self._predictor, picture, points[None])[0]), known)
 
     def _output_face(self, picture: RGB, expected: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """68×2 landmarks of the face at the place of the expected one. Only the surroundings are searched."""
@@ -265,6 +282,7 @@ def summarize(frames: Sequence[MeasuredFrame]) -> SwapSummary:
         frames=len(measured),
         no_replaced_face=sum(frame.problem == NO_REPLACED_FACE for frame in frames),
         no_output_face=sum(frame.problem == NO_OUTPUT_FACE for frame in frames),
+        hidden=sum(one.landmark_error is None for one in measured),
         medians={name: float(median(values)) for name in names if (values := _known(measured, name))},
         closer_to_new=sum(one.new_after < one.replaced_after for one in measured),
     )

@@ -96,7 +96,20 @@ class FinalRow(StateColumns, total=False):
 JUDGED = TableSchema("judged_faces", 1, JudgedRow)
 """Scratch between judging and the split: a row for each row of `faces`."""
 FINAL = TableSchema("split_faces", 1, FinalRow)
-_JUDGED = ["face_id", "sample_id", "identity", "role", "face_px", "sharpness", "yaw", "pitch", "roll"]
+_JUDGED = [
+    "face_id",
+    "sample_id",
+    "identity",
+    "role",
+    "face_px",
+    "sharpness",
+    "yaw",
+    "pitch",
+    "roll",
+    "visibility",
+    "doubt",
+    "presence",
+]
 _JUDGED += ["status", "error", "detail"]
 _LOOKED_AT = ["face_id", "look", "landmarks", "affine", "yaw", "pitch", "embedding", "sharpness", "face_px"]
 _PICTURE = ["sample_id", "identity", "cluster", "stated_face", "source", "url", "pts", "shot", "licence"]
@@ -399,6 +412,14 @@ def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:
     ):
         if abs(angle) > limit:
             return Reason.EXTREME_POSE, f"{name} {angle:.0f}°, limit {limit:g}°"
+    for name, found, least in (
+        ("visibility", row["visibility"], params.min_visibility),
+        ("presence", row["presence"], params.min_presence),
+    ):
+        if found is not None and found < least:
+            return Reason.HIDDEN, f"{name} {found:.2f}, limit {least:g}"
+    if row["doubt"] is not None and row["doubt"] > params.max_doubt:
+        return Reason.HIDDEN, f"doubt {row['doubt']:.2f}, limit {params.max_doubt:g}"
     return None
 
 

@@ -29,9 +29,9 @@ from facemill.detect import Detector, Faces, build_detector
 from facemill.errors import InputError
 from facemill.face_looks import face_look
 from facemill.identity import Embedder
-from facemill.landmarks import LandmarkPredictor, build_predictor, signature
+from facemill.landmarks import LandmarkPredictor, build_predictor, doubt, signature
 from facemill.pictures import RGB, decode, encode_jpeg
-from facemill.quality import face_px, sharpness
+from facemill.quality import face_px, sharpness, visibility
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE, FaceRow, UniqueRow
 from tasks.catalogue import Data
@@ -188,11 +188,14 @@ def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
 
 def faces_of(picture: RGB, found: Faces, origin: FaceRow, tools: Tools) -> list[FaceRow]:
     """The rows of a picture's faces, strongest first; empty when there is none."""
-    points = tools.landmarks.predict(picture, found.boxes_xyxy, tools.detector.box_convention, points5=found.points5)
+    convention = tools.detector.box_convention
+    points, presence = tools.landmarks.look(picture, found.boxes_xyxy, convention, points5=found.points5)
+    doubts = doubt(tools.landmarks, picture, points)
     embeddings = tools.embedder.embed(picture, points)
     return [
         _face_row(origin, found.found_by or tools.detector.name, index, found.boxes_xyxy[index], float(score))
         | _geometry(picture, points[index], tools.params, _face_id(origin, index))
+        | {"doubt": float(doubts[index]), "presence": None if np.isnan(presence[index]) else float(presence[index])}
         | {"embedding": tables.as_float32(embeddings[index]), "predictor": signature(tools.landmarks.name)}
         for index, score in enumerate(found.scores)
     ]
@@ -256,6 +259,7 @@ def _geometry(
         "yaw": yaw,
         "pitch": pitch,
         "roll": roll,
+        "visibility": float(visibility(points[None], np.array([yaw]), np.array(picture.shape[1::-1]))[0]),
     }
 
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from facemill.errors import FacemillError
 from facemill.patience import FRAME_SILENCE_S
+from facemill.quality import LEAST_PRESENCE, LEAST_VISIBLE, MOST_DOUBT
 from facemill.settings import DetectorNames, Limits, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from facemill.swap.settings import SwapSettings
@@ -151,6 +152,13 @@ class CurateParams(_Group):
     same_look: Annotated[float, Field(ge=0, le=10)] = 1.0
     """How far pose, expression and light of two faces of one video may be apart to count as the same, in units of
     facemill.face_looks: 3 % of the distance of the eyes for the mouth, 3°. 0 keeps all frames."""
+    min_visibility: Annotated[float, Field(ge=0, le=1)] = LEAST_VISIBLE
+    """Least share of the landmarks that lie in the picture, less where the head is turned to a profile."""
+    max_doubt: Annotated[float, Field(ge=0)] = MOST_DOUBT
+    """How far landmarks may move when they are looked for again, in parts of the eyes' distance: far where something
+    covers the face. facemill.quality says how well that tells."""
+    min_presence: float = LEAST_PRESENCE
+    """Least logit of there being a face, of a landmark predictor that tells it (mesh)."""
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Of each identity's faces, so many are held out to validate with: between 0.4 and 2.5 times that, see
     facemill.split."""

@@ -140,8 +140,9 @@ def _tiles(
         medians = videos.overall.medians
         note = f"was {medians['new_before']:.2f}; under {SAME_PERSON} is the same person"
         tiles.append({"label": "distance to the new face", "value": f"{medians['new_after']:.2f}", "note": note})
-        note = "of the eyes' distance; less keeps more of the expression"
-        tiles.append({"label": "landmark error", "value": f"{medians['landmark_error']:.1f} %", "note": note})
+        if "landmark_error" in medians:
+            note = "of the eyes' distance; less keeps more of the expression"
+            tiles.append({"label": "landmark error", "value": f"{medians['landmark_error']:.1f} %", "note": note})
     return tiles
 
 

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from facemill.boxes import HOG_BOXES, BoxConvention
+from facemill.align import five_points
+from facemill.boxes import HOG_BOXES, LANDMARK_BOXES, BoxConvention
 from facemill.landmarks._upright import TURN_FROM, Square, five_in, hog_square, roll_of, turn_of, upright_boxes
 from facemill.options import checked_options
 from facemill.registry import Registry
@@ -35,6 +36,7 @@ __all__ = [
     "LandmarkPredictor",
     "Square",
     "build_predictor",
+    "doubt",
     "five_in",
     "hog_square",
     "landmark_box",
@@ -50,7 +52,7 @@ LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 
 
 class LandmarkPredictor(Protocol):
-    """What a predictor is: a name and `predict`."""
+    """What a predictor is: a name, `predict`, and `look`, which also says how sure it is."""
 
     name: str
 
@@ -76,6 +78,40 @@ class LandmarkPredictor(Protocol):
         Raises:
             ValueError: a picture that is not RGB, or NaN.
         """
+
+    def look(
+        self,
+        picture: npt.NDArray[np.uint8],
+        boxes_xyxy: npt.NDArray[Any],
+        convention: BoxConvention = HOG_BOXES,
+        *,
+        points5: npt.NDArray[Any] | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The points as `predict` gives them, and (N,) float32 presence: the logit of there being a face, NaN from a
+        predictor that does not tell. Arguments and errors as of `predict`."""
+
+
+def doubt(
+    predictor: LandmarkPredictor, picture: npt.NDArray[np.uint8], points: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
+    """(N,): how far points move when they are looked for again from where they were found, in parts of the distance of
+    the outer corners of the eyes; infinity where these are in one place.
+
+    Where something covers a face, where it is past profile or where there is none, points depend on where the search
+    began (`facemill.quality.MOST_DOUBT` says how well that tells). Takes as long as finding them.
+
+    Args:
+        predictor: that found the points.
+        picture: RGB uint8 H×W×3.
+        points: (N, 68, 2), as it found them.
+    """
+    if not len(points):
+        return np.zeros(0, np.float32)
+    fives = np.array([five_points(each) for each in points])
+    again = predictor.predict(picture, upright_boxes(points), LANDMARK_BOXES, points5=fives)
+    moved = np.linalg.norm(again - points, axis=2).mean(axis=1)
+    apart = np.linalg.norm(points[:, 36] - points[:, 45], axis=1)
+    return np.where(apart > 0, moved / np.maximum(apart, 1e-6), np.inf).astype(np.float32)
 
 
 def build_predictor(name: str, **options: Any) -> LandmarkPredictor:

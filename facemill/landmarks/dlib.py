@@ -99,6 +99,18 @@ class DlibPredictor:
                 points[row] = self._evened(picture, hog)
         return points
 
+    def look(
+        self,
+        picture: npt.NDArray[np.uint8],
+        boxes_xyxy: npt.NDArray[Any],
+        convention: BoxConvention = HOG_BOXES,
+        *,
+        points5: npt.NDArray[Any] | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `facemill.landmarks.LandmarkPredictor`: the trees do not tell whether there is a face."""
+        points = self.predict(picture, boxes_xyxy, convention, points5=points5)
+        return points, np.full(len(points), np.nan, np.float32)
+
     def _turned(self, picture: npt.NDArray[np.uint8], square: Square) -> npt.NDArray[np.float64]:
         """(68, 2) of a face whose upright square lies on its side."""
         px = round(min(max(square.side * SURROUNDINGS, 16), TURNED_PX))

@@ -124,8 +124,20 @@ class MeshPredictor:
         points5: npt.NDArray[Any] | None = None,
     ) -> npt.NDArray[np.float32]:
         """See `facemill.landmarks.LandmarkPredictor`."""
-        found = [mesh.points[VERTICES, :2] for mesh in self.meshes(picture, boxes_xyxy, convention, points5=points5)]
-        return np.array(found, np.float32).reshape(-1, 68, 2)
+        return self.look(picture, boxes_xyxy, convention, points5=points5)[0]
+
+    def look(
+        self,
+        picture: npt.NDArray[np.uint8],
+        boxes_xyxy: npt.NDArray[Any],
+        convention: BoxConvention = HOG_BOXES,
+        *,
+        points5: npt.NDArray[Any] | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `facemill.landmarks.LandmarkPredictor`."""
+        found = list(self.meshes(picture, boxes_xyxy, convention, points5=points5))
+        points = np.array([mesh.points[VERTICES, :2] for mesh in found], np.float32).reshape(-1, 68, 2)
+        return points, np.array([mesh.presence for mesh in found], np.float32)
 
     def meshes(
         self,

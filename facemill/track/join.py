@@ -24,6 +24,7 @@ import numpy.typing as npt
 from facemill.align import head_pose
 from facemill.boxes import shorter_sides
 from facemill.embeddings import DIMENSIONS
+from facemill.quality import visibility
 from facemill.track.match import match
 from facemill.track.segment import SegmentTracks
 from facemill.track.settings import TrackingSettings
@@ -41,8 +42,6 @@ ALIKE, UNLIKE = 0.6, 0.8
 NEARBY, GROWTH = 1.0, 1.6
 """A face that comes back has moved by no more than so many of its sides, and has not grown or shrunk by more."""
 MOST_LOOKS = 16
-PROFILE_DEG, TURNED_DEG = 90.0, 60.0
-"""Of yaw: a face in profile is not visible in the sense of 68 points, one turned by less than the second fully."""
 
 
 @dataclass(frozen=True)
@@ -427,7 +426,7 @@ def _sorted_rows(parts: Sequence[Mapping[str, Array]], size_wh: Array) -> PointR
     order = np.lexsort((every["track"], every.pop("frame")))
     taken = {name: values[order] for name, values in every.items()}
     pose = np.array([_pose(points) for points in taken["points"]], np.float32).reshape(-1, 3)
-    return PointRows(**taken, pose=pose, visibility=_visibility(taken["points"], pose, size_wh))
+    return PointRows(**taken, pose=pose, visibility=visibility(taken["points"], pose[:, 0], size_wh))
 
 
 def _pose(points: Array) -> tuple[float, float, float]:
@@ -435,11 +434,3 @@ def _pose(points: Array) -> tuple[float, float, float]:
         return head_pose(points)
     except ValueError:  # all points in one place or on a line
         return (np.nan, np.nan, np.nan)
-
-
-def _visibility(points: Array, pose: Array, size_wh: Array) -> npt.NDArray[np.float32]:
-    """0…1: the share of the points that lie in the picture, less where the head is turned to a profile. What covers a
-    face is not seen here."""
-    inside = ((points >= 0) & (points <= size_wh - 1)).all(axis=2).mean(axis=1)
-    frontal = np.clip((PROFILE_DEG - np.abs(pose[:, 0])) / (PROFILE_DEG - TURNED_DEG), 0, 1)
-    return np.asarray(inside * np.nan_to_num(frontal), np.float32)

@@ -305,6 +305,7 @@ def _why(row: DatasetRow) -> str:
         Reason.OTHER_IDENTITY: _number(row["distance"], "{:.2f}"),
         Reason.BLURRED: _number(row["sharpness"], "{:.0f}"),
         Reason.EXTREME_POSE: _number(row["yaw"], "{:.0f}°"),
+        Reason.HIDDEN: (row["detail"] or "").partition(",")[0],
         Reason.FACE_TOO_SMALL: _number(row["face_px"], "{:.0f} px"),
     }
     return texts.get(row["error"] or "", "")

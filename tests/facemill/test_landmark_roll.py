@@ -18,9 +18,10 @@ from facemill.align import five_points, transform
 from facemill.boxes import LANDMARK_BOXES
 from facemill.detect import build_detector
 from facemill.errors import FacemillError
-from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box, upright_boxes
+from facemill.landmarks import LandmarkPredictor, build_predictor, doubt, landmark_box, upright_boxes
 from facemill.landmarks._upright import Square, roll_of
 from facemill.landmarks.mesh import MAX_BYTES, TASK_MEMBER, VERTICES, MeshPredictor, read_net
+from facemill.quality import is_seen
 
 Picture = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -114,6 +115,31 @@ def test_the_mesh_says_where_there_is_no_face(mesh_weights: Path) -> None:
     (found,) = MeshPredictor(mesh_weights).meshes(grey, np.array([[50, 50, 150, 150]]))
     assert found.presence < 0
     assert np.isfinite(found.points).all()
+
+
+def test_points_that_something_covers_are_in_doubt_and_open_ones_are_not(
+    predictor: LandmarkPredictor, collins: Picture, upright: Points
+) -> None:
+    points = upright[None].astype(np.float32)
+    open_faces, sure = predictor.look(collins, landmark_box(points), LANDMARK_BOXES)
+    before = float(doubt(predictor, collins, open_faces)[0])
+    assert is_seen(1.0, before, known(sure[0]))
+    low, high = upright.min(axis=0).astype(int), upright.max(axis=0).astype(int)
+    covered = collins.copy()
+    covered[low[1] - 20 : high[1] + 20, low[0] - 20 : high[0] + 20] = 128
+    guesses, unsure = predictor.look(covered, landmark_box(points), LANDMARK_BOXES)
+    after = float(doubt(predictor, covered, guesses)[0])
+    assert after > 2 * before or not is_seen(1.0, after, known(unsure[0]))
+
+
+def known(presence: float) -> float | None:
+    return None if np.isnan(presence) else float(presence)
+
+
+def test_points_in_one_place_are_in_all_doubt_and_none_give_none(predictor: LandmarkPredictor) -> None:
+    grey = np.full((60, 60, 3), 127, np.uint8)
+    assert doubt(predictor, grey, np.full((1, 68, 2), 30, np.float32)).tolist() == [np.inf]
+    assert doubt(predictor, grey, np.zeros((0, 68, 2), np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5000, 3), (7, 3, 3)])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facemill.quality import face_px, sharpness
+from facemill.quality import LEAST_PRESENCE, LEAST_VISIBLE, MOST_DOUBT, face_px, is_seen, sharpness, visibility
 
 
 @pytest.fixture
@@ -43,3 +43,20 @@ def test_grey_and_float_crops_are_refused(crop):
 
 def test_the_size_of_a_face_is_its_shorter_side():
     assert face_px(np.array([10, 20, 110, 70], np.float32)) == 50
+
+
+@pytest.mark.parametrize(
+    ("left", "yaw", "expected"),
+    [(10, 0, 1.0), (-10, 0, 0.5), (-30, 0, 0.0), (10, 60, 1.0), (10, -75, 0.5), (10, 95, 0.0), (10, np.nan, 0.0)],
+)
+def test_visibility_is_the_share_in_the_picture_less_where_the_head_is_turned(left, yaw, expected):
+    points = np.stack([left + np.linspace(0, 19.7, 68), np.full(68, 20.0)], axis=1)
+    found = visibility(points[None], np.array([float(yaw)]), np.array([100, 50]))
+    np.testing.assert_allclose(found, [expected], atol=0.02)
+
+
+def test_a_face_is_seen_up_to_each_limit_and_what_nobody_knows_is_no_fault():
+    assert is_seen(None, None, None)
+    assert is_seen(LEAST_VISIBLE, MOST_DOUBT, LEAST_PRESENCE)
+    for visible, doubt, presence in ((0.5, None, None), (None, 0.2, None), (None, None, 5.0), (None, np.inf, 20.0)):
+        assert not is_seen(visible, doubt, presence)

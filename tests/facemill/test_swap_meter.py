@@ -184,3 +184,20 @@ def test_a_summary_counts_every_frame_once() -> None:
     assert (summary.frames, summary.no_output_face, summary.no_replaced_face, summary.closer_to_new) == (2, 1, 1, 1)
     assert summary.as_dict()["landmark_error"] == 3.0
     assert summarize([]).as_dict()["frames"] == 0
+
+
+def test_a_hidden_face_is_counted_and_in_no_landmark_error() -> None:
+    pair = PairMeasures(0.1, 0.8, 0.7, 0.4, None, 45.0)
+    summary = summarize([MeasuredFrame("hopper", 0, 0.0, GREY, GREY, None, pair)])
+    assert (summary.frames, summary.hidden) == (1, 1)
+    assert "landmark_error" not in summary.medians
+
+
+def test_a_face_that_leaves_the_picture_has_no_landmark_error(meter: SwapMeter, portrait: np.ndarray) -> None:
+    whole = meter.measure(0, frame(portrait), frame(portrait))[0].measures
+    assert whole is not None
+    assert whole.landmark_error == 0
+    points = meter._faces(portrait)[0]
+    gone = points + [portrait.shape[1] - np.median(points[:, 0]), 0]  # more than half of it past the edge
+    assert meter._is_seen(portrait, points)
+    assert not meter._is_seen(portrait, gone.astype(np.float32))

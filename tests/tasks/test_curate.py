@@ -90,6 +90,10 @@ def curated(root, params, rows):
         ({"yaw": -56.0}, Reason.EXTREME_POSE),
         ({"pitch": 46.0}, Reason.EXTREME_POSE),
         ({"roll": -46.0}, Reason.EXTREME_POSE),
+        ({"visibility": 0.59}, Reason.HIDDEN),
+        ({"doubt": 0.11}, Reason.HIDDEN),
+        ({"doubt": float("inf")}, Reason.HIDDEN),
+        ({"presence": 5.9}, Reason.HIDDEN),
         ({"status": "rejected", "error": "no_face", "embedding": None}, Reason.NO_FACE),
         ({"status": "failed", "error": "truncated", "embedding": None}, Reason.TRUNCATED),
     ],
@@ -105,6 +109,14 @@ def test_the_detail_tells_the_number_and_the_limit(tmp_path, params):
     found = curated(tmp_path, params, [*references(), face("far", at=0.7), face("turned", yaw=60.0)])
     assert found["anna-far"]["detail"] == "0.70, limit 0.55"
     assert found["anna-turned"]["detail"] == "yaw 60°, limit 55°"
+
+
+def test_what_a_predictor_does_not_tell_of_a_face_is_no_fault(tmp_path, params):
+    unknown = face("unknown", visibility=0.7, doubt=0.09, presence=None)
+    hidden = face("hidden", visibility=0.5, presence=9.0)
+    found = curated(tmp_path, params, [*references(), unknown, hidden])
+    assert found["anna-unknown"]["status"] == "ok"
+    assert found["anna-hidden"]["detail"] == "visibility 0.50, limit 0.6"
 
 
 def test_of_two_faces_of_one_person_in_a_picture_the_nearer_stays(tmp_path, params):

@@ -13,6 +13,7 @@ from facemill.embeddings import SAME_PERSON, distance
 from facemill.errors import FacemillError, InputError
 from facemill.landmarks import signature
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex
+from facemill.quality import LEAST_PRESENCE
 from facemill.schema import FACES, UNIQUE
 from tasks import extract
 from tasks.params import parse_params
@@ -91,6 +92,9 @@ def test_a_face_row_holds_what_belongs_together(project, hopper):
     assert np.abs(crop[at_y, at_x].astype(int) - hopper[y, x]).max() < 40
     assert row["face_px"] == pytest.approx(min(row["box"][2] - row["box"][0], row["box"][3] - row["box"][1]))
     assert max(abs(row["yaw"]), abs(row["pitch"]), abs(row["roll"])) < 12
+    assert row["visibility"] == 1
+    assert 0 <= row["doubt"] < 0.1
+    assert row["presence"] is None  # dlib does not tell
     assert row["sharpness"] > 100
     assert len({row["face_id"] for row in faces_in(project)}) == 5
 
@@ -272,6 +276,7 @@ def test_each_face_says_whose_landmarks_it_has(project, mesh_weights):
     assert totals.worked == 4  # what dlib has found counts for nothing
     by_mesh = {row["face_id"]: row for row in faces_in(project) if row["status"] == "ok"}
     assert {row["predictor"] for row in by_mesh.values()} == {signature("mesh")}
+    assert all(row["presence"] > LEAST_PRESENCE for row in by_mesh.values())
     for face_id, row in by_mesh.items():
         points, others = (np.reshape(each[face_id]["landmarks"], (68, 2)) for each in (by_mesh, by_dlib))
         apart = np.linalg.norm(points[36] - points[45])
