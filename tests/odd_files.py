@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,3 +49,29 @@ def make_broken_links(folder: Path, suffix: str) -> list[str]:
     (folder / f"and back{suffix}").symlink_to(f"there{suffix}")
     (folder / f"gone{suffix}").symlink_to("nowhere")
     return [f"{name}{suffix}" for name in ("and back", "gone", "loop", "there")]
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """The bytes of a file with flipped bits, another header, a cut, zeros, doubled or moved parts, or wrong sizes."""
+    made, size = bytearray(data), len(data)
+    how = chance.choice(["bits", "bits", "header", "cut", "zeros", "doubled", "moved", "sizes"])
+    first, last = sorted(chance.randrange(size) for _ in range(2))
+    if how == "bits":
+        for _ in range(chance.randint(1, 30)):
+            made[chance.randrange(size)] ^= 1 << chance.randrange(8)
+    elif how == "header":
+        for _ in range(chance.randint(1, 12)):
+            made[chance.randrange(min(size, 200))] = chance.randrange(256)
+    elif how == "cut":
+        del made[first:]
+    elif how == "zeros":
+        last = min(last, first + 400)
+        made[first:last] = bytes(last - first)
+    elif how == "doubled":
+        made[first:first] = made[first : first + 800]
+    elif how == "moved":
+        made = made[:first] + made[last:] + made[first:last]
+    else:
+        at = chance.randrange(min(size, 64))
+        made[at : at + 4] = chance.choice([b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\xff\xff", b"\0\1\0\0"])
+    return bytes(made)

@@ -7,6 +7,7 @@ is what changes here. So nothing is lost of deep pixels, of colours that sRGB do
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,9 @@ def own_pixels(data: bytes, kind: str) -> OwnPixels:
     """
     orientation = orientation_of(data)
     try:
-        found = _deep_pixels(data, kind) or _plain_pixels(data, kind)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of is an error, or no harm
+            found = _deep_pixels(data, kind) or _plain_pixels(data, kind)
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever they like

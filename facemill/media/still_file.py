@@ -8,6 +8,7 @@ PNG.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,8 +61,10 @@ def check_still(data: bytes, kind: str) -> None:
     if kind != "tiff":
         return
     try:
-        picture: Any = open_with_pillow(data, kind)
-        pages, tags = int(getattr(picture, "n_frames", 1)), picture.tag_v2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of is an error when it is decoded, or no harm
+            picture: Any = open_with_pillow(data, kind)
+            pages, tags = int(getattr(picture, "n_frames", 1)), picture.tag_v2
     except Exception:  # whoever decodes it says what is wrong
         return
     if any(tag in tags for tag in _RAW_TAGS):
@@ -87,7 +90,9 @@ def repainted(data: bytes, changes: Sequence[Change]) -> Carried:
     own.paint(changes)
     encode = _ENCODERS.get(kind, _png)
     try:
-        written = encode(data, own)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            written = encode(data, own)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, cv2.error) as error:
         raise InputError(Reason.CONVERSION_FAILED, f"it could not be encoded: {error!s:.200}") from error
     if kind not in _ENCODERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from clips import make_clip
 from known_nets import model_folder
+from odd_files import damaged
 from PIL import Image
 
 from facemill import schema, tables
@@ -178,3 +180,28 @@ def test_preview_shows_a_picture_without_a_clip(
     [one] = shown.faces
     assert one.becomes == "collins"
     assert len(one.pictures) == 2
+
+
+OF_THE_INPUT = {"truncated", "damaged", "not_a_picture", "too_large", "empty_file", "not_a_video", "video_truncated"}
+
+
+def test_damaged_pictures_have_one_state_each(face: np.ndarray, model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    deep = cv2.imencode(".tif", face[:, :, ::-1].astype(np.uint16) * 257)[1].tobytes()
+    kinds = {name: encoded(face, name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000")}
+    kinds |= {"deep": deep, "moves": moving(face, "WEBP"), "progressive": encoded(face, "JPEG", progressive=True)}
+    chance = random.Random(11)
+    for number in range(44):
+        kind = [*kinds][number % len(kinds)]
+        (folder / f"{number:02d} {kind}.jpg").write_bytes(damaged(kinds[kind], chance))
+    totals = convert.convert_folder(parameters(failure_limit=1.0), folder, out, model)
+    rows = rows_of(out)
+    assert len(rows) == totals.rows_in == 44
+    assert {row["error"] for row in rows.values()} - {None} <= OF_THE_INPUT
+    assert 5 < sum(row["status"] == "ok" for row in rows.values()) < 40
+    there = {path.name for path in out.iterdir() if not path.name.startswith(".facemill")}
+    assert there == {row["output"] for row in rows.values() if row["output"]}
+    for name in there:
+        path = out / name
+        assert media_facts(path).frames, name
