@@ -33,20 +33,30 @@ def pytest_configure() -> None:
         torch.set_num_threads(1)  # the other cores have tests of their own
 
 
-LONGEST_FILES = (
-    "test_end_to_end.py",
-    "test_distributed.py",
-    "test_nights.py",
-    "test_runs.py",
-    "test_refresh.py",
-    "test_private_cluster.py",
-)
+ON_ONE_SERVER = "tests/flows/test_"
+"""Tests that share Prefect's server, and a project that was refreshed: each process would make its own, in a minute."""
+LONGEST = ("test_end_to_end.py", ON_ONE_SERVER, "test_distributed.py", "test_private_cluster.py")
 """They begin first, so that none of them is what the others wait for when files are tested at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {name: number for number, name in enumerate(LONGEST_FILES)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # stable: the others stay as they are
+    def place(item: pytest.Item) -> int:
+        return next((at for at, part in enumerate(LONGEST) if part in item.nodeid.partition("::")[0]), len(LONGEST))
+
+    items.sort(key=place)  # stable: the others stay as they are
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A file at a time in each process, as `--dist loadfile`; those that share a server count as one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return ON_ONE_SERVER if file.startswith(ON_ONE_SERVER) else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture

@@ -92,6 +92,13 @@ def whole(clip: tuple[Path, VideoTruth], models: FaceModels, tmp_path_factory: p
     return track(clip[0], tmp_path_factory.mktemp("whole"), models, plan)
 
 
+@pytest.fixture(scope="module")
+def in_segments(clip: tuple[Path, VideoTruth], models: FaceModels, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
+    plan = plan_segments(clip[0], least_s=1.0, most_s=2.0)
+    assert len(plan.segments) >= 2
+    return track(clip[0], tmp_path_factory.mktemp("segments"), models, plan)
+
+
 def second_difference(points: np.ndarray, where: np.ndarray) -> float:
     return float(np.sqrt((np.linalg.norm(np.diff(points, n=2, axis=0), axis=-1)[where] ** 2).mean()))
 
@@ -122,14 +129,10 @@ def test_points_tremble_three_times_less_and_do_not_lag(
     assert kept > 0.8 * given  # of how far the mouth opens
 
 
-def test_segments_give_the_tracks_of_the_whole(
-    clip: tuple[Path, VideoTruth], whole: Tracked, models: FaceModels, tmp_path: Path
-) -> None:
-    plan = plan_segments(clip[0], least_s=1.0, most_s=2.0)
-    assert len(plan.segments) >= 2
-    pieces = track(clip[0], tmp_path, models, plan)
+def test_segments_give_the_tracks_of_the_whole(whole: Tracked, in_segments: Tracked) -> None:
+    pieces = in_segments
     assert [(one.segment, one.frames) for one in read_segments(pieces.files)] == [
-        (segment, segment.frames) for segment in plan.segments
+        (segment, segment.frames) for segment in pieces.plan.segments
     ]
     assert sorted(pieces.points) == sorted(whole.points)
     for pts, faces in whole.points.items():
@@ -140,13 +143,15 @@ def test_segments_give_the_tracks_of_the_whole(
     assert apart.mean() < 0.5
 
 
-def test_the_same_segments_give_the_same_bytes_in_any_order(clip: tuple[Path, VideoTruth], tmp_path: Path) -> None:
-    plan = plan_segments(clip[0], least_s=1.0, most_s=2.0)
+def test_the_same_segments_give_the_same_bytes_in_any_order(
+    clip: tuple[Path, VideoTruth], in_segments: Tracked, tmp_path: Path
+) -> None:
+    plan = in_segments.plan
     plan = SegmentPlan(plan.time_base, plan.segments[:2], plan.whole, plan.clock)
+    models = FaceModels("hog")  # as in another worker
+    backwards = {at: track_segment(clip[0], plan.segments[at], models, SETTINGS) for at in (1, 0)}
     written = []
-    for name, order in (("forwards", (0, 1)), ("backwards", (1, 0))):
-        models = FaceModels("hog")  # as in another worker
-        seen = {at: track_segment(clip[0], plan.segments[at], models, SETTINGS) for at in order}
+    for name, seen in (("forwards", dict(enumerate(in_segments.pieces))), ("backwards", backwards)):
         (tmp_path / name).mkdir()
         files = TrackedFiles(*(str(tmp_path / name / one) for one in ("segments", "tracks", "points")))
         pieces = [seen[0], seen[1]]
