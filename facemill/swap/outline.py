@@ -34,19 +34,20 @@ _CHIN = np.clip((5.0 - np.abs(np.arange(17) - 8)) / 3.0, 0.0, 1.0)  # 1 at the c
 LIKE, UNLIKE = 9.0, 18.0
 """Differences in Lab from the cheek up to which a place is part of it, and from which on it is none."""
 _LAB_WEIGHTS = np.array([0.5, 1.2, 1.2], np.float32)  # of a cheek's shade the least
-_BELOW_TEMPLES = np.clip(np.minimum(np.arange(17), 16 - np.arange(17)) / 2, 0, 1)  # there are the arms of glasses
+_FROM_CHIN = np.abs(np.arange(17) - 8)
+_CHEEKS = np.clip(np.minimum(_FROM_CHIN - 2, 8 - _FROM_CHIN) / 2, 0, 1)  # 0 at the chin, and where arms of glasses are
 _SPOKES = np.linspace(0, 16, 49)
-_RADII = np.arange(0.66, 1.001, 0.02)
-_CHEEK = 0.78  # where on a spoke the cheek is looked at, at most
+_RADII = np.arange(0.66, 1.141, 0.02)
+_CHEEK, _BEHIND = 0.78, 1.05  # up to where on a spoke the cheek is looked at, and from where on what lies behind it
 _IN_PLACE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def seen_jaw(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[Any]) -> Points:
     """The landmarks of a face with the jaw no further out than its cheeks and chin are seen.
 
-    Along a spoke from the nose to each point of the jaw, what is as unlike the cheek as hair or background, from the
-    point inwards without a gap, is not the face's. A neck is like a chin, and a wrinkle or a beard's edge has skin or
-    beard outside, so that they change nothing.
+    Along a spoke from the nose to each point of the jaw, what is unlike the cheek and like what lies behind the jaw
+    (hair, a background), from the point inwards without a gap, is not the face's. A beard is unlike both, a wrinkle
+    has skin outside, and points of a chin, below which a neck in its shade may look like a beard, are left alone.
 
     Args:
         crop: RGB uint8 (P, P, 3).
@@ -62,12 +63,14 @@ def seen_jaw(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[Any]) -> Points
     lab = cv2.cvtColor(np.ascontiguousarray(crop, np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
     seen = cv2.remap(lab, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # (S, R, 3)
     cheek = cv2.blur(np.median(seen[:, _RADII <= _CHEEK], axis=1)[:, None], (1, 5), borderType=cv2.BORDER_REPLICATE)
-    unlike = np.linalg.norm((seen - cheek) * _LAB_WEIGHTS, axis=2)[:, _RADII > _CHEEK]
-    outside = np.clip((unlike - LIKE) / (UNLIKE - LIKE), 0.0, 1.0)
+    behind = np.median(seen[:, _RADII > _BEHIND], axis=1)[:, None]
+    rim = seen[:, (_RADII > _CHEEK) & (_RADII < 1.01)]
+    unlike, other = (np.linalg.norm((rim - known) * _LAB_WEIGHTS, axis=2) for known in (cheek, behind))
+    outside = np.clip((unlike - LIKE) / (UNLIKE - LIKE), 0.0, 1.0) * np.clip(2.0 - 2.5 * other / (unlike + 1), 0.0, 1.0)
     outside = np.minimum.accumulate(outside[:, ::-1], axis=1)  # no gap from the point inwards
     share = (1 - _CHEEK) * outside.mean(axis=1)
     share = cv2.GaussianBlur(share[:, None], (1, 0), sigmaX=0, sigmaY=3.0, borderType=cv2.BORDER_REPLICATE)[:, 0]
-    points[_JAW] += (share[:: len(_SPOKES) // 16] * _BELOW_TEMPLES)[:, None] * (middle - points[_JAW])
+    points[_JAW] += (share[:: len(_SPOKES) // 16] * _CHEEKS)[:, None] * (middle - points[_JAW])
     return points
 
 
