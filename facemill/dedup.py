@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from facemill.hamming import Hashes, Rows, cross, near_pairs, pairs_within
+from facemill.picture_licences import licence_of
 
 CONFIRM_BITS = 8
 """Between the two limits, the difference hashes may differ in at most so many bits."""
@@ -199,7 +200,7 @@ def judge(
 
 def licence_rank(licence: str | None) -> int:
     """0 public domain, 1 attribution, 2 some other stated licence, 3 unknown: freer copies are kept first."""
-    text = (licence or "").lower().replace("_", " ").replace("-", " ")
+    text = licence_of(licence).name.lower().replace("_", " ").replace("-", " ")
     if not text.strip():
         return 3
     if any(word in text for word in ("public domain", "cc0", "pdm")):

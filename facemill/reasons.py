@@ -62,6 +62,7 @@ class Reason(StrEnum):
     OPTED_OUT = "opted_out", State.REJECTED, "the host asks not to be used for training"
     EXACT_DUPLICATE = "exact_duplicate", State.REJECTED, "the same bytes as a picture that is kept"
     NEAR_DUPLICATE = "near_duplicate", State.REJECTED, "looks the same as a picture that is kept"
+    UNWANTED_LICENCE = "unwanted_licence", State.REJECTED, "its licence is none of those in dedup.licences"
     NO_FACE = "no_face", State.REJECTED, "the detector found no face"
     OTHER_IDENTITY = "other_identity", State.REJECTED, "the face is farther from the references than the limit"
     SECOND_FACE = "second_face", State.REJECTED, "a nearer face of the same identity is in the same picture"

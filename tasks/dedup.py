@@ -6,6 +6,8 @@ the freer licence, the more detailed, the larger. Frames of videos all look the 
 equal bytes alone: `curate` compares the faces. Duplicates are decided inside one identity, so that a picture of two
 people stays with both; clusters go across identities, so that `curate` can split without leaking.
 
+A picture whose licence is none of `dedup.licences` falls before copies are compared (`unwanted_licence`).
+
 Rows that are not kept lose their picture bytes, which stay in `raw`. Reasons: exact_duplicate, near_duplicate, and
 those of a picture that does not decode.
 """
@@ -29,6 +31,7 @@ from facemill.dedup import Looks, judge, licence_rank
 from facemill.errors import InputError
 from facemill.picture_hash import detail as picture_detail
 from facemill.picture_hash import hash_picture
+from facemill.picture_licences import is_wanted
 from facemill.reasons import Reason, State
 from facemill.schema import (
     RAW,
@@ -113,8 +116,8 @@ HASHED_TOGETHER = 64
 """Pictures that a worker hashes at a time."""
 
 _JUDGED = ["sample_id", "identity", "role", "licence", "width", "height", "pts"]
-_DETAIL = 2
-"""Which column of a picture's rank is its detail."""
+_UNWANTED, _DETAIL = 0, 3
+"""Which columns of a picture's rank say that its licence is not wanted, and how much detail it has."""
 _STATE = ["status", "error", "detail"]
 
 
@@ -207,7 +210,7 @@ class Verdicts:
         cls, parts: Sequence[Path], hashes: Mapping[str, Path], params: DedupParams, details: Details
     ) -> Verdicts:
         """Compares all pictures with each other."""
-        looks = _looks(parts, hashes)
+        looks = _looks(parts, hashes, params)
 
         def ranking(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
             rank = looks.rank[rows]
@@ -241,6 +244,9 @@ class Verdicts:
         kept = int(self.stands_for[at])
         sample_id, kept_id, cluster = self.looks.ids(np.array([at, kept, self.cluster[at]]))
         seen: VerdictRow = {"phash": int(self.looks.phash[at]), "cluster": cluster}
+        if self.looks.rank[at, _UNWANTED]:  # ranked below all that is wanted, so that nothing wanted stands for it
+            reason = Reason.UNWANTED_LICENCE
+            return seen | {"keep": False, "status": reason.state, "error": reason, "detail": ""}
         if kept == at:
             return seen | {"keep": True}
         reason = Reason.EXACT_DUPLICATE if sample_id == kept_id else Reason.NEAR_DUPLICATE
@@ -305,10 +311,10 @@ def _picture_items(part: Path) -> Iterator[WorkItem]:
             yield WorkItem(row["sample_id"], RowAt(str(part), at))
 
 
-def _looks(parts: Sequence[Path], hashes: Mapping[str, Path]) -> Looks:
+def _looks(parts: Sequence[Path], hashes: Mapping[str, Path], params: DedupParams) -> Looks:
     """What every picture that could be hashed is judged by, a part of `raw` in memory at a time."""
     owners: dict[str, int] = {}
-    looks = Looks.concatenate(_looks_of(*_hashed(part, hashes, _JUDGED), owners) for part in parts)
+    looks = Looks.concatenate(_looks_of(*_hashed(part, hashes, _JUDGED), owners, params.licences) for part in parts)
     # Only the url is left to tell rows of the same bytes apart.
     same = looks.same_bytes()
     urls = _urls(parts, hashes, same)
@@ -318,7 +324,7 @@ def _looks(parts: Sequence[Path], hashes: Mapping[str, Path]) -> Looks:
     return replace(looks, tie=tie)
 
 
-def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int]) -> Looks:
+def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int], licences: Sequence[str]) -> Looks:
     width, height = (np.asarray(pc.fill_null(rows[side], 0), np.float64) for side in ("width", "height"))
     return Looks.from_columns(
         phash=found["phash"],
@@ -327,6 +333,7 @@ def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int]) -> Looks:
         owner=[owners.setdefault(name, len(owners)) for name in rows["identity"].to_pylist()],
         sample_id=rows["sample_id"],
         rank=[
+            [not is_wanted(text, licences) for text in rows["licence"].to_pylist()],
             pc.not_equal(rows["role"], "reference"),
             [licence_rank(text) for text in rows["licence"].to_pylist()],
             np.zeros(len(rows)),  # detail: only of those that have copies, see `Details`

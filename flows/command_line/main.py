@@ -54,6 +54,7 @@ app.command(rich_help_panel=_FOLDERS)(videos.detect)
 app.command(rich_help_panel=_KEPT)(models.export)
 app.command(rich_help_panel=_KEPT)(models.weights)
 app.command(rich_help_panel=_KEPT)(models.licences)
+app.command(rich_help_panel=_KEPT)(models.attribution)
 app.add_typer(versions.app, name="version", rich_help_panel=_KEPT)
 app.add_typer(detector_app, name="detector", rich_help_panel=_KEPT)
 

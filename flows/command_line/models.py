@@ -1,4 +1,4 @@
-"""`facemill export`, `facemill weights` and `facemill licences`: models for others, and nets and terms of others."""
+"""`facemill export`, `weights`, `licences`, `attribution`: models for others; nets, terms and works of others."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def licences(
     from tasks.commands.licences import describe
 
     say("\n".join(describe(root.resolve(), model)))
+
+
+def attribution(
+    output: Annotated[Path, typer.Argument(help="The Markdown file that gets the credits.", **PATH)] = Path(
+        "data/credits.md"
+    ),
+    root: Root = HERE,
+) -> None:
+    """Write the credits of the dataset's pictures: works, authors and licences, those first who have to be named.
+
+    Example: facemill attribution CREDITS.md
+    """
+    from tasks.commands.attribution import write_credits
+
+    say("\n".join(write_credits(root.resolve(), output if output.is_absolute() else root.resolve() / output)))
 
 
 def weights(

@@ -9,7 +9,7 @@ from facemill.errors import FacemillError
 from facemill.pictures import encode_jpeg, encode_png, sha256_hex
 from facemill.schema import RAW, UNIQUE
 from tasks import dedup
-from tasks.params import parse_params
+from tasks.params import DedupParams, parse_params
 
 SOURCE = {"kind": "folder", "path": "photos"}
 IDENTITY = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["r"], "sources": [SOURCE]}
@@ -89,6 +89,22 @@ def test_frames_of_videos_fall_for_equal_bytes_alone(tmp_path, params, hopper):
     again = frames[0] | {"url": "talk.mp4#pts=9@1/1", "pts": 9}
     found = judged(tmp_path, params, [*frames, again])
     assert [found[row["url"]]["error"] for row in (*frames, again)] == [None, None, None, "exact_duplicate"]
+
+
+def test_only_wanted_licences_are_taken_and_stand_before_freer_ones(tmp_path, params, hopper, collins):
+    some = params.model_copy(update={"dedup": DedupParams(licences=["CC-BY-4.0"])})
+    rows = [
+        raw_row("free", encode_png(hopper), licence="CC0"),
+        raw_row("wanted", encode_jpeg(hopper, 60), licence="https://creativecommons.org/licenses/by/4.0/deed.de"),
+        raw_row("none", encode_png(collins), role="reference"),
+    ]
+    found = judged(tmp_path, some, rows)
+    assert {url: row["error"] for url, row in found.items()} == {
+        "free": "unwanted_licence",
+        "wanted": None,
+        "none": "unwanted_licence",
+    }
+    assert found["free"]["image"] is None
 
 
 def test_a_free_copy_stays_before_an_unknown_one(tmp_path, params, hopper):
