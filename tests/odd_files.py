@@ -8,11 +8,14 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+ALIKE = ("Talk", "talk", "caf\u00e9", "cafe\u0301")
+"""Two that differ in case alone, two in the way that Unicode spells an accent."""
 STEMS = (b"caf\xe9", b"x[/b]", b"two\nlines", b"-dash", b"50% {x} &", "\u202etxt.день".encode())
+STEMS += tuple(stem.encode() for stem in ALIKE)
 
 
 def odd_names(suffix: str) -> list[str]:
-    """Names with a suffix: no UTF-8, markup, a line break, a dash in front, and the longest that a file can have."""
+    """Names with a suffix: no UTF-8, markup, a line break, a dash in front, alike, and the longest of all."""
     ends = os.fsencode(suffix)
     room = 255 - len(ends)
     lengths = (room - 14, room - 4, room)  # 241, 251 and 255 bytes with a suffix of four

@@ -7,8 +7,10 @@ fingerprint is done.
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,7 @@ from typing import Any
 
 from facemill import tables
 from facemill.errors import FacemillError, InputError
-from facemill.files import file_sha256, read_object, sweep
+from facemill.files import file_sha256, read_object, scratch_path, sweep
 from facemill.foreign_files import fitting_name, valid_name
 from facemill.landmarks import signature
 from facemill.media import kind_in, list_media, media_facts, still_kind, written_suffix
@@ -125,6 +127,7 @@ def plan_archive(params: Params, root: Path, *, retry: bool = False) -> Conversi
         )
         job_names.append(name)
         own_names.append(row["video"])
+    check_alike([*job_names, *own_names], (root / Data.CONVERTED).parent)
     return ConversionPlan(
         jobs=tuple(jobs),
         todo=_todo(jobs, retry=retry),
@@ -165,6 +168,7 @@ def plan_folder(
     videos = [path.relative_to(above).as_posix() for path in files]
     stills = {video: kind for path, video in zip(files, videos, strict=True) if (kind := still_kind(path))}
     names = output_names(videos, params.convert.encoder.name, stills)
+    check_alike([*names, *videos], output)
     corrections = read_corrections(root, params.identities)
     jobs = [
         ConversionJob(
@@ -245,6 +249,40 @@ def output_names(
             taken.add(name)
         names.append(name)
     return names
+
+
+def check_alike(names: Iterable[str], output: Path) -> None:
+    """Some file systems take names for one that differ in case, or in the way that Unicode spells a letter: there one
+    video would overwrite another.
+
+    Args:
+        names: output paths inside `output`, which exists.
+
+    Raises:
+        FacemillError: two of them are one there.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name and not tells_apart(output, other, name):
+            raise FacemillError(
+                f"{other} and {name} are one name for the file system of {output}: rename one of them, or choose an "
+                "output folder on another file system"
+            )
+
+
+def tells_apart(folder: Path, one: str, other: str) -> bool:
+    """Whether two paths, with as many parts, are two files in a folder."""
+    first, second = next(
+        pair for pair in zip(PurePosixPath(one).parts, PurePosixPath(other).parts, strict=True) if pair[0] != pair[1]
+    )
+    with scratch_path(folder / "names") as place:
+        place.mkdir()
+        try:
+            (place / first).touch()
+            return not (place / second).exists()
+        finally:
+            shutil.rmtree(place)
 
 
 def _tracked_by_stage(root: Path, pool: Pool, job: ConversionJob) -> TrackedInput:

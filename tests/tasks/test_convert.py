@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from clips import make_clip, times
 from known_nets import model_folder
-from odd_files import make_broken_links, make_no_files, make_odd_files, odd_names
+from odd_files import ALIKE, make_broken_links, make_no_files, make_odd_files, odd_names
 
 from facemill import schema, tables
 from facemill.errors import FacemillError, InputError
@@ -252,6 +253,26 @@ def test_output_names_never_meet() -> None:
     names = convert_plan.output_names(videos)
     assert names == ["a.mp4", "a.avi.2.mp4", "a.avi.mp4", "b/c.webm.mp4", "d.MOV"]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("alike", [ALIKE[:2], ALIKE[2:]])
+@pytest.mark.parametrize("place", ["{}.mp4", "a/{}/b.mp4"])
+def test_names_that_are_one_on_the_output_s_file_system_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: tuple[str, str], place: str
+) -> None:
+    names = [place.format(stem) for stem in alike]
+    convert_plan.check_alike(["other.mp4", *names, *names], tmp_path)  # this one tells them apart
+    assert not list(tmp_path.iterdir())
+    exists = Path.exists
+
+    def by_spelling(path: Path) -> bool:
+        """As on a disk that has letters without case, and accents in one form."""
+        spelling = [unicodedata.normalize("NFC", each.name).casefold() for each in path.parent.iterdir()]
+        return exists(path) or unicodedata.normalize("NFC", path.name).casefold() in spelling
+
+    monkeypatch.setattr(Path, "exists", by_spelling)
+    with pytest.raises(FacemillError, match=f"{names[0]} and {names[1]} are one name for the file system"):
+        convert_plan.check_alike(["other.mp4", *names, *names], tmp_path)
 
 
 def project(root: Path, archive: Path, model: Path) -> Path:
