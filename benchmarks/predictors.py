@@ -15,7 +15,7 @@ from face to face counts in full:
     still       a still frame with noise (sd 4), seen again and again: mean second difference of the points, in % of the
                 eyes' distance
     clip        a face that moves evenly: mean second difference of what the points are off by
-    ms          a face alone, and in a picture with nine of them
+    ms          of processor: a face alone, and in a picture with nine of them
 
 Boxes and five points are those of MTCNN, as it finds them.
 """
@@ -185,7 +185,7 @@ def trembling(points: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
 
 
 def spent(predictor: LandmarkPredictor, rounds: int = 8) -> str:
-    """Milliseconds a face, of one and of nine in a picture."""
+    """Milliseconds of processor a face, of one and of nine in a picture."""
     picture, truth = render(people()[0], Pose(scale=0.9))
     many, size = np.tile(picture, (3, 3, 1)), picture.shape[0]
     places = [(column * size, row * size) for row in range(3) for column in range(3)]
@@ -199,9 +199,9 @@ def spent(predictor: LandmarkPredictor, rounds: int = 8) -> str:
 
 
 def timed(predictor: LandmarkPredictor, picture: RGB, boxes: Points, fives: Points) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     predictor.predict(picture, boxes, LANDMARK_BOXES, points5=fives)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
