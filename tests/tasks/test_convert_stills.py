@@ -18,11 +18,12 @@ from odd_files import damaged
 from PIL import Image
 
 from facemill import schema, tables
+from facemill.files import file_sha256
 from facemill.media import media_facts
 from facemill.pictures import decode, sniff
 from facemill.track.models import FaceModels
 from facemill.video import probe
-from tasks import collect_videos, convert
+from tasks import collect_videos, convert, track
 from tasks.commands.preview import write_preview
 from tasks.converting.state import VideoStage, read_status
 from tasks.params import Params, parse_params
@@ -205,3 +206,23 @@ def test_damaged_pictures_have_one_state_each(face: np.ndarray, model: Path, tmp
     for name in there:
         path = out / name
         assert media_facts(path).frames, name
+
+
+def test_the_stages_take_pictures_from_the_archive(face: np.ndarray, model: Path, tmp_path: Path) -> None:
+    """From the table of videos on, with names that are written as they are and one that is not."""
+    root = tmp_path / "project"
+    archive = root / "data" / "archive"
+    archive.mkdir(parents=True)
+    (root / "data" / "model").symlink_to(model)
+    (archive / "me.jpg").write_bytes(encoded(face, "JPEG", quality=90))
+    (archive / "me.gif").write_bytes(encoded(face, "GIF"))
+    (archive / "cut.png").write_bytes(encoded(face, "PNG")[:5000])
+    names = sorted(path.name for path in archive.iterdir())
+    rows = [collect_videos._row(archive, name, file_sha256(archive / name)) for name in names]
+    tables.write_part(root / "data" / "videos" / "00000.parquet", tables.from_rows(rows, schema.VIDEOS))
+    assert track.run(parameters(), root).counts == {"ok": {"": 2}, "failed": {"truncated": 1}}
+    totals = convert.run(parameters(), root)
+    assert totals.counts == {"ok": {"": 2}, "failed": {"truncated": 1}}
+    converted = root / "data" / "converted"
+    assert sorted(path.name for path in converted.iterdir()) == ["me.gif.png", "me.jpg"]
+    assert sniff((converted / "me.jpg").read_bytes()) == "jpeg"
