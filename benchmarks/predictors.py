@@ -1,6 +1,6 @@
 """Which landmark predictor serves best, on faces that none of them has learned from: sample people in known motion.
 
-    python benchmarks/predictors.py --mesh weights/face_landmarks_detector_v2.tflite
+    python benchmarks/predictors.py --mesh WEIGHTS
     python benchmarks/predictors.py --mesh WEIGHTS --faces 120 --frames 75
 
 The pictures are drawn from two portraits of public agencies (facemill/sources/sample); how each point moves from one to
