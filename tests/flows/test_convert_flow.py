@@ -105,7 +105,7 @@ def test_a_full_disk_ends_the_command_with_one_error_and_code_1(
     tmp_path: Path, model: Path, tiny_disk: Path, prefect: None
 ) -> None:
     """A video of noise is larger than the disk; the worker is a process of its own."""
-    convert = PARAMS["convert"] | {"encoder": {"preset": "ultrafast"}}
+    convert = PARAMS["convert"] | {"encoder": {"preset": "ultrafast"}, "check_space": False}
     params = PARAMS | {"convert": convert, "cluster": {"kind": "local", "workers": 1}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     noise = np.random.default_rng(7).integers(0, 256, (40, 256, 320, 3), np.uint8)
