@@ -43,7 +43,7 @@ DISK_BYTES = 900 * 2**20
 MOST = 400  # pictures of each person
 FULL_S, ENDS_S, NIGHT_S = 40.0, 240.0, 900.0
 ENDED = ("Completed", "Crashed", "Skipped")
-NO_ROOM = ("room", "left: free some", "is full", "No space left", "disk is full")
+NO_ROOM = ("room", "left: free some", "is full", "no space left")
 
 
 def from_folders(values: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def untold(found: list[tuple[str, str, str]]) -> list[str]:
     for at, (name, state, message) in enumerate(found):
         if at > last_good and state in ("Scheduled", "Late"):
             continue  # due when everything had been ended
-        if state == "Failed" and any(sign in message for sign in NO_ROOM):
+        if state == "Failed" and any(sign in message.lower() for sign in NO_ROOM):
             continue
         if state not in ENDED:
             wrong.append(f"night {at} ({name}) is {state}: {message}")
