@@ -107,7 +107,7 @@ def parameters() -> Params:
     """Of a project that makes Collins of Hopper, otherwise as by default."""
     people: dict[str, Any] = {
         name: {
-            "rights": {"basis": "licence", "evidence": "public domain"},
+            "rights": {"basis": "public_domain", "evidence": "public domain"},
             "references": [f"sample:{name}"],
             "sources": [{"kind": "sample", "person": name}],
         }
