@@ -2,12 +2,15 @@
 
     python benchmarks/convert.py                          # 100 frames of 1280×720, made from a sample portrait
     python benchmarks/convert.py --clip talk.mp4 --skip-memory
+    python benchmarks/convert.py --skip-speed --skip-memory --model data/model    # of the sample people
 
 In turns in one run, medians of 3: (1) decode + encode with the pictures untouched; (2) the same through RGB and back,
 the floor of converters that work on RGB frames; (3) tracking and conversion together; (4) tracking alone; (5) the
 conversion alone of what is tracked, as with another model; (6) the same with every frame written as PNG before and
 after. The net is the small preset with random weights, which takes as long as a trained one. Memory is the peak
-resident size of a process that converts the clip, and of one that converts the clip joined ten times.
+resident size of a process that converts the clip, and of one that converts the clip joined ten times. With a trained
+model of Hopper and Collins: how much a still portrait with noise changes from frame to frame inside the face, after the
+conversion against before it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -32,7 +36,7 @@ from facemill.nets import build_model
 from facemill.pictures import decode, encode_png
 from facemill.sources.sample import Pose, render
 from facemill.swap.known import known_faces
-from facemill.swap.one_video import convert, convert_tracked
+from facemill.swap.one_video import convert, convert_tracked, convert_video
 from facemill.swap.painter import FacePainter, FacesOfFrame
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="a video with one large face; made from a sample portrait by default")
     parser.add_argument("--frames", type=int, default=100, help="length of the made clip")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="a model folder of the sample run, for the still with noise")
     parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--peak-of", nargs=2, type=Path, metavar=("IN", "OUT"), help=argparse.SUPPRESS)
@@ -69,6 +74,8 @@ def main() -> None:
             compare_speed(clip, Path(folder), arguments.repeats)
         if not arguments.skip_memory:
             compare_memory(clip, Path(folder))
+        if arguments.model:
+            compare_noise(arguments.model, Path(folder))
 
 
 def compare_speed(clip: Path, folder: Path, repeats: int) -> None:
@@ -122,6 +129,47 @@ def print_peak(clip: Path, target: Path) -> None:
     status = Path("/proc/self/status").read_text()
     peak_mib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
     print(json.dumps({"frames": receipt.frames_out, "swapped": receipt.frames_swapped, "peak_mib": peak_mib}))
+
+
+def compare_noise(model: Path, folder: Path) -> None:
+    """Prints how much a still changes inside the face; a change of low frequencies is what eyes see as flicker."""
+    picture, _ = render("hopper", Pose(), (640, 480))
+    still = make_still(folder / "still.mp4", picture)
+    left, top, right, bottom = FaceModels("hog").search(picture, 80)[0].astype(int)
+    inset = (right - left) // 6
+    inside = (slice(top + inset, bottom - inset), slice(left + inset, right - inset))
+    before = np.stack([frame.rgb[inside] for frame in read_frames(still)]).astype(np.float32)
+    for detail in ("match", "exemplars"):
+        output = folder / f"{detail}.mp4"
+        convert_video(still, output, model, {"hopper": "collins"}, SwapSettings(detail=detail))
+        after = np.stack([frame.rgb[inside] for frame in read_frames(output)]).astype(np.float32)
+        print(
+            f"  a still with noise changes inside the face, detail {detail}: {change(after) / change(before):.2f}×, "
+            f"in low frequencies {change(low(after)) / change(low(before)):.2f}×"
+        )
+
+
+def change(frames: npt.NDArray[np.float32]) -> float:
+    """Mean difference of frames that follow one another."""
+    return float(np.abs(np.diff(frames, axis=0)).mean())
+
+
+def low(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Each frame without what is finer than some pixels."""
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), 4) for frame in frames])
+
+
+def make_still(path: Path, picture: npt.NDArray[np.uint8], frames: int = 60) -> Path:
+    """A picture that does not move, with the noise of a camera in dim light in each frame, H.264, nearly lossless."""
+    random = np.random.default_rng(1)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "10", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], "yuv420p"
+        for _ in range(frames):
+            noisy = np.clip(picture + random.normal(0, 6, picture.shape), 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
 
 
 def load(clip: Path) -> tuple[Swapper, dict[str, npt.NDArray[np.float32]], FaceModels, SwapSettings]:
