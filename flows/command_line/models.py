@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.command_line.options import HERE, Root
+from tasks.catalogue import Data
 from tasks.paths import PATH
 from tasks.work.terminal import say
 
@@ -31,7 +32,7 @@ def export(
 def licences(
     root: Root = HERE,
     model: Annotated[
-        Path | None, typer.Option(help="Folder of another model than the project's.", show_default="data/model", **PATH)
+        Path | None, typer.Option(help="Folder of another model than the project's.", show_default=Data.MODEL, **PATH)
     ] = None,
 ) -> None:
     """Say which terms bind the dataset, the model and the converted videos of this project, and who says so.
@@ -45,7 +46,7 @@ def licences(
 
 def attribution(
     output: Annotated[Path, typer.Argument(help="The Markdown file that gets the credits.", **PATH)] = Path(
-        "data/credits.md"
+        "CREDITS.md"
     ),
     root: Root = HERE,
 ) -> None:

@@ -79,7 +79,7 @@ def swap_with_another_part(part: Path) -> None:
 
 def set_version(part: Path) -> None:
     table = pq.read_table(part)
-    metadata = {key: value.replace(b"2", b"7") for key, value in table.schema.metadata.items()}
+    metadata = {key: b"77" if value.isdigit() else value for key, value in table.schema.metadata.items()}
     pq.write_table(table.replace_schema_metadata(metadata), part)
 
 

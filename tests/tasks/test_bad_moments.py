@@ -19,6 +19,7 @@ import yaml
 
 from facemill import tables
 from facemill.errors import FacemillError
+from facemill.face_looks import LOOK_BYTES
 from facemill.files import folder_sha256
 from facemill.pictures import encode_png
 from facemill.schema import FACES, RAW, UNIQUE
@@ -244,6 +245,9 @@ def test_a_part_that_is_not_what_it_was_is_named_with_the_remedy(
         who = {"sample_id": f"{at:064x}", "identity": identity, "role": role, "status": "ok"}
         embedding = [float(identity == "anna"), *[0.0] * 127]
         good = {"face_px": 128.0, "sharpness": 80.0, "yaw": 0.0, "pitch": 0.0, "roll": 0.0, "face_index": 0}
+        random = np.random.default_rng(at)
+        good |= {"box": [0.0, 0.0, 20.0, 20.0], "score": 1.0, "affine": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]}
+        good |= {"look": random.bytes(LOOK_BYTES), "landmarks": random.uniform(0, 20, 136).tolist()}
         faces.append(who | good | {"face_id": f"{at}-0", "embedding": embedding})
         unique.append(who | {"cluster": who["sample_id"], "keep": True})
         raw.append(who | {"image": {"bytes": picture(at), "path": None}, "width": 24, "height": 24, "url": str(at)})

@@ -166,10 +166,14 @@ def test_sample_videos_whose_scratch_has_gone_are_written_again(root: Path) -> N
     [
         ({"sources": [{"kind": "folder", "path": "gone"}]}, "gone does not exist"),
         ({"sources": [{"kind": "video", "path": "photos"}]}, "no video in .*photos"),
-        ({"sources": PHOTOS, "archive": {"kind": "folder", "path": "photos"}}, "archive.path: .*photos is not"),
+        (
+            {"sources": PHOTOS, "archive": {"kind": "folder", "path": "empty"}},
+            "archive.path: .*empty is not a folder",
+        ),
     ],
 )
 def test_a_source_with_nothing_in_it_is_one_clear_error(root: Path, change: dict, message: str) -> None:
+    (root / "empty").mkdir()
     with pytest.raises(FacemillError, match=message):
         inventory.run(_params(**change), root)
 

@@ -179,10 +179,10 @@ def test_a_file_that_is_not_as_its_packets_said_is_tracked_whole(
 ) -> None:
     seen = track.track_segment
 
-    def refuses(path: Any, segment: Any, *others: Any) -> Any:
+    def refuses(path: Any, segment: Any, *others: Any, **more: Any) -> Any:
         if segment.index == 1:
             raise InputError(Reason.CONVERSION_FAILED, "segment 1 is not as it was planned: 3 frames")
-        return seen(path, segment, *others)
+        return seen(path, segment, *others, **more)
 
     monkeypatch.setattr(track, "track_segment", refuses)
     assert track.run(params(project), project).counts["ok"] == {"": 3}

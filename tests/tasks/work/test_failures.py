@@ -23,7 +23,6 @@ import pyarrow as pa
 import pydantic
 import pytest
 import torch
-from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 from misbehaving import behave, behave_all, die_once, get_on, pid, singles, stay_busy, wait_long
@@ -33,6 +32,8 @@ from facemill.reasons import Reason
 from tasks.params import ClusterParams
 from tasks.work.cluster import InlinePool, Pool, open_pool, run_all
 from tasks.work.failures import Cut, Lost, UnexpectedError, WorkerDied, WorkerTraceback, pack_error, unpack
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

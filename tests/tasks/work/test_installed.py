@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 def project(root: Path, constraints: str | None) -> Path:
+    (root / ".dvc").mkdir()
     (root / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     if constraints is not None:
         (root / "constraints.txt").write_text(constraints)
