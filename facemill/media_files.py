@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -25,6 +26,7 @@ VIDEO_SUFFIXES = frozenset(
 
 
 SKIPPED_NAMED = 5
+KINDS_NAMED = 8
 
 Tell = Callable[[str], object]
 """What is to be done with a message for the person who watches."""
@@ -130,3 +132,27 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
             return stream.read()
     except OSError as error:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
+
+
+def list_holding(folder: Path, holds: Callable[[Path], bool], what: str, tell: Tell = tell_nobody) -> list[Path]:
+    """Those files below a folder that hold what is wanted, in the order of `list_files`.
+
+    Args:
+        holds: whether a file does; it may open it.
+        what: the others are, for one message that counts them by their suffixes: "no videos".
+
+    Raises:
+        FacemillError: as `list_files`.
+    """
+    found, others = [], Counter[str]()
+    for path in list_files(folder, None, tell):
+        if holds(path):
+            found.append(path)
+        else:
+            others[path.suffix.lower() or "without a suffix"] += 1
+    if others:
+        kinds = [f"{count} {suffix}" for suffix, count in others.most_common(KINDS_NAMED)]
+        more = others.total() - sum(count for _, count in others.most_common(KINDS_NAMED))
+        rest = f", {more} others" if more else ""
+        tell(f"{folder}: {others.total()} files are {what} and were left ({', '.join(kinds)}{rest})")
+    return found

@@ -124,6 +124,18 @@ def collins() -> np.ndarray:
     return _portrait("skimage", "data/astronaut.png")
 
 
+@pytest.fixture(scope="module")
+def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small model of random weights that knows Hopper's face."""
+    from known_nets import model_folder
+
+    from facemill.track.models import FaceModels
+
+    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
+    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
+    return folder
+
+
 def _portrait(package: str, path: str) -> np.ndarray:
     from facemill.pictures import decode
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from facemill.errors import InputError
 from facemill.foreign_files import open_regular
-from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_files, read_limited, tell_nobody
+from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_holding, read_limited, tell_nobody
 from facemill.picture_headers import jpeg_end, not_read, sniff
 from facemill.pictures import DEFAULT_MAX_PIXELS, orientation_of, picture_size
 from facemill.reasons import Reason
@@ -19,7 +18,6 @@ from facemill.video.info import STILL_BRANDS
 
 MAX_STILL_BYTES = 2**28  # more than any picture of as many pixels as are read
 HEAD_BYTES = 64
-KINDS_NAMED = 8
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of each version of its second header
 _PICTURE = " picture"
 
@@ -133,21 +131,11 @@ def list_media(folder: Path, tell: Tell = tell_nobody) -> list[Path]:
     Raises:
         FacemillError: as `list_files`.
     """
-    found, others = [], Counter[str]()
-    for path in list_files(folder, None, tell):
-        suffix = path.suffix.lower()
-        if suffix in VIDEO_SUFFIXES | PICTURE_SUFFIXES or _holds_media(path):
-            found.append(path)
-        else:
-            others[suffix or "without a suffix"] += 1
-    if others:
-        kinds = [f"{count} {suffix}" for suffix, count in others.most_common(KINDS_NAMED)]
-        more = others.total() - sum(count for _, count in others.most_common(KINDS_NAMED))
-        rest = f", {more} others" if more else ""
-        tell(
-            f"{folder}: {others.total()} files are neither videos nor pictures and were left ({', '.join(kinds)}{rest})"
-        )
-    return found
+    return list_holding(folder, _is_listed, "neither videos nor pictures", tell)
+
+
+def _is_listed(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES or _holds_media(path)
 
 
 def _holds_media(path: Path) -> bool:

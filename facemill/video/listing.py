@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from facemill.errors import InputError
-from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_files, tell_nobody
+from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_holding, tell_nobody
 from facemill.reasons import Reason
 from facemill.video.info import probe
 
 STILL_SUFFIXES = PICTURE_SUFFIXES - {".gif", ".webp", ".png", ".apng"}  # of pictures that never move
-KINDS_NAMED = 8
 
 
 def list_videos(folder: Path, tell: Tell = tell_nobody) -> list[Path]:
@@ -23,19 +21,12 @@ def list_videos(folder: Path, tell: Tell = tell_nobody) -> list[Path]:
     Raises:
         FacemillError: as `list_files`.
     """
-    found, others = [], Counter[str]()
-    for path in list_files(folder, None, tell):
-        suffix = path.suffix.lower()
-        if suffix in VIDEO_SUFFIXES or (suffix not in STILL_SUFFIXES and _holds_video(path)):
-            found.append(path)
-        else:
-            others[suffix or "without a suffix"] += 1
-    if others:
-        kinds = [f"{count} {suffix}" for suffix, count in others.most_common(KINDS_NAMED)]
-        more = others.total() - sum(count for _, count in others.most_common(KINDS_NAMED))
-        rest = f", {more} others" if more else ""
-        tell(f"{folder}: {others.total()} files are no videos and were left ({', '.join(kinds)}{rest})")
-    return found
+    return list_holding(folder, _is_listed, "no videos", tell)
+
+
+def _is_listed(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or (suffix not in STILL_SUFFIXES and _holds_video(path))
 
 
 def _holds_video(path: Path) -> bool:

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import yaml
 from clips import make_clip
-from known_nets import model_folder
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -28,7 +27,6 @@ from facemill.errors import FacemillError
 from facemill.swap.job import ConversionJob, TrackedInput
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import ModelOrigin
-from facemill.track.models import FaceModels
 from facemill.track.table import TrackedFiles
 from facemill.video import read_frames
 from flows.convert import _bounded, convert_folder
@@ -38,14 +36,6 @@ from tasks.params import ClusterParams
 from tasks.work.cluster import open_pool
 
 pytestmark = pytest.mark.usefixtures("prefect")
-
-
-@pytest.fixture(scope="module")
-def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights that knows Hopper's face."""
-    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
-    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
-    return folder
 
 
 @pytest.fixture

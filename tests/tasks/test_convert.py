@@ -50,14 +50,6 @@ def face(hopper: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights that knows Hopper's face."""
-    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
-    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
-    return folder
-
-
-@pytest.fixture(scope="module")
 def originals(face: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos of one stem, one in a folder with a name of its own kind, one without a face, one of an odd size, one
     cut off in the middle, two that are none."""

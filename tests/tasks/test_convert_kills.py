@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,8 @@ import numpy as np
 import pytest
 import yaml
 from clips import make_clip
-from known_nets import model_folder
 
 from facemill.files import file_sha256, read_json
-from facemill.track.models import FaceModels
 
 KILLS = int(os.environ.get("FACEMILL_KILLS", "4"))
 SEED = int(os.environ.get("FACEMILL_KILLS_SEED", "20261126"))
@@ -41,7 +40,7 @@ def film(tmp_path: Path, hopper: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path, hopper: np.ndarray) -> Path:
+def project(tmp_path: Path, model: Path) -> Path:
     """A folder with parameters, and a net that was never trained."""
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
@@ -52,10 +51,7 @@ def project(tmp_path: Path, hopper: np.ndarray) -> Path:
         "cluster": {"kind": "local", "workers": WORKERS},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    tools = FaceModels("hog")
-    faces = tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))
-    model_folder(tmp_path / "model", {"hopper": faces})
-    return tmp_path
+    return Path(shutil.copytree(model, tmp_path / "model")).parent
 
 
 @pytest.mark.slow

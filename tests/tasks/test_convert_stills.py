@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from clips import make_clip
-from known_nets import model_folder
 from odd_files import damaged
 from PIL import Image
 
@@ -21,20 +20,11 @@ from facemill import schema, tables
 from facemill.files import file_sha256
 from facemill.media import media_facts
 from facemill.pictures import decode, sniff
-from facemill.track.models import FaceModels
 from facemill.video import probe
 from tasks import collect_videos, convert, track
 from tasks.commands.preview import write_preview
 from tasks.converting.state import VideoStage, read_status
 from tasks.params import Params, parse_params
-
-
-@pytest.fixture(scope="module")
-def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights that knows Hopper's face."""
-    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
-    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
-    return folder
 
 
 @pytest.fixture(scope="module")

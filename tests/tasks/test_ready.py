@@ -13,27 +13,17 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
-from known_nets import model_folder
 
 from facemill import schema, tables
 from facemill.errors import FacemillError
 from facemill.files import read_json
 from facemill.model_folder import WEIGHTS_FILE
-from facemill.track.models import FaceModels
 from facemill.video import VideoReader, probe
 from facemill.video.hdr import _nits_to_pq
 from facemill.weights import load_tensors, save_tensors
 from tasks import convert
 from tasks.converting.ready import check_model
 from tasks.params import Params, parse_params
-
-
-@pytest.fixture(scope="module")
-def model(hopper: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with random weights that knows Hopper's face."""
-    tools, folder = FaceModels("hog"), tmp_path_factory.mktemp("model") / "model"
-    model_folder(folder, {"hopper": tools.embed(hopper, tools.landmarks(hopper, tools.search(hopper, 80)[:1]))})
-    return folder
 
 
 @pytest.fixture
