@@ -56,7 +56,7 @@ class ReferenceFace:
 
     @property
     def px(self) -> float:
-        """Short side of the box."""
+        """Shorter side of the face's box in pixels of the upright picture."""
         left, top, right, bottom = (float(edge) for edge in self.box_xyxy)
         return min(right - left, bottom - top)
 

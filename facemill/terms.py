@@ -21,13 +21,13 @@ from typing import Any
 
 
 class Use(StrEnum):
-    """What a work may be used for."""
+    """What a work may be used for, as far as its publisher says."""
 
     ANY = "any"
     RESEARCH = "research"
     """Research, private or other non-commercial use only."""
     UNKNOWN = "unknown"
-    """Nobody has said."""
+    """Its publisher, or whoever brought it, says nothing: in doubt it is no ground for commercial use."""
 
     @property
     def allows_commerce(self) -> bool:
@@ -67,7 +67,8 @@ class Terms:
         known = {each.name for each in fields(cls)}
         if not isinstance(values, Mapping) or not {"name", "use", "licence"} <= set(values) <= known:
             raise ValueError(f"{values!r} states no terms")
-        return cls(**{**{name: str(value) for name, value in values.items()}, "use": Use(values["use"])})  # type: ignore[arg-type]
+        words = {name: str(value) for name, value in values.items() if name != "use"}
+        return cls(use=Use(values["use"]), **words)
 
 
 def terms_of(module: ModuleType, what: str, options: Mapping[str, Any]) -> tuple[Terms, ...]:

@@ -110,10 +110,12 @@ def upright(pixels: Array, orientation: int) -> Array:
 
 def _deep_pixels(data: bytes, kind: str) -> OwnPixels | None:
     """Of PNG and TIFF with 16 bits for a value; None for all others."""
+    from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+
     if kind not in ("png", "tiff") or (kind == "png" and data[24] != 16):
         return None
     picture = open_with_pillow(data, kind)
-    if kind == "tiff" and set(picture.tag_v2.get(258, (8,))) != {16}:  # type: ignore[attr-defined]
+    if isinstance(picture, TiffImageFile) and set(picture.tag_v2.get(BITSPERSAMPLE, (8,))) != {16}:
         return None
     pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:

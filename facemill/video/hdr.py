@@ -160,7 +160,7 @@ def _compressed(nits: Array) -> Array:
 
 
 def _pq_to_nits(signal: Array) -> Array:
-    """SMPTE ST 2084."""
+    """Signal in 0–1 → light in cd/m²: the EOTF of perceptual quantization (SMPTE ST 2084)."""
     power = np.power(np.clip(signal, 0, 1), 1 / _M2)
     return np.asarray(10_000 * np.power(np.maximum(power - _C1, 0) / (_C2 - _C3 * power), 1 / _M1), np.float64)
 

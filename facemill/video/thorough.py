@@ -104,7 +104,7 @@ def verify_sound(path: Path, source: Path, clock: Clock, shift: Fraction = Fract
 
 
 def _starts(length_s: float) -> list[float]:
-    """Where windows begin."""
+    """At which seconds of a film of this length the windows begin in which sound is compared: first, last, between."""
     last = length_s - WINDOW_S
     if last <= 0:
         return [0.0]

@@ -67,7 +67,7 @@ def write_credits(root: Path, output: Path) -> list[str]:
 
 
 def _credits(root: Path) -> Iterator[Credit]:
-    """Of each accepted face."""
+    """Whose picture each accepted face of the dataset comes from; a picture with several faces comes several times."""
     columns = ["sample_id", "identity", "url", "licence", "author", "status"]
     accepted = [row for row in tables.iterate_rows(root / Data.DATASET, DATASET, columns) if row["status"] == State.OK]
     wanted = {(row["sample_id"], row["identity"]) for row in accepted}

@@ -81,8 +81,9 @@ def test_a_group_alone_asks_and_lists_the_faces_from_the_left() -> None:
 
 def test_a_face_is_named_by_its_number_from_the_left_or_a_place_within_it() -> None:
     faces = [face("c", x=400.0), face("a"), face("b", x=200.0)]
-    assert [named_face(faces, str(n)).face_id for n in (1, 2, 3)] == ["a", "b", "c"]  # type: ignore[union-attr]
-    assert named_face(faces, "210,90").face_id == "b"  # type: ignore[union-attr]
+    first, second, third = faces[1], faces[2], faces[0]
+    assert [named_face(faces, str(number)) for number in (1, 2, 3)] == [first, second, third]
+    assert named_face(faces, "210,90") is second
     assert named_face(faces, "4") is None
     assert named_face(faces, "150,50") is None
 

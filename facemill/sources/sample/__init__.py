@@ -56,7 +56,7 @@ class SampleSource(Source):
 
     @property
     def stated_licence(self) -> str:
-        """That of the portraits."""
+        """Licence of the two portraits that all pictures of this source are rendered from."""
         return LICENCE
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:

@@ -34,7 +34,7 @@ STAGE_PX = 704
 """Side of the stage: the visible VIEW_PX square in its middle and a margin for turning and shifting."""
 VIEW_PX = 512
 LICENCE = "public domain (US government work)"
-"""Of both portraits."""
+"""Terms of both portraits, as their publishers state them."""
 FACE_PX = 200
 """Height of the landmarks' box on the stage."""
 FACE_CENTRE = (352.0, 358.0)
