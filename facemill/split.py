@@ -41,9 +41,8 @@ class Split:
         return name if shot in self.cut else shot
 
     def is_val(self, name: str) -> bool:
-        """Whether a cluster is for validation."""
-        cluster = self.cluster_of(name)
-        return cluster in self.added or (_fraction(cluster) < self.share and cluster not in self.removed)
+        """Whether what is named is for validation: a cluster of stills, or a stretch of a shot as `of` was given it."""
+        return self._holds_out(self.cluster_of(name))
 
     @classmethod
     def of(cls, accepted: Iterable[tuple[str, str]], share: float, identities: Collection[str]) -> Split:
@@ -64,6 +63,10 @@ class Split:
             split = split._with_training(own)
         return split
 
+    def _holds_out(self, cluster: str) -> bool:
+        """Whether a cluster, as `cluster_of` gives it, is for validation. The path in its name may hold any sign."""
+        return cluster in self.added or (_fraction(cluster) < self.share and cluster not in self.removed)
+
     def _clusters(self, faces: Counter[str]) -> Counter[str]:
         clusters = Counter[str]()
         for name, count in faces.items():
@@ -76,31 +79,31 @@ class Split:
         No further than the nearer limit: the more clusters change sides, the more change back in a larger dataset.
         """
         asked = self.share * clusters.total()
-        held = sum(count for cluster, count in clusters.items() if self.is_val(cluster))
+        held = sum(count for cluster, count in clusters.items() if self._holds_out(cluster))
         split = self
         if held > max(MOST * asked, 1):
-            for cluster in sorted(filter(self.is_val, clusters), key=_fraction, reverse=True):
+            for cluster in sorted(filter(self._holds_out, clusters), key=_fraction, reverse=True):
                 if held <= MOST * asked:
                     break
                 if held - clusters[cluster] >= LEAST * asked:
                     split, held = split._moved(cluster, val=False), held - clusters[cluster]
         if held < LEAST * asked:
             for cluster in sorted(clusters, key=_fraction):
-                if not split.is_val(cluster) and held + clusters[cluster] <= max(MOST * asked, 1):
+                if not split._holds_out(cluster) and held + clusters[cluster] <= max(MOST * asked, 1):
                     split, held = split._moved(cluster, val=True), held + clusters[cluster]
                 if held >= LEAST * asked:
                     break
         return split
 
     def _with_both_sides(self, clusters: Counter[str]) -> Split:
-        if len(clusters) < 2 or any(map(self.is_val, clusters)):
+        if len(clusters) < 2 or any(map(self._holds_out, clusters)):
             return self
         # the smallest: the fewest faces over what is asked
         return self._moved(min(clusters, key=lambda one: (clusters[one], _fraction(one))), val=True)
 
     def _with_training(self, clusters: Counter[str]) -> Split:
         """Whoever has only clusters for validation gives one back. That takes training faces from nobody."""
-        if not clusters or not all(map(self.is_val, clusters)):
+        if not clusters or not all(map(self._holds_out, clusters)):
             return self
         return self._moved(max(clusters, key=lambda one: (clusters[one], _fraction(one))), val=False)
 

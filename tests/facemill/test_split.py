@@ -1,0 +1,38 @@
+"""Sides of faces by the names of their clusters, whatever signs the paths in them hold."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facemill.split import LEAST, MOST, STRETCH, Split
+
+PATHS = st.text(st.sampled_from(f"aV1/#{STRETCH}"), min_size=1, max_size=12)
+FRAMES = st.tuples(PATHS, st.integers(0, 3), st.integers(0, 5)).map(
+    lambda frame: f"{frame[0]}.mp4#shot={frame[1]}{STRETCH}{frame[2]}"
+)
+
+
+@given(st.sets(st.tuples(st.sampled_from("ab"), FRAMES), min_size=1, max_size=60), st.floats(0.01, 0.5))
+def test_clusters_stay_whole_and_both_sides_hold_faces_whatever_the_paths(
+    frames: set[tuple[str, str]], share: float
+) -> None:
+    accepted = [(who, f"{who}/{name}") for who, name in sorted(frames)]
+    split = Split.of(accepted, share, "ab")
+    sides: dict[str, dict[str, set[bool]]] = defaultdict(lambda: defaultdict(set))
+    for who, name in accepted:
+        sides[who][split.cluster_of(name)].add(split.is_val(name))
+    for own in sides.values():
+        assert all(len(side) == 1 for side in own.values())
+        assert {True in side for side in own.values()} == ({True, False} if len(own) > 1 else {False})
+
+
+def test_as_many_faces_are_held_out_of_videos_with_a_tilde_as_of_others() -> None:
+    for name in ("VID~2.mp4", "~/~.mp4", "VID.mp4"):
+        frames = [("a", f"{name}#shot={n // 5}{STRETCH}{n}") for n in range(200)]
+        split = Split.of(frames, 0.1, "a")
+        held = Counter(split.is_val(frame) for _, frame in frames)[True]
+        assert LEAST * 20 <= held <= MOST * 20
+        assert {split.cluster_of(frame) for _, frame in frames} == {f"{name}#shot={n}" for n in range(40)}
