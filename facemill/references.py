@@ -42,8 +42,8 @@ class ReferenceFace:
         box_xyxy: (4,) in pixels of the upright picture.
         score: the detector's, in whatever unit.
         embedding: (128,).
-        stated: what a person wrote of this picture: "2" for the second face from the left, "410,230" for the face at
-            that place in pixels; empty where nothing was said.
+        stated: what a person wrote of this picture: "2" for the second face from the left, faint boxes not counted,
+            "410,230" for the face at that place in pixels, however faint; empty where nothing was said.
     """
 
     face_id: str
@@ -118,10 +118,12 @@ def choose(faces: Sequence[ReferenceFace]) -> Verdict:
 
 
 def named_face(faces: Sequence[ReferenceFace], stated: str) -> ReferenceFace | None:
-    """The face of a picture that a person means, see `ReferenceFace.stated`; None where there is none."""
+    """The face of a picture that a person means, see `ReferenceFace.stated`; None where there is none.
+
+    A number counts the faces that a question lists; a place reaches every box, a faint one too.
+    """
     if "," not in stated:
-        place = int(stated) - 1
-        return _from_the_left(faces)[place] if place < len(faces) else None
+        return dict(enumerate(_candidates(faces), start=1)).get(int(stated))
     point = np.array([float(part) for part in stated.split(",")])
     there = [one for one in faces if (one.box_xyxy[:2] <= point).all() and (point <= one.box_xyxy[2:]).all()]
     return min(there, key=lambda one: float(np.abs(_centre(one) - point).max()), default=None)
@@ -199,5 +201,5 @@ def _point(face: ReferenceFace) -> str:
 
 
 def _no_such_face(faces: Sequence[ReferenceFace]) -> str:
-    there = "; ".join(_place(face, faces) for face in _from_the_left(faces))
+    there = "; ".join(_place(face, faces) for face in _candidates(faces))
     return f"{faces[0].url} has no `face: {faces[0].stated}`; from the left there are {there}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,27 @@ def test_a_face_that_is_not_there_is_a_question_that_lists_those_that_are() -> N
     assert not verdict.used
     assert "p.jpg has no `face: 3`" in verdict.question
     assert "[250, 50]" in verdict.question
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.3, 0.6, 1.0]), min_size=2, max_size=6).filter(lambda scores: 1.0 in scores),
+    st.integers(1, 7),
+)
+def test_a_number_names_the_face_that_the_question_lists_there_and_a_place_any_box(
+    scores: list[float], number: int
+) -> None:
+    faces = [face(f"f{n}", 2.0 * n, picture="p", x=200.0 * n, score=score) for n, score in enumerate(scores)]
+    listed = [one for one in faces if one.score >= 0.5]
+    asked = choose(faces).question
+    stated = choose([replace(one, stated=str(number)) for one in faces])
+    if number <= len(listed):
+        assert list(stated.used) == [listed[number - 1].face_id]
+    for told in (asked, stated.question):
+        assert told.count(" px, score ") in (0, len(listed))
+    assert bool(asked) == (len(listed) > 1)
+    assert bool(stated.question) == (number > len(listed))
+    for n, one in enumerate(faces):
+        assert list(choose([replace(each, stated=f"{200 * n + 50},50") for each in faces]).used) == [one.face_id]
 
 
 @given(st.lists(st.floats(0, 2), min_size=1, max_size=8), st.randoms(use_true_random=False))
