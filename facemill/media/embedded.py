@@ -2,7 +2,8 @@
 
 Blocks are copied byte for byte, since much in them (the notes of camera makers) holds places of its own bytes. Changed
 is what is no longer true: the orientation, which is applied to the pixels; and what shows the old picture is left out,
-thumbnails above all. Nothing that a block states is believed beyond its end.
+thumbnails above all. Kept is what is known to show nothing; whatever else a file brings is dropped and said, since some
+programs put whole pictures into blocks of their own. Nothing that a block states is believed beyond its end.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from facemill.picture_headers import jpeg_end, jpeg_segments
 
 _ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
-_THUMBNAIL_AT, _THUMBNAIL_BYTES = 0x0201, 0x0202
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
+"""Tags of where a thumbnail lies and of how many bytes it has: as JPEG, and in strips of plain pixels."""
+_SIZES = {3: 2, 4: 4}  # bytes of a SHORT and of a LONG
+_JPEG_START = b"\xff\xd8\xff"
 _MOST_ENTRIES = 4096
 _EXIF_START = b"Exif\0\0"
 _XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
@@ -27,6 +32,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_OF_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"bKGD", b"hIST", b"sBIT", b"sPLT"}
 _PNG_ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 _PNG_COLOURS = {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"mDCV", b"cLLI"}
+_PNG_KEPT = _PNG_COLOURS | {b"eXIf", b"pHYs", b"tIME", b"tEXt", b"zTXt", b"iTXt"}
+_PNG_XMP = b"XML:com.adobe.xmp\0"
+_PNG_RAW_PROFILE = b"Raw profile type "  # ImageMagick's: EXIF, XMP, Photoshop's resources as text
 
 
 @dataclass
@@ -44,7 +52,8 @@ def upright_exif(block: bytes, *, transposed: bool) -> tuple[bytes, bool]:
         transposed: whether width and height have changed places.
 
     Returns:
-        The block, as long as before, and whether it had a thumbnail, which is blank now.
+        The block, as long as before, and whether it had a thumbnail, which is blank now. Of a broken one that is
+        whatever begins as a JPEG.
     """
     start = len(_EXIF_START) if block.startswith(_EXIF_START) else 0
     data = bytearray(block)
@@ -53,22 +62,19 @@ def upright_exif(block: bytes, *, transposed: bool) -> tuple[bytes, bool]:
         return block, False
     exif = _Ifds(data, start, order)
     try:
-        first = exif.number(start + 4, 4)
-        entries, next_at = exif.entries(first)
+        entries, next_at = exif.entries(exif.number(start + 4, 4))
         if _ORIENTATION in entries:
             exif.set_short(entries[_ORIENTATION], 1)
-        if transposed and _EXIF_IFD in entries:
-            inner, _ = exif.entries(exif.number(entries[_EXIF_IFD] + 8, 4))
-            if _WIDTH in inner and _HEIGHT in inner:
-                width, height = inner[_WIDTH], inner[_HEIGHT]
-                data[width + 2 : width + 12], data[height + 2 : height + 12] = (
-                    data[height + 2 : height + 12],
-                    data[width + 2 : width + 12],
-                )
         thumbnail = exif.drop_thumbnail(next_at)
-        return bytes(data), thumbnail
-    except (struct.error, IndexError):  # broken: as far as it could be read it is right
-        return bytes(data), False
+    except (struct.error, IndexError):
+        at = data.find(_JPEG_START)
+        if at >= 0:
+            data[at:] = bytes(len(data) - at)
+        return bytes(data), at >= 0
+    if transposed and _EXIF_IFD in entries:
+        with suppress(struct.error, IndexError):  # then there are no sides that could be wrong
+            exif.swap_sides(exif.number(entries[_EXIF_IFD] + 8, 4))
+    return bytes(data), thumbnail
 
 
 class _Ifds:
@@ -100,11 +106,28 @@ class _Ifds:
             return False
         struct.pack_into(self._order + "I", self._data, next_at, 0)
         entries, _ = self.entries(following)
-        if _THUMBNAIL_AT in entries and _THUMBNAIL_BYTES in entries:
-            at = self._start + self.number(entries[_THUMBNAIL_AT] + 8, 4)
-            end = min(at + self.number(entries[_THUMBNAIL_BYTES] + 8, 4), len(self._data))
-            self._data[at:end] = bytes(max(0, end - at))
+        for place, length in _THUMBNAILS:
+            if place in entries and length in entries:
+                for offset, count in zip(self._values(entries[place]), self._values(entries[length]), strict=False):
+                    at = self._start + offset
+                    end = min(at + count, len(self._data))
+                    self._data[at:end] = bytes(max(0, end - at))
         return True
+
+    def swap_sides(self, offset: int) -> None:
+        """Width and height of the picture, as the directory at `offset` states them, change places."""
+        entries, _ = self.entries(offset)
+        if _WIDTH in entries and _HEIGHT in entries:
+            width, height = (slice(entries[tag] + 2, entries[tag] + 12) for tag in (_WIDTH, _HEIGHT))
+            self._data[width], self._data[height] = self._data[height], self._data[width]
+
+    def _values(self, entry: int) -> list[int]:
+        """The numbers of an entry of SHORTs or LONGs."""
+        size, count = _SIZES.get(self.number(entry + 2, 2), 4), self.number(entry + 4, 4)
+        if count > _MOST_ENTRIES:
+            raise struct.error("too many values")
+        at = entry + 8 if size * count <= 4 else self._start + self.number(entry + 8, 4)
+        return [self.number(at + size * index, size) for index in range(count)]
 
 
 def upright_xmp(packet: bytes) -> bytes:
@@ -113,9 +136,20 @@ def upright_xmp(packet: bytes) -> bytes:
     return re.sub(rb"((?:MotionPhoto|MicroVideo)\s*(?:=\s*[\"']|>)\s*)1", rb"\g<1>0", packet)
 
 
-def shows_picture(packet: bytes) -> bool:
-    """Whether an XMP packet holds a thumbnail."""
-    return b"xmpGImg:image" in packet or b"xap:Thumbnails" in packet
+def kept_xmp(packet: bytes, notes: list[str]) -> bytes | None:
+    """An XMP packet as it is true of the new picture; None where it holds a picture itself, which is noted."""
+    if any(name in packet for name in (b"xmpGImg:image", b"xap:Thumbnails", b"GImage:Data", b"GDepth:Data")):
+        notes.append("dropped the XMP packet, which has a thumbnail of the old picture")
+        return None
+    return upright_xmp(packet)
+
+
+def kept_exif(block: bytes, notes: list[str], *, transposed: bool) -> bytes:
+    """`upright_exif`, a thumbnail noted."""
+    block, thumbnail = upright_exif(block, transposed=transposed)
+    if thumbnail:
+        notes.append("dropped the thumbnail, which shows the old picture")
+    return block
 
 
 def carried_jpeg(source: bytes, encoded: bytes, *, transposed: bool, profile: bool) -> Carried:
@@ -148,20 +182,12 @@ def carried_jpeg(source: bytes, encoded: bytes, *, transposed: bool, profile: bo
 
 
 def _kept_segment(marker: int, content: bytes, notes: list[str], *, transposed: bool, profile: bool) -> bytes | None:
-    if marker == 0xE0:
-        if content.startswith(b"JFIF\0") and len(content) >= 14:
-            return content[:12] + b"\0\0"  # without a thumbnail
-        return None if content.startswith(b"JFXX\0") else content
+    if marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 14:
+        return content[:12] + b"\0\0"  # without a thumbnail
     if marker == 0xE1 and content.startswith(_EXIF_START[:5]):
-        block, thumbnail = upright_exif(content, transposed=transposed)
-        if thumbnail:
-            notes.append("dropped the thumbnail, which shows the old picture")
-        return block
+        return kept_exif(content, notes, transposed=transposed)
     if marker == 0xE1 and content.startswith(_XMP_START):
-        if shows_picture(content):
-            notes.append("dropped the XMP packet, which has a thumbnail of the old picture")
-            return None
-        return upright_xmp(content)
+        return kept_xmp(content, notes)
     if marker == 0xE2 and content.startswith(b"MPF\0"):
         notes.append("dropped the other pictures of the file (MPO): only the first one is converted")
         return None
@@ -169,7 +195,11 @@ def _kept_segment(marker: int, content: bytes, notes: list[str], *, transposed: 
         return content if profile else None
     if marker == 0xED and content.startswith(_PHOTOSHOP_START):
         return _without_thumbnails(content, notes)
-    return None if marker == 0xEE and content.startswith(b"Adobe") else content
+    if marker == 0xFE:
+        return content
+    if not (marker == 0xEE and content.startswith(b"Adobe")):  # that says how pixels were stored
+        notes.append(f"dropped the segment APP{marker - 0xE0}, which may show the old picture")
+    return None
 
 
 def _without_thumbnails(content: bytes, notes: list[str]) -> bytes:
@@ -196,28 +226,30 @@ def carried_png(source: bytes, encoded: bytes, *, transposed: bool, profile: boo
     for name, content in png_chunks(source):
         if name in _PNG_OF_PIXELS | _PNG_ANIMATION or (name in _PNG_COLOURS and not profile):
             continue
-        if name == b"eXIf":
-            content, thumbnail = upright_exif(content, transposed=transposed)
-            if thumbnail:
-                notes.append("dropped the thumbnail, which shows the old picture")
-        elif name == b"pHYs" and transposed and len(content) == 9:
-            content = content[4:8] + content[:4] + content[8:]
-        elif name == b"iTXt" and content.startswith(b"XML:com.adobe.xmp\0"):
-            if shows_picture(content):
-                notes.append("dropped the XMP packet, which has a thumbnail of the old picture")
-                continue
-            content = upright_xmp(content)
-        elif content.startswith((b"Raw profile type exif\0", b"Raw profile type APP1\0")):
-            notes.append("dropped EXIF of an old kind (ImageMagick's text)")
+        packet: bytes | None = content
+        if name not in _PNG_KEPT:
+            notes.append(f"dropped the chunk {name.decode('latin-1')}, which may show the old picture")
             continue
-        elif not name.isalpha() or name[0] < 97:
-            continue  # a critical chunk of an extension that nobody knows
-        kept.append(_png_chunk(name, content))
+        if name == b"eXIf":
+            packet = kept_exif(content, notes, transposed=transposed)
+        elif name == b"pHYs" and transposed and len(content) == 9:
+            packet = content[4:8] + content[:4] + content[8:]
+        elif name != b"tIME" and content.startswith(_PNG_RAW_PROFILE):
+            notes.append("dropped metadata of an old kind (ImageMagick's text)")
+            packet = None
+        elif content.startswith(_PNG_XMP):
+            if name == b"iTXt" and content[len(_PNG_XMP) : len(_PNG_XMP) + 1] == b"\0":  # 1: compressed
+                packet = kept_xmp(content, notes)
+            else:
+                notes.append("dropped the XMP packet, which is compressed and may show the old picture")
+                packet = None
+        if packet is not None:
+            kept.append(_png_chunk(name, packet))
     chunks = list(png_chunks(encoded))
     head = [_png_chunk(*chunk) for chunk in chunks if chunk[0] == b"IHDR"]
     body = [_png_chunk(*chunk) for chunk in chunks if chunk[0] in (b"PLTE", b"tRNS", b"IDAT", b"IEND")]
     # in front of the pixels, as colours have to be; texts may stand there
-    return Carried(b"".join([_PNG_SIGNATURE, *head, *kept, *body]), notes)
+    return Carried(b"".join([_PNG_SIGNATURE, *head, *kept, *body]), list(dict.fromkeys(notes)))
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

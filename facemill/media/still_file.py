@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from facemill.errors import InputError
-from facemill.media.embedded import Carried, carried_jpeg, carried_png, shows_picture, upright_exif, upright_xmp
+from facemill.media.embedded import Carried, carried_jpeg, carried_png, kept_exif, kept_xmp
 from facemill.media.kinds import webp_chunks
 from facemill.media.own_pixels import OwnPixels, own_pixels
 from facemill.media.still_frame import Change
@@ -214,10 +214,12 @@ def _exif_of(source: Any, tags: Mapping[int, Any]) -> bytes:
 def _tiff_tags(source: Any) -> tuple[dict[int, Any], list[str]]:
     """Those that are true of the new picture, too."""
     tags = {tag: source.tag_v2[tag] for tag in _TIFF_KEPT if tag in source.tag_v2}
-    if isinstance(packet := tags.get(_XMP_TAG), bytes) and shows_picture(packet):
-        del tags[_XMP_TAG]
-        return tags, ["dropped the XMP packet, which has a thumbnail of the old picture"]
-    return tags, []
+    notes: list[str] = []
+    if _XMP_TAG in tags:
+        packet = tags.pop(_XMP_TAG)
+        if (kept := kept_xmp(bytes(packet), notes)) is not None:
+            tags[_XMP_TAG] = kept
+    return tags, notes
 
 
 def _deep_tiff(own: OwnPixels, known: Any, tags: Mapping[int, Any]) -> bytes:
@@ -263,15 +265,10 @@ class _Told:
         told = cls()
         info: Any = open_with_pillow(data, sniff(data) or "").info
         if exif := info.get("exif") or b"":
-            told.exif, thumbnail = upright_exif(exif, transposed=own.transposed)
-            if thumbnail:
-                told.notes.append("dropped the thumbnail, which shows the old picture")
+            told.exif = kept_exif(exif, told.notes, transposed=own.transposed)
         xmp = info.get("xmp") or b""
         if isinstance(xmp, bytes) and xmp:
-            if shows_picture(xmp):
-                told.notes.append("dropped the XMP packet, which has a thumbnail of the old picture")
-            else:
-                told.xmp = upright_xmp(xmp)
+            told.xmp = kept_xmp(xmp, told.notes) or b""
         told.icc_profile = own.profile
         return told
 

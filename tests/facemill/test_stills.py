@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,84 @@ def test_thumbnails_of_the_old_picture_go_and_are_said(scene: np.ndarray, tmp_pa
         "dropped 4000 bytes behind the picture, such as a video or other pictures of it",
     ]
     assert Image.open(io.BytesIO(written)).getexif()[0x0112] == 1
+
+
+SHOWS = b"the old picture " * 4
+
+
+def in_jpeg(number: int, content: bytes) -> Callable[[bytes], bytes]:
+    """Puts a segment APPn into a JPEG."""
+    segment = bytes([0xFF, 0xE0 + number]) + (len(content) + 2).to_bytes(2, "big") + content
+    return lambda data: data[:2] + segment + data[2:]
+
+
+def in_png(name: bytes, content: bytes) -> Callable[[bytes], bytes]:
+    """Puts a chunk into a PNG, behind its header."""
+    chunk = len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+    return lambda data: data[:33] + chunk + data[33:]
+
+
+def exif_with(thumbnail: bytes, *, damage: bool) -> bytes:
+    """An EXIF block with a thumbnail of plain pixels, and sides of the picture where no directory is."""
+    sides = b"\x69\x87\x04\0\x01\0\0\0" + (b"\xff\xff\xff\x7f" if damage else b"\0\0\0\0")
+    first = b"II*\0\x08\0\0\0" + b"\x01\0" + sides + b"\x1a\0\0\0"
+    at = b"\x11\x01\x04\0\x01\0\0\0" + (26 + 2 + 24 + 4).to_bytes(4, "little")
+    length = b"\x17\x01\x04\0\x01\0\0\0" + len(thumbnail).to_bytes(4, "little")
+    return b"Exif\0\0" + first + b"\x02\0" + at + length + b"\0\0\0\0" + thumbnail
+
+
+HIDDEN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "XMP's extension": ("JPEG", in_jpeg(1, b"http://ns.adobe.com/xmp/extension/\0" + SHOWS)),
+    "XMP with the original": ("JPEG", in_jpeg(1, b"http://ns.adobe.com/xap/1.0/\0 GImage:Data=" + SHOWS)),
+    "FlashPix": ("JPEG", in_jpeg(2, b"FPXR\0" + SHOWS)),
+    "C2PA": ("JPEG", in_jpeg(11, b"JP" + SHOWS)),
+    "a camera's own": ("JPEG", in_jpeg(5, SHOWS)),
+    "JFIF's extension": ("JPEG", in_jpeg(0, b"JFXX\0\x10" + SHOWS)),
+    "a thumbnail of plain pixels": ("JPEG", in_jpeg(1, exif_with(SHOWS, damage=False))),
+    "beside a broken directory": ("JPEG", in_jpeg(1, exif_with(SHOWS, damage=True))),
+    "in a block that cannot be read": ("JPEG", in_jpeg(1, b"Exif\0\0II*\0\xff\xff\0\0\xff\xd8\xff" + SHOWS)),
+    "C2PA in a PNG": ("PNG", in_png(b"caBX", SHOWS)),
+    "a chunk of an extension": ("PNG", in_png(b"thMb", SHOWS)),
+    "Photoshop's resources as text": ("PNG", in_png(b"zTXt", b"Raw profile type 8bim\0\0" + SHOWS)),
+    "compressed XMP": ("PNG", in_png(b"iTXt", b"XML:com.adobe.xmp\0\x01\0\0\0" + SHOWS)),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_nothing_that_may_show_the_old_picture_stays_and_each_is_said(
+    name: str, scene: np.ndarray, tmp_path: Path
+) -> None:
+    kind, hide = HIDDEN[name]
+    options = {"exif": b""} if kind == "JPEG" else {}
+    data = hide(encoded(Image.fromarray(scene), kind, **options))
+    assert SHOWS in data
+    written, warnings = painted(tmp_path, data)
+    assert SHOWS not in written
+    assert len([warning for warning in warnings if warning.startswith("dropped")]) == 1
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_an_orientation_that_is_stated_twice_is_applied_once(
+    name: str, orientation: int, scene: np.ndarray, tmp_path: Path
+) -> None:
+    exif, packet = Image.Exif(), XMP.replace(b'"6"', f'"{orientation}"'.encode())
+    exif[0x0112] = orientation
+    options: dict[str, Any] = {"exif": exif.tobytes()}
+    if name == "PNG":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", packet.decode())
+        options |= {"pnginfo": info}
+    elif name == "TIFF":
+        exif[700] = packet
+        options |= {"exif": exif}
+    else:
+        options |= {"xmp": packet}
+    data = encoded(Image.fromarray(scene), name, **options)
+    written, _ = painted(tmp_path, data)
+    assert b'tiff:Orientation="1"' in written
+    mask = outside(decode(data).shape, 16)
+    assert np.abs(decode(data).astype(int) - decode(written))[mask].mean() < 2
 
 
 @pytest.mark.parametrize("cut", range(40))
