@@ -28,7 +28,7 @@ from facemill.schema import ConversionRow
 from facemill.swap.job import ConversionJob, Outcome, output_of
 from tasks.converting.plan import ConversionPlan, lock_of, plan_archive, plan_folder
 from tasks.converting.ready import check_ready
-from tasks.converting.rows import GrowingTable, name_of, row_of, write_rows
+from tasks.converting.rows import GrowingTable, drop_grown, name_of, row_of, write_rows
 from tasks.converting.state import Journal
 from tasks.converting.videos import FrameCount, convert_videos
 from tasks.params import ClusterParams, Params
@@ -97,13 +97,14 @@ def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
         track("convert", sum(job.frames for job in plan.todo), "frames") as progress,
         open_pool(cluster) as pool,
         finishing(pool, "segments"),
+        GrowingTable(plan) as table,
     ):
 
         def show(values: dict[str, Any]) -> None:
             progress.total = values["total"]
             progress.advance(values["done"] - progress.done, note=values["note"])
 
-        journal, table = Journal(plan.state, plan.jobs, plan.lock), GrowingTable(plan)
+        journal = Journal(plan.state, plan.jobs, plan.lock)
         count = FrameCount(plan.todo, show, journal.see)
         for job, _ in convert_videos(pool, plan.todo, plan.tracking, count):
             table.add(job)
@@ -126,6 +127,7 @@ def publish(plan: ConversionPlan) -> Totals:
     if plan.tracked_into is not None:
         drop_unreached(plan.tracked_into, {outcome["input_sha256"] for outcome in outcomes if outcome["receipt"]})
     write_rows(plan.table, rows)
+    drop_grown(plan)
     receipts = [outcome["receipt"] for outcome in outcomes if outcome["receipt"]]
     totals = Totals(
         stage="convert",

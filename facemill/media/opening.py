@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -93,10 +92,7 @@ def join_media(
         return join_still(part, output, source)
     if is_moving_webp(source):
         with AnimationReader(source) as reader:
-            notes = join_parts(parts, output, reader.info, thorough=thorough)
-        stamped = source.stat()
-        os.utime(output, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
-        return notes
+            return join_parts(parts, output, reader.info, thorough=thorough, dated_as=source)
     clock = Clock.of(source)
     info = written_info(probe(source), hdr)
     return join_parts(parts, output, info, sound_from=source, clock=clock, thorough=thorough)

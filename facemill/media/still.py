@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from array import array
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from facemill.picture_headers import sniff
 from facemill.pictures import decode
 from facemill.reasons import Reason
 from facemill.video import Frame, Part
+from facemill.video.parts import keep_times
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,5 @@ def join_still(part: Part, output: Path, source: Path) -> list[str]:
         shutil.copyfile(part.path, temporary)
         if file_sha256(temporary) != part.sha256:
             raise InputError(Reason.CONVERSION_FAILED, f"verification: part {part.path.name} is not as it was written")
-        stamped = source.stat()
-        os.utime(temporary, ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
+        keep_times(source, temporary)
     return []

@@ -205,6 +205,7 @@ def join_parts(
     sound_from: Path | str | None = None,
     clock: Clock | None = None,
     thorough: bool = False,
+    dated_as: Path | None = None,
 ) -> list[str]:
     """Makes one video of its parts, beside the original sound.
 
@@ -215,6 +216,7 @@ def join_parts(
         sound_from: the file whose sound, subtitles, chapters and labels are carried over.
         clock: of that file, where it is known.
         thorough: decode every frame of the film before it is published, and compare where its sound stands.
+        dated_as: the file whose date it gets, where nothing is carried over from one.
 
     Returns:
         What a person should know about the output.
@@ -229,7 +231,10 @@ def join_parts(
         _check_file(part)
     with atomic_path(output) as temporary:
         sound = Path(sound_from) if sound_from is not None else None
-        return join(parts, temporary, info, sound, clock, thorough=thorough)
+        notes = join(parts, temporary, info, sound, clock, thorough=thorough)
+        if dated_as is not None:
+            keep_times(dated_as, temporary)
+    return notes
 
 
 class Encoding:
@@ -389,7 +394,7 @@ def join(
             notes += sound.notes
     if sound_from is not None:
         notes += lost_labels(sound_from, temporary)
-        _keep_times(sound_from, temporary)
+        keep_times(sound_from, temporary)
     # Matroska knows no time below 0, where the sound of an MP4 begins: it moves everything by the same amount
     may_shift = container == "matroska" and "matroska" not in info.container
     shift = verify(temporary, array("q", pts.tobytes()), info.time_base, size=parts[0].size_wh, shifted=may_shift)
@@ -528,7 +533,7 @@ def _muxer_options(container: str, clock: Clock, time_base: Fraction) -> dict[st
     return options
 
 
-def _keep_times(source: Path, target: Path) -> None:
+def keep_times(source: Path, target: Path) -> None:
     """The date by which an archive is sorted."""
     status = source.stat()
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -385,7 +385,7 @@ def _todo(jobs: Sequence[ConversionJob], *, retry: bool) -> tuple[ConversionJob,
         failed = outcome is not None and outcome["status"] != State.OK
         if outcome is None or (failed and (retry or Reason(outcome["error"]) not in PERMANENT)):
             todo.setdefault(job.outcome, job)
-    return tuple(sorted(todo.values(), key=lambda job: (-_bytes(job), job.video)))
+    return tuple(sorted(todo.values(), key=lambda job: (-input_bytes(job), job.video)))
 
 
 def _stated_frames(path: Path) -> int:
@@ -397,7 +397,8 @@ def _stated_frames(path: Path) -> int:
     return facts.frames or round((facts.duration_s or 0) * (facts.fps or 0))
 
 
-def _bytes(job: ConversionJob) -> int:
+def input_bytes(job: ConversionJob) -> int:
+    """Size of a job's file; 0 where it cannot be asked."""
     try:
         return Path(job.input).stat().st_size
     except OSError:  # whoever opens it says why

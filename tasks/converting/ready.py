@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from facemill.errors import FacemillError
-from facemill.files import scratch_path, write_bytes
 from facemill.swap.job import ConversionJob
 from facemill.swap.swapper import load_swapper
 from facemill.video import check_encoder
+from tasks.converting.plan import input_bytes
+from tasks.work.room import Place, existing, try_to_write
 
 GREY = 128
 
@@ -34,7 +34,7 @@ def check_ready(jobs: Sequence[ConversionJob], *, check_space: bool = True) -> N
     check_encoder(first.settings.encoder)
     check_model(Path(first.model_dir), first.origin.becomes)
     for folder in {Path(path).parent for job in jobs for path in (job.output, job.outcome)}:
-        _check_writable(_nearest(folder))
+        try_to_write(existing(folder), Place(folder, "results go", "or choose another folder"))
     if check_space:
         _check_space(jobs)
 
@@ -63,29 +63,11 @@ def check_model(model_dir: Path, becomes: Mapping[str, str]) -> None:
             )
 
 
-def _nearest(folder: Path) -> Path:
-    """The folder, or the next one above it that is there."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
-def _check_writable(folder: Path) -> None:
-    """Writes a file there and removes it."""
-    try:
-        with scratch_path(folder / "writable") as path:
-            write_bytes(path, b"", durable=False)
-    except OSError as error:
-        raise FacemillError(
-            f"{folder} cannot be written ({error.strerror}): make it writable for this user, or choose another folder"
-        ) from error
-
-
 def _check_space(jobs: Sequence[ConversionJob]) -> None:
     """As much space as the originals take, on the disk where the results go: what is encoded anew is about as large at
     the usual quality, and parts lie there twice for a while."""
-    needed = sum(_bytes(job) for job in jobs)
-    folder = _nearest(Path(jobs[0].output).parent)
+    needed = sum(input_bytes(job) for job in jobs)
+    folder = existing(Path(jobs[0].output).parent)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise FacemillError(
@@ -93,13 +75,6 @@ def _check_space(jobs: Sequence[ConversionJob]) -> None:
             f"{_size(needed)}: free some, choose another folder, or set convert.check_space: false if the results will "
             "be smaller"
         )
-
-
-def _bytes(job: ConversionJob) -> int:
-    try:
-        return os.stat(job.input).st_size
-    except OSError:  # whoever opens it says why
-        return 0
 
 
 def _size(count: int) -> str:

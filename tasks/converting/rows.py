@@ -1,15 +1,17 @@
 """The table of conversions, row by row: as videos end, and as a whole.
 
-While a run is at work the table of what has ended so far lies where the run's state lies (`.work/conversion` of a
-project, OUT/.facemill of two folders), for whoever wants to know before days are over.
+While a run is at work, and when it was interrupted, the table of what has ended so far lies where the run's state lies
+(`.work/conversion` of a project, OUT/.facemill of two folders), for whoever wants to know before days are over.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from facemill import tables
 from facemill.batches import batched
@@ -41,12 +43,20 @@ class GrowingTable:
             self._take(outcome)
         self._next = time.monotonic()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._write()  # what ended since the last time, above all where the run is interrupted
+
     def add(self, job: ConversionJob) -> None:
         """A job has ended, however; its outcome is written."""
         self._take(job.outcome)
+        if time.monotonic() >= self._next:
+            self._write()
+
+    def _write(self) -> None:
         start = time.monotonic()
-        if start < self._next:
-            return
         try:
             write_rows(self._path, sorted(self._rows.values(), key=lambda row: str(row["video"])))
         except (OSError, FacemillError):
@@ -60,6 +70,12 @@ class GrowingTable:
         for number in self._numbers[path]:
             row = row_of(self._plan, number, outcome)
             self._rows[row["video"]] = row
+
+
+def drop_grown(plan: ConversionPlan) -> None:
+    """The whole table is published: the one that grew would only grow old beside it."""
+    if plan.state / TABLE != plan.table:
+        shutil.rmtree(plan.state / TABLE, ignore_errors=True)
 
 
 def name_of(plan: ConversionPlan, number: int, outcome: Outcome) -> str:

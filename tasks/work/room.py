@@ -50,8 +50,8 @@ def check_room(project: Path) -> list[Room]:
     """
     found: dict[int, Room] = {}
     for place in _places(project):
-        folder = _existing(place.folder)
-        _try_to_write(folder, place)
+        folder = existing(place.folder)
+        try_to_write(folder, place)
         for path in place.files:
             if path.exists() and not os.access(path, os.W_OK):
                 raise FacemillError(f"{path} cannot be written by this user: give it to them, {place.remedy}")
@@ -87,14 +87,15 @@ def _places(project: Path) -> list[Place]:
     ]
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
 
 
-def _try_to_write(folder: Path, place: Place) -> None:
+def try_to_write(folder: Path, place: Place) -> None:
+    """Writes a file that has no name there. Raises FacemillError with the remedy where that does not work."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(_PROBE_BYTES))

@@ -424,8 +424,9 @@ def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Pat
     assert stamps(out)["1.mp4"] == first["1.mp4"]
 
 
-def test_the_table_grows_with_each_video(
-    archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("every_s", [0, 1e6])
+def test_the_table_grows_with_each_video_and_an_interrupted_run_leaves_all_that_ended(
+    archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_s: float
 ) -> None:
     out = tmp_path / "out"
     last = convert_plan.plan_folder(parameters(), archive, out, model).todo[-1].video
@@ -435,7 +436,7 @@ def test_the_table_grows_with_each_video(
             raise FacemillError("broken off")
         return convert_video(pool, job, *rest)
 
-    monkeypatch.setattr("tasks.converting.rows._EVERY_S", 0)
+    monkeypatch.setattr("tasks.converting.rows._EVERY_S", every_s)
     monkeypatch.setattr("tasks.converting.rows._MOST_SHARE", 1e9)
     monkeypatch.setattr("tasks.converting.videos.convert_video", up_to_the_last)
     with pytest.raises(FacemillError, match="broken off"):
