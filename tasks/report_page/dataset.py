@@ -20,7 +20,7 @@ from facemill.references import choose
 from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, UniqueRow
 from facemill.train.dataset import dataset_sha256
 from tasks.catalogue import Data
-from tasks.curate import References, reference_faces
+from tasks.curating.references import References, reference_faces
 from tasks.params import Params
 from tasks.report_page.charts import histogram
 from tasks.report_page.thumbnails import Album, pictures_of

@@ -1,0 +1,207 @@
+"""The verdict on each face from its own part of `faces` and the references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from facemill import tables
+from facemill.dedup import licence_rank
+from facemill.embeddings import identity_distance
+from facemill.errors import FacemillError
+from facemill.reasons import Reason, State
+from facemill.schema import FACES, UNIQUE, Bool, FaceRow, Float32, Int32, StateColumns, String, TableSchema, UniqueRow
+from facemill.split import STRETCH
+from tasks.catalogue import Data
+from tasks.curating.references import PICTURE_COLUMNS, Embeddings, References, read_embeddings, read_pictures
+from tasks.params import CurateParams
+from tasks.work.cluster import InlinePool
+from tasks.work.results import Made, Part, Shard, Store, WorkItem, content_key, make_parts
+
+
+class JudgedRow(StateColumns, total=False):
+    """What is decided of a face from its own part and the references."""
+
+    face_id: String
+    identity: String
+    cluster: String
+    reference: Bool
+    distance: Float32
+    video: String | None  # that the face is a frame of
+    licence_rank: Int32
+
+
+JUDGED = TableSchema("judged_faces", 1, JudgedRow)
+"""Scratch between judging and the split: a row for each row of `faces`."""
+_JUDGED = [
+    "face_id",
+    "sample_id",
+    "identity",
+    "role",
+    "face_px",
+    "sharpness",
+    "yaw",
+    "pitch",
+    "roll",
+    "visibility",
+    "doubt",
+    "presence",
+]
+_JUDGED += ["status", "error", "detail"]
+
+STRETCH_S = 5
+"""Seconds of a shot that go to one side where it has to be cut."""
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What the judging of a part needs beside the part."""
+
+    references: References
+    params: CurateParams
+
+
+def judge_parts(
+    store: Store, root: Path, parts: Sequence[Path], content: Mapping[Path, str], settings: JudgeSettings
+) -> Made:
+    """The verdicts on each part; comparing a part takes milliseconds, which is not worth a cluster's start."""
+    unique = root / Data.UNIQUE
+    plan = [
+        Part(part.stem, (WorkItem(content_key(content[part], _clusters_key(unique / part.name)), _pair(part, unique)),))
+        for part in parts
+    ]
+    return make_parts(store, plan, judge_shard, None, InlinePool(), settings=settings, rows_per_shard=1)
+
+
+def _pair(part: Path, unique: Path) -> tuple[str, str]:
+    return str(part), str(unique / part.name)
+
+
+def _clusters_key(part: Path) -> str:
+    return content_key(tables.part_rows(part, UNIQUE, PICTURE_COLUMNS))
+
+
+def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
+    """Judges parts of `faces`. An item is (part of `faces`, part of `unique` of the same name)."""
+    settings: JudgeSettings = shard.settings
+    return [_judge_part(Path(faces), Path(unique), settings) for faces, unique in shard.items]
+
+
+def _judge_part(faces: Path, unique: Path, settings: JudgeSettings) -> list[JudgedRow]:
+    rows, pictures = tables.part_rows(faces, FACES, _JUDGED), read_pictures(unique)
+    for row in rows:
+        if (row["sample_id"], row["identity"]) not in pictures:
+            # Without its cluster a picture could get to both sides of the split.
+            raise FacemillError(
+                f"{unique} has no row of picture {row['sample_id'][:16]} of {row['identity']}, which {faces} has: the "
+                "two do not belong together. Bring both tables back with `dvc checkout data/unique data/faces`, or run "
+                "`dvc repro`"
+            )
+    return judge_rows(rows, read_embeddings(faces), pictures, settings.references, settings.params)
+
+
+def judge_rows(
+    rows: Sequence[FaceRow],
+    embeddings: Embeddings,
+    pictures: Mapping[tuple[str, str], UniqueRow],
+    references: References,
+    params: CurateParams,
+) -> list[JudgedRow]:
+    """The verdict for each row of a part of `faces`, all faces of a picture among them.
+
+    Args:
+        rows: the columns of `_JUDGED`.
+        embeddings: (N, 128), one for each row.
+        pictures: the columns of `PICTURE_COLUMNS` by (sample_id, identity).
+        references: whom the faces are compared with.
+        params: the limits.
+    """
+    verdicts: list[JudgedRow] = [
+        {
+            "face_id": row["face_id"],
+            "identity": row["identity"],
+            **_origin(pictures.get((row["sample_id"], row["identity"]), UniqueRow())),
+            "reference": row["face_id"] in references.own,
+            "status": row["status"],
+            "error": row["error"],
+            "detail": row["detail"],
+        }
+        for row in rows
+    ]
+    for identity, wanted in references.embeddings.items():
+        faces = [at for at, row in enumerate(rows) if row["identity"] == identity and row["status"] == State.OK]
+        for at in faces:
+            away = references.own.get(rows[at]["face_id"])
+            verdicts[at]["distance"] = float(identity_distance(wanted, embeddings[at])) if away is None else away
+        _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], references.refused, params)
+    return verdicts
+
+
+def _origin(picture: UniqueRow) -> JudgedRow:
+    """Which cluster a picture belongs to, and what decides between it and its copies."""
+    rank, pts = licence_rank(picture.get("licence")), picture.get("pts")
+    if pts is None:
+        return {"cluster": picture.get("cluster") or "", "video": None, "licence_rank": rank}
+    video, _, place = picture["url"].partition("#pts=")
+    seconds = pts * Fraction(place.partition("@")[2] or 1)
+    cluster = f"{video}#shot={picture['shot'] or 0}{STRETCH}{int(seconds // STRETCH_S)}"
+    return {"cluster": cluster, "video": video, "licence_rank": rank}
+
+
+def _judge_identity(
+    rows: Sequence[FaceRow],
+    verdicts: Sequence[JudgedRow],
+    refused: Mapping[str, tuple[Reason, str]],
+    params: CurateParams,
+) -> None:
+    nearest: dict[str, JudgedRow] = {}
+    for row, verdict in zip(rows, verdicts, strict=True):
+        best = nearest.get(row["sample_id"])
+        if best is None or _nearness(verdict) < _nearness(best):
+            nearest[row["sample_id"]] = verdict
+    for row, verdict in zip(rows, verdicts, strict=True):
+        found: tuple[Reason, str] | None
+        if row["face_id"] in refused:
+            found = refused[row["face_id"]]
+        elif verdict["distance"] > params.identity_distance and not verdict["reference"]:
+            found = Reason.OTHER_IDENTITY, f"{verdict['distance']:.2f}, limit {params.identity_distance:g}"
+        elif verdict is not nearest[row["sample_id"]]:
+            found = (
+                Reason.SECOND_FACE,
+                f"{verdict['distance']:.2f}, the other {nearest[row['sample_id']]['distance']:.2f}",
+            )
+        else:
+            found = fault(row, params)
+        if found is not None:
+            verdict |= {"status": found[0].state, "error": found[0], "detail": found[1]}
+
+
+def _nearness(verdict: JudgedRow) -> tuple[bool, float]:
+    """The lowest is the face of a picture that is the identity's: a reference is, whatever else is there."""
+    return not verdict["reference"], verdict["distance"]
+
+
+def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:
+    """The first limit of quality that a face breaks, with the numbers; None for a good face."""
+    if row["face_px"] < params.min_face_px:
+        return Reason.FACE_TOO_SMALL, f"{row['face_px']:.0f} px, limit {params.min_face_px}"
+    if row["sharpness"] < params.min_sharpness:
+        return Reason.BLURRED, f"{row['sharpness']:.1f}, limit {params.min_sharpness:g}"
+    for name, angle, limit in (
+        ("yaw", row["yaw"], params.max_yaw_deg),
+        ("pitch", row["pitch"], params.max_pitch_deg),
+        ("roll", row["roll"], params.max_roll_deg),
+    ):
+        if abs(angle) > limit:
+            return Reason.EXTREME_POSE, f"{name} {angle:.0f}°, limit {limit:g}°"
+    for name, found, least in (
+        ("visibility", row["visibility"], params.min_visibility),
+        ("presence", row["presence"], params.min_presence),
+    ):
+        if found is not None and found < least:
+            return Reason.HIDDEN, f"{name} {found:.2f}, limit {least:g}"
+    if row["doubt"] is not None and row["doubt"] > params.max_doubt:
+        return Reason.HIDDEN, f"doubt {row['doubt']:.2f}, limit {params.max_doubt:g}"
+    return None
