@@ -36,6 +36,8 @@ from tasks.work.plugin_files import LooksForFaces
 from tasks.work.scratch import WORK_FOLDER
 
 ROOTS = ("facemill", "tasks")
+ROOMS = ("converting", "curating", "report_page", "training")
+"""Folders of `tasks` that stages are made of; each decides the bytes of every stage that imports from it."""
 ACCEPTED_FILE = "accepted.yaml"
 ACCEPTED_KEYS = ("stage", "digest", "stands_for", "reason", "date")
 _SOURCE = ".py"
@@ -237,13 +239,12 @@ def _closure(stage: str, modules: set[str]) -> set[str]:
 
 
 def _decides(stage: str, module: str) -> bool:
-    """Whether a module can decide a stage's bytes: the library can, and of `tasks` what bears the stage's name.
+    """Whether a module can decide a stage's bytes: the library can, and of `tasks` the stage's modules and the `ROOMS`.
 
-    `tasks/report_page` is the report's, `tasks/training` the training's, `tasks/converting` the conversion's. All else
-    in `tasks` carries work and decides no row of it: what it holds reaches one only as a parameter or as content, which
-    have keys of their own.
+    All else in `tasks` carries work and decides no row of it: what it holds reaches one only as a parameter or as
+    content, which have keys of their own.
     """
-    return module in ROOTS or module.startswith(("facemill.", f"tasks.{stage}"))
+    return module in ROOTS or module.startswith(("facemill.", f"tasks.{stage}", *(f"tasks.{room}" for room in ROOMS)))
 
 
 @cache

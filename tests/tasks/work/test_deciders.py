@@ -147,3 +147,10 @@ def test_what_plans_a_conversion_decides_it_and_what_tracks_does_not_decide_its_
     code = deciders_of("convert", []).code
     assert {"tasks/convert.py", "tasks/converting/plan.py", "facemill/swap/painter.py"} <= set(code)
     assert "tasks/track.py" not in code
+
+
+def test_what_a_stage_takes_from_the_room_of_another_decides_it_too() -> None:
+    """The report shows references as curation chooses them."""
+    room = {f"tasks/curating/{name}.py" for name in ("references", "judging", "repeats")}
+    assert room <= set(deciders_of("curate").code)
+    assert room & set(deciders_of("report").code) == {"tasks/curating/references.py"}
