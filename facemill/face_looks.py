@@ -29,10 +29,12 @@ eyes."""
 SAME_ANGLE_DEG = 3.0
 SAME_LIGHT = 6.0
 """Mean difference of looks, 0 to 255."""
-_COMPARED_AT_ONCE, _COMPARED_SLOWLY = 1024, 128
+_COMPARED_AT_ONCE, _PAIRS_AT_ONCE = 1024, 2**14
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Alike = Callable[[Rows, Rows], Flags]
+"""(S,) and (O,) numbers of faces -> (S, O) which of the former repeat which of the latter."""
 
 
 def face_look(crop: npt.NDArray[np.uint8], coverage: float) -> bytes:
@@ -71,12 +73,34 @@ class FaceLooks:
         return len(self.video)
 
 
-def copies(looks: FaceLooks) -> Rows:
-    """(N,) for each face the better one that it is a copy of; itself where it is none.
+def repeats(looks: FaceLooks, step: float) -> Rows:
+    """(N,) for each face the better one that it is a copy of, or has the look of within its video; itself where none.
 
-    The best is taken first and its copies fall, then the best of what is left, so that no two that stay are copies.
-    Frames of one video are not compared with each other.
+    The best is taken first and all that repeats it falls, then the best of what is left: what a face falls to stays,
+    and no two that stay repeat each other. Frames of one video are asked for their look, all others for copies.
+
+    Args:
+        step: how many times as far as the limits above two looks may be apart; 0 keeps all.
     """
+    are_copies, look_the_same = _copies(looks), _same_looks(looks, step)
+
+    def repeat(some: Rows, others: Rows) -> Flags:
+        return np.asarray(are_copies(some, others) | look_the_same(some, others), np.bool_)
+
+    return _chosen(len(looks), repeat)
+
+
+def copies(looks: FaceLooks) -> Rows:
+    """(N,) for each face the better one that it is a copy of, as in `repeats`; itself where it is none."""
+    return _chosen(len(looks), _copies(looks))
+
+
+def same_looks(looks: FaceLooks, step: float) -> Rows:
+    """(N,) for each face the better one of its video with the same pose, expression and light, as in `repeats`."""
+    return _chosen(len(looks), _same_looks(looks, step))
+
+
+def _copies(looks: FaceLooks) -> Alike:
     both = np.stack([looks.look, _mirrored(looks.look)]).astype(np.float32)
     total = both[0].sum(axis=1, dtype=np.float64)
     power = LOOK_BYTES * np.square(both[0], dtype=np.float64).sum(axis=1) - total**2
@@ -88,8 +112,7 @@ def copies(looks: FaceLooks) -> Rows:
         scale = np.outer(power[some], power[others])
         (strong, far), (weak, near) = COPIES
         # Within a video it is for `same_looks` to say: a mouth that opens changes the look little.
-        own_video = (looks.video[some][:, None] == looks.video[others]) & (looks.video[some] >= 0)[:, None]
-        alike = (np.square(covariance) >= weak**2 * scale) & (scale > 0) & ~own_video
+        alike = (np.square(covariance) >= weak**2 * scale) & (scale > 0) & ~_of_one_video(looks, some, others)
         first, second = np.nonzero(alike)
         strict = np.square(covariance[first, second]) >= strong**2 * scale[first, second]
         stills = (looks.video[some[first]] < 0) & (looks.video[others[second]] < 0)
@@ -97,51 +120,57 @@ def copies(looks: FaceLooks) -> Rows:
         alike[first, second] = (strict & (apart <= far)) | (stills & (apart <= near))
         return np.asarray(alike, np.bool_)
 
-    return _chosen(np.arange(len(looks)), are_copies, _COMPARED_AT_ONCE)
+    return are_copies
 
 
-def same_looks(looks: FaceLooks, step: float) -> Rows:
-    """(N,) for each face the better one of its video with the same pose, expression and light; itself where none has.
-
-    Args:
-        step: how many times as far as the limits above two faces may be apart; 0 keeps all.
-    """
-    stands = np.arange(len(looks))
-    if step <= 0:
-        return stands
+def _same_looks(looks: FaceLooks, step: float) -> Alike:
     eyes = np.linalg.norm(looks.points[:, 36:42].mean(axis=1) - looks.points[:, 42:48].mean(axis=1), axis=1)
-    grey = looks.look.astype(np.float32)
+    eyes = np.maximum(eyes, 1e-6)
+
+    def of_pairs(first: Rows, second: Rows) -> Flags:
+        # What is cheap to tell first: the landmarks are compared of those alone that are turned and lit alike.
+        turned = np.abs(looks.angles_deg[first] - looks.angles_deg[second]).max(axis=1)
+        alike = np.asarray(turned <= step * SAME_ANGLE_DEG, np.bool_)
+        left = np.flatnonzero(alike)
+        lit = np.abs(looks.look[first[left]].astype(np.int16) - looks.look[second[left]]).mean(axis=1)
+        alike[left] = lit <= step * SAME_LIGHT
+        left = np.flatnonzero(alike)
+        apart = np.linalg.norm(looks.points[first[left]] - looks.points[second[left]], axis=2)  # (P, 68)
+        apart /= eyes[first[left], None]
+        mouth, around_eyes = apart[:, 48:].mean(axis=1), apart[:, 36:48].mean(axis=1)
+        alike[left] = (mouth <= step * SAME_MOUTH) & (around_eyes <= step * SAME_EYES)
+        return alike
 
     def look_the_same(some: Rows, others: Rows) -> Flags:
-        apart = np.linalg.norm(looks.points[some][:, None] - looks.points[others][None], axis=3)  # (S, O, 68)
-        apart /= np.maximum(eyes[some], 1e-6)[:, None, None]
-        turned = np.abs(looks.angles_deg[some][:, None] - looks.angles_deg[others][None]).max(axis=2)
-        lit = np.abs(grey[some][:, None] - grey[others][None]).mean(axis=2)
-        return np.asarray(
-            (apart[:, :, 48:].mean(axis=2) <= step * SAME_MOUTH)
-            & (apart[:, :, 36:48].mean(axis=2) <= step * SAME_EYES)
-            & (turned <= step * SAME_ANGLE_DEG)
-            & (lit <= step * SAME_LIGHT),
-            np.bool_,
-        )
+        alike = np.zeros((len(some), len(others)), np.bool_)
+        if step <= 0:
+            return alike
+        first, second = np.nonzero(_of_one_video(looks, some, others))
+        for at in range(0, len(first), _PAIRS_AT_ONCE):
+            pairs = first[at : at + _PAIRS_AT_ONCE], second[at : at + _PAIRS_AT_ONCE]
+            alike[pairs] = of_pairs(some[pairs[0]], others[pairs[1]])
+        return alike
 
-    for video in np.unique(looks.video[looks.video >= 0]):
-        rows = np.flatnonzero(looks.video == video)
-        stands[rows] = _chosen(rows, look_the_same, _COMPARED_SLOWLY)[rows]
-    return stands
+    return look_the_same
 
 
-def _chosen(rows: Rows, alike: Callable[[Rows, Rows], Flags], at_once: int) -> Rows:
-    """What stands for each of some faces, by their numbers: the first kept one that it is like, else itself.
+def _of_one_video(looks: FaceLooks, some: Rows, others: Rows) -> Flags:
+    own, other = looks.video[some][:, None], looks.video[others]
+    return np.asarray((own == other) & (own >= 0), np.bool_)
 
-    At most `at_once` faces are compared with as many that are kept at a time: memory does not grow with their square.
+
+def _chosen(count: int, alike: Alike) -> Rows:
+    """(count,) what stands for each face: the first kept one that it is like, else itself.
+
+    At most `_COMPARED_AT_ONCE` faces are compared with as many that are kept at a time: memory does not grow with their
+    square.
     """
-    stands = np.arange(int(rows.max(initial=-1)) + 1)
+    stands = np.arange(count)
     kept = np.zeros(0, np.int64)
-    for begin in range(0, len(rows), at_once):
-        left = rows[begin : begin + at_once]
-        for at in range(0, len(kept), at_once):
-            some = kept[at : at + at_once]
+    for begin in range(0, count, _COMPARED_AT_ONCE):
+        left = np.arange(begin, min(begin + _COMPARED_AT_ONCE, count))
+        for at in range(0, len(kept), _COMPARED_AT_ONCE):
+            some = kept[at : at + _COMPARED_AT_ONCE]
             found = alike(left, some)
             hit = found.any(axis=1)
             stands[left[hit]] = some[found[hit].argmax(axis=1)]

@@ -21,7 +21,8 @@ from tasks.catalogue import Data
 from tasks.work.results import content_key
 from tasks.work.terminal import say
 
-PICTURE_COLUMNS = ["sample_id", "identity", "cluster", "stated_face", "source", "url", "pts", "shot", "licence"]
+PICTURE_COLUMNS = ["sample_id", "identity", "cluster", "stated_face", "url", "pts", "shot", "licence", "keep"]
+"""Of `unique`: all that curation knows of a picture, so that what is decided by it has them in its key."""
 _REFERENCE = ["face_id", "sample_id", "identity", "role", "url", "box", "score", "status"]
 
 Embeddings = npt.NDArray[np.float32]
@@ -128,8 +129,7 @@ def read_pictures(part: Path) -> dict[tuple[str, str], UniqueRow]:
 
     Of rows with the same bytes the one that is kept counts.
     """
-    columns = [*PICTURE_COLUMNS, "keep"]
-    rows = sorted(tables.part_rows(part, UNIQUE, columns), key=lambda row: bool(row["keep"]))
+    rows = sorted(tables.part_rows(part, UNIQUE, PICTURE_COLUMNS), key=lambda row: bool(row["keep"]))
     return {(row["sample_id"], row["identity"]): row for row in rows}
 
 

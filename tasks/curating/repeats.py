@@ -11,7 +11,7 @@ import numpy as np
 from facemill import tables
 from facemill.align import transform
 from facemill.embeddings import DIMENSIONS
-from facemill.face_looks import LOOK_BYTES, FaceLooks, copies, same_looks
+from facemill.face_looks import LOOK_BYTES, FaceLooks, repeats
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, FaceRow
 from tasks.curating.judging import JUDGED, JudgedRow
@@ -42,12 +42,14 @@ def find_repeats(
         embedding=np.array([row["embedding"] for row, _ in found], np.float32).reshape(-1, DIMENSIONS),
         video=np.array([videos[one["video"]] if one["video"] else -1 for _, one in found], np.int64),
     )
-    repeats: dict[str, tuple[Reason, str]] = {}
-    # Last what is told: a copy is that, whatever else it is.
-    for reason, stands in ((Reason.SAME_LOOK, same_looks(looks, same_look)), (Reason.NEAR_DUPLICATE, copies(looks))):
-        for at in np.flatnonzero(stands != np.arange(len(found))).tolist():
-            repeats[found[at][0]["face_id"]] = reason, f"of {found[int(stands[at])][0]['face_id']}"
-    return repeats
+    fallen: dict[str, tuple[Reason, str]] = {}
+    stands = repeats(looks, same_look)
+    for at in np.flatnonzero(stands != np.arange(len(found))).tolist():
+        other = int(stands[at])
+        own_video = looks.video[at] >= 0 and looks.video[at] == looks.video[other]
+        reason = Reason.SAME_LOOK if own_video else Reason.NEAR_DUPLICATE
+        fallen[found[at][0]["face_id"]] = reason, f"of {found[other][0]['face_id']}"
+    return fallen
 
 
 def _narrow(row: FaceRow) -> FaceRow:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from facemill.align import crop_affine, transform, warp
 from facemill.detect import build_detector
-from facemill.face_looks import LOOK_BYTES, FaceLooks, copies, face_look, same_looks
+from facemill.face_looks import LOOK_BYTES, FaceLooks, copies, face_look, repeats, same_looks
 from facemill.identity import Embedder
 from facemill.landmarks.dlib import DlibPredictor
 from facemill.pictures import decode, encode_jpeg
@@ -125,6 +125,29 @@ def test_frames_of_one_video_fall_where_pose_expression_and_light_are_the_same()
     assert same_looks(looks, 1.0).tolist() == [0, 0, 2, 3, 4, 5, 6, 7]
     assert same_looks(looks, 0.0).tolist() == list(range(8))
     assert same_looks(looks, 10.0).tolist() == [0, 0, 0, 0, 0, 5, 6, 7]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2)] * 4, st.integers(-1, 1)), max_size=24), st.sampled_from([0.0, 1.0, 3.0]))
+def test_every_face_that_falls_names_one_that_stays_and_no_two_that_stay_repeat_each_other(
+    kinds: list[tuple[int, ...]], step: float
+) -> None:
+    base, steps = drawn(3), np.array(kinds, np.int64).reshape(-1, 5)
+    looks = FaceLooks(
+        look=np.clip(base.look[steps[:, 0]].astype(int) + 5 * steps[:, 1, None], 0, 255).astype(np.uint8),
+        points=base.points[0] * 0 + np.arange(68, dtype=np.float32)[None, :, None] + np.zeros((len(steps), 1, 2), "f"),
+        angles_deg=2 * steps[:, 2:3].repeat(2, axis=1).astype(np.float32),
+        embedding=0.3 * np.eye(128, dtype=np.float32)[0] * steps[:, 3, None].astype(np.float32),
+        video=steps[:, 4],
+    )
+    stands = repeats(looks, step)
+    assert (stands[stands] == stands).all()
+    assert (stands <= np.arange(len(looks))).all()
+    kept = np.flatnonzero(stands == np.arange(len(looks)))
+    left = FaceLooks(**{name: column[kept] for name, column in vars(looks).items()})
+    assert copies(left).tolist() == same_looks(left, step).tolist() == list(range(len(kept)))
+    for at in np.flatnonzero(stands != np.arange(len(looks))).tolist():
+        pair = FaceLooks(**{name: column[[stands[at], at]] for name, column in vars(looks).items()})
+        assert 0 in (copies(pair)[1], same_looks(pair, step)[1])
 
 
 def test_columns_of_other_shapes_are_refused() -> None:

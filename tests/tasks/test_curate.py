@@ -257,6 +257,20 @@ def test_a_copy_of_a_better_face_falls_and_a_video_keeps_each_look_once(tmp_path
     }
 
 
+def test_of_rows_with_the_same_bytes_the_kept_one_counts_even_if_another_was_kept_before(tmp_path, params):
+    rows = [*references(), face("one"), face("two")]
+    curated(tmp_path, params, rows)
+    path = tmp_path / "data/unique/00000.parquet"
+    (one,) = [row for row in tables.part_rows(path, UNIQUE) if row["sample_id"] == "one"]
+    for kept in ("mine", "theirs", "mine"):
+        twins = [one | {"cluster": cluster, "keep": cluster == kept} for cluster in ("mine", "theirs")]
+        others = [row for row in tables.part_rows(path, UNIQUE) if row["sample_id"] != "one"]
+        tables.write_part(path, tables.from_rows([*others, *twins], UNIQUE))
+        curate.run(params, tmp_path)
+        found = {row["face_id"]: row for row in tables.iterate_rows(tmp_path / "data/dataset", DATASET)}
+        assert found["anna-one"]["cluster"] == kept
+
+
 def test_an_identity_without_a_reference_is_named_with_the_remedy(tmp_path, params):
     lost = {"status": "rejected", "error": "no_face", "embedding": None, "role": "reference"}
     rows = [references()[0], face("ref-bert", identity="bert", **lost), face("x", identity="bert")]
