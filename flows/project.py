@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from facemill.errors import FacemillError
 from flows.login import CLIENT, PROFILES, ensure_login, read_profile
+from tasks.params_file import PARAMS_FILE, no_project
 from tasks.work.room import check_room
 
 API = "PREFECT_API_URL"
@@ -30,7 +31,8 @@ def enter(root: Path) -> Path:
     To be called before Prefect is imported, which reads its settings then. What the environment says already stays.
 
     Raises:
-        FacemillError: no such folder, no room in it, or .prefect in it cannot be closed to other users.
+        FacemillError: no such folder, it is not a project's, it has no room, or .prefect in it cannot be closed to
+            other users.
     """
     try:
         os.chdir(root)
@@ -39,6 +41,8 @@ def enter(root: Path) -> Path:
             f"{root} is no folder that can be entered ({error.strerror}): name the project's"
         ) from error
     project = Path.cwd()
+    if not (project / PARAMS_FILE).exists():  # else a home for Prefect would be left wherever somebody types a command
+        raise no_project(project, PARAMS_FILE)
     home = home_of(project)
     for name, value in (SETTINGS | {"PREFECT_HOME": str(home), "PREFECT_PROFILES_PATH": str(home / PROFILES)}).items():
         os.environ.setdefault(name, value)

@@ -39,6 +39,20 @@ IGNORED_BY_DVC = ("size", "nfiles")
 _TAG = "tag:yaml.org,2002:"
 
 
+def no_project(root: Path, lacking: str) -> FacemillError:
+    """The error for a folder that is not a project's, since it lacks something; it names the project above it."""
+    folder = root.absolute()
+    above = (each for each in folder.parents if (each / PARAMS_FILE).is_file() and (each / ".dvc").is_dir())
+    if (project := next(above, None)) and not (folder / PARAMS_FILE).exists():
+        return FacemillError(
+            f"{folder} lies inside the project {project}: run this there, or name it with --root {project}"
+        )
+    remedy = "run this in the project's folder, or name it with --root"
+    if lacking == ".dvc" and (folder / PARAMS_FILE).exists():
+        remedy = "run `dvc init` there once"
+    return FacemillError(f"no {lacking} in {folder}: {remedy}")
+
+
 def read_params_file(root: Path) -> dict[str, Any]:
     """The groups of `params.yaml` in the project's folder, as plain values: what JSON can hold.
 
@@ -48,11 +62,7 @@ def read_params_file(root: Path) -> dict[str, Any]:
     path = root / PARAMS_FILE
     try:
         if not path.is_file():
-            raise FacemillError(
-                f"no {PARAMS_FILE} in {root}: run this in the project's folder, or name it with --root"
-                if not path.exists()
-                else f"{path} is not a file"
-            )
+            raise FacemillError(f"{path} is not a file") if path.exists() else no_project(root, PARAMS_FILE)
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:

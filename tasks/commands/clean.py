@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from facemill.errors import FacemillError
+from tasks.params_file import no_project
 from tasks.stages import STAGES, only_one
 from tasks.work.scratch import WORK_FOLDER
 
@@ -29,7 +30,7 @@ def made(root: Path) -> list[tuple[Path, int]]:
         FacemillError: `root` is no project.
     """
     if not (root / "dvc.yaml").is_file():
-        raise FacemillError(f"no dvc.yaml in {root}: run this in the project's folder, or name it with --root")
+        raise no_project(root, "dvc.yaml")
     return [(path, sum(map(_bytes, _files(root / path)))) for path in _removed() if _exists(root / path)]
 
 

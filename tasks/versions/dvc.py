@@ -24,6 +24,7 @@ from typing import Any
 from facemill.errors import FacemillError
 from facemill.patience import Rule
 from facemill.processes import end_group, undisturbed
+from tasks.params_file import no_project
 from tasks.versions.leftovers import mend, running
 from tasks.work.callers import calling
 from tasks.work.progress import PROGRESS_FILE_VARIABLE
@@ -228,7 +229,7 @@ def _config(root: Path) -> Mapping[str, Any]:
 
     folder = root.absolute() / ".dvc"
     if not folder.is_dir():
-        raise FacemillError(f"{root} is no DVC project: run this in the project's folder, or `dvc init` there")
+        raise no_project(root, ".dvc")
     try:
         settings: Mapping[str, Any] = Config(str(folder))
     except ConfigError as error:

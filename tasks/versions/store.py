@@ -19,7 +19,7 @@ from pathlib import Path
 from facemill.errors import FacemillError
 from facemill.files import read_object, write_bytes
 from tasks.catalogue import Data, metrics_file
-from tasks.params_file import PARAMS_FILE, parse_params_text
+from tasks.params_file import PARAMS_FILE, no_project, parse_params_text
 from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
 from tasks.versions import dvc_lock as locks
@@ -208,11 +208,7 @@ def _check_out_again(root: Path, lock: Lock) -> None:
 
 def _check_repository(root: Path) -> None:
     if not (root / ".dvc").is_dir():
-        if above := next((folder for folder in root.absolute().parents if (folder / ".dvc").is_dir()), None):
-            raise FacemillError(
-                f"{root} lies inside the project {above}: run this there, or name it with --root {above}"
-            )
-        raise FacemillError(f"{root} is no DVC project: run this in the project's folder, or `dvc init` there")
+        raise no_project(root, ".dvc")
     try:
         is_top = git.is_top(root)
     except FacemillError as error:

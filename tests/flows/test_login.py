@@ -161,6 +161,7 @@ def test_the_login_is_shown_to_no_server_elsewhere(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.chdir(home.parent)
     os.environ["PREFECT_API_URL"] = api
+    (home.parent / "params.yaml").touch()
     enter(home.parent)
     assert os.environ.get("PREFECT_API_AUTH_STRING") == sent  # None: Prefect takes the profile's
 
@@ -259,6 +260,7 @@ def test_prefects_own_commands_find_the_login(served: Served) -> None:
 def old_home(home: Path, database: Path) -> Path:
     """.prefect of a project in which a server has run before."""
     home.mkdir()
+    (home.parent / "params.yaml").touch()
     shutil.copy(database, home)
     return home
 

@@ -101,7 +101,23 @@ def test_the_code_is_that_of_the_process_that_works(tmp_path: Path, block: str, 
     assert entered(tmp_path, block).wait(30) == code
 
 
+@pytest.mark.parametrize(
+    "command", [["nights"], ["server"], ["login"], ["pools"], ["worker", "cpu"], ["serve"]], ids=" ".join
+)
+def test_a_folder_of_the_project_is_not_taken_for_one(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / ".dvc").mkdir()
+    below = tmp_path / "data" / "dataset"
+    below.mkdir(parents=True)
+    process = facemill(below, *command)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert f"{below} lies inside the project {tmp_path}: run this there, or name it with --root {tmp_path}" in told
+    assert list(below.iterdir()) == []
+
+
 def test_pools_without_a_server_say_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
     process = facemill(tmp_path, "pools")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
