@@ -26,8 +26,8 @@ from prefect.states import Cancelled
 from facemill.errors import FacemillError
 from facemill.locks import locked
 from facemill.processes import ends_with, this_process
-from flows.impatience import asked_once
 from flows.runs import PROCESS, SKIPPED, end_dead_runs
+from flows.server_patience import asked_once
 from tasks.work.callers import callers
 from tasks.work.room import check_room
 from tasks.work.scratch import WORK_FOLDER

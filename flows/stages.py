@@ -26,7 +26,7 @@ from facemill.errors import FacemillError
 from facemill.files import read_object
 from facemill.patience import TRIES_AFTER_DEATH
 from flows import pages
-from flows.impatience import asked_once
+from flows.server_patience import asked_once
 from tasks.catalogue import metrics_file
 from tasks.commands.why import why
 from tasks.params import Params

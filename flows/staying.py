@@ -24,9 +24,9 @@ from prefect.exceptions import PrefectException
 
 from facemill.errors import FacemillError
 from facemill.processes import ProcessId, running_process, this_process
-from flows.impatience import asked_once
 from flows.runs import put_right
 from flows.server import Server
+from flows.server_patience import asked_once
 from tasks.work.callers import calling
 from tasks.work.terminal import say
 

@@ -10,7 +10,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.impatience import asked_once
+from flows.server_patience import asked_once
 
 
 def test_in_the_block_one_setting_is_another() -> None:
