@@ -19,7 +19,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from facemill.hamming import Hashes, Rows, cross, near_pairs, pairs_within
-from facemill.picture_licences import licence_of
 
 CONFIRM_BITS = 8
 """Between the two limits, the difference hashes may differ in at most so many bits."""
@@ -196,16 +195,6 @@ def judge(
     stands_for_node[order] = ranked[stands]
     stands_for[rows] = rows[stands_for_node[node]]
     return stands_for, named
-
-
-def licence_rank(licence: str | None) -> int:
-    """0 public domain, 1 attribution, 2 some other stated licence, 3 unknown: freer copies are kept first."""
-    text = licence_of(licence).name.lower().replace("_", " ").replace("-", " ")
-    if not text.strip():
-        return 3
-    if any(word in text for word in ("public domain", "cc0", "pdm")):
-        return 0
-    return 1 if text.startswith("cc by") and " n" not in text else 2
 
 
 def _clusters(looks: Looks, distance: int, confirm_distance: int) -> tuple[Rows, Rows]:

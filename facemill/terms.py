@@ -12,7 +12,6 @@ beside it (`trained_on`) and decides nothing: whether such terms reach a trained
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -27,7 +26,7 @@ class Use(StrEnum):
     RESEARCH = "research"
     """Research, private or other non-commercial use only."""
     UNKNOWN = "unknown"
-    """Its publisher, or whoever brought it, says nothing: in doubt it is no ground for commercial use."""
+    """Its publisher, or whoever brought it, says nothing, or nothing that is known to allow commercial use."""
 
     @property
     def allows_commerce(self) -> bool:
@@ -85,19 +84,6 @@ def terms_of(module: ModuleType, what: str, options: Mapping[str, Any]) -> tuple
     nothing = (Terms(what, Use.UNKNOWN, "its module states no TERMS", source=module.__name__),)
     stated: tuple[Terms, ...] = getattr(module, "TERMS", nothing)
     return stated
-
-
-def use_of_licence(licence: str) -> Use:
-    """What pictures may be used for, by a licence as sources have it: an SPDX id, a Creative Commons address, words."""
-    words = set(re.findall(r"[a-z]+", licence.lower()))
-    if not words or words & _UNKNOWN:
-        return Use.UNKNOWN
-    text = re.sub(r"[^a-z]", "", licence.lower())
-    return Use.RESEARCH if words & _RESTRICTED or "noncommercial" in text else Use.ANY
-
-
-_UNKNOWN = {"unknown", "none", "copyrighted"}
-_RESTRICTED = {"nc", "research", "academic", "educational", "editorial", "personal"}
 
 
 def unique(found: Iterable[Terms]) -> tuple[Terms, ...]:

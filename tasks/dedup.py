@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facemill import tables
-from facemill.dedup import Looks, judge, licence_rank
+from facemill.dedup import Looks, judge
 from facemill.errors import InputError
 from facemill.picture_hash import detail as picture_detail
 from facemill.picture_hash import hash_picture
-from facemill.picture_licences import is_wanted
+from facemill.picture_licences import is_wanted, licence_of
 from facemill.reasons import Reason, State
 from facemill.schema import (
     RAW,
@@ -335,7 +335,7 @@ def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int], licences:
         rank=[
             [not is_wanted(text, licences) for text in rows["licence"].to_pylist()],
             pc.not_equal(rows["role"], "reference"),
-            [licence_rank(text) for text in rows["licence"].to_pylist()],
+            [licence_of(text).rank for text in rows["licence"].to_pylist()],
             np.zeros(len(rows)),  # detail: only of those that have copies, see `Details`
             -width * height,
             pc.negate(found["sharpness"]),

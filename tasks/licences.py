@@ -24,9 +24,10 @@ from typing import Any
 from facemill import tables
 from facemill.errors import FacemillError
 from facemill.files import read_object
+from facemill.picture_licences import licence_of
 from facemill.reasons import State
 from facemill.schema import DATASET, TRACKS
-from facemill.terms import Terms, Use, terms_of, unique, use_of_licence
+from facemill.terms import Terms, Use, terms_of, unique
 from tasks.catalogue import Data
 from tasks.params import Params
 from tasks.paths import place
@@ -275,8 +276,12 @@ def _pictures(params: Params, identity: str, source: str, licence: str) -> Terms
 
     name = f"pictures of {identity} from {source}"
     if licence or source in network_kinds() or identity not in params.identities:
-        use, said = use_of_licence(licence), licence or "no licence is stated"
+        use, said = licence_of(licence).use, licence or "no licence is stated"
         remedy = "" if use.allows_commerce else f"leave this source of identities.{identity} out, or take others"
+        if use is Use.UNKNOWN and source not in network_kinds():
+            remedy = (
+                f"leave the source's `licence` out if identities.{identity}.rights covers its pictures, or {remedy}"
+            )
         return Terms(name, use, said, source="as their source states", remedy=remedy)
     rights = params.identities[identity].rights
     said = f"as identities.{identity}.rights states: {rights.basis.replace('_', ' ')}, {rights.evidence}"

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from facemill import tables
-from facemill.dedup import licence_rank
 from facemill.embeddings import identity_distance
 from facemill.errors import FacemillError
+from facemill.picture_licences import licence_of
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE, Bool, FaceRow, Float32, Int32, StateColumns, String, TableSchema, UniqueRow
 from facemill.split import STRETCH
@@ -141,7 +141,7 @@ def judge_rows(
 
 def _origin(picture: UniqueRow) -> JudgedRow:
     """Which cluster a picture belongs to, and what decides between it and its copies."""
-    rank, pts = licence_rank(picture.get("licence")), picture.get("pts")
+    rank, pts = licence_of(picture.get("licence")).rank, picture.get("pts")
     if pts is None:
         return {"cluster": picture.get("cluster") or "", "video": None, "licence_rank": rank}
     video, _, place = picture["url"].partition("#pts=")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facemill import dedup, hamming
-from facemill.dedup import CONFIRM_BITS, Looks, judge, licence_rank
+from facemill.dedup import CONFIRM_BITS, Looks, judge
 from facemill.errors import InputError
 from facemill.picture_hash import PictureHash, hash_picture
 from facemill.pictures import encode_jpeg, encode_png
@@ -297,12 +297,6 @@ def test_thousands_of_frames_that_look_alike_take_no_memory_for_their_pairs():
     apart = np.bitwise_count(phash[kept, None] ^ phash[kept]) + 64 * np.eye(len(kept), dtype=int)
     assert apart.min() > 4
     assert peak_bytes < 30e6  # the pairs alone would be 18 million
-
-
-def test_freer_licences_come_first():
-    texts = ["Public domain", "CC-BY 4.0", "CC BY-NC-ND 2.0", ""]
-    assert [licence_rank(text) for text in texts] == [0, 1, 2, 3]
-    assert licence_rank(None) == 3
 
 
 def test_copies_among_real_photos_are_found_and_nothing_else(shared):

@@ -17,7 +17,7 @@ from facemill.landmarks.dlib import TERMS as DLIB_TERMS
 from facemill.nets.dlib_resnet import TERMS as EMBEDDER_TERMS
 from facemill.registry import Registry
 from facemill.schema import DATASET, TRACKS
-from facemill.terms import Terms, Use, terms_of, use_of_licence
+from facemill.terms import Terms, Use, terms_of
 from facemill.train.objectives import objective_names, objective_terms
 from tasks.commands.licences import describe
 from tasks.licences import check_asked, check_conversion, check_made, licences, of_model, terms_to_train
@@ -75,25 +75,6 @@ def test_a_plugin_that_says_nothing_is_of_unknown_terms() -> None:
     assert [each.use for each in terms_of(facemill.boxes, "the detector boxes", {})] == [Use.UNKNOWN]
 
 
-@pytest.mark.parametrize(
-    ("licence", "use"),
-    [
-        ("CC0", Use.ANY),
-        ("public domain (US government work)", Use.ANY),
-        ("CC-BY-SA-4.0", Use.ANY),
-        ("cc by-nc 2.0", Use.RESEARCH),
-        ("https://creativecommons.org/licenses/by-nc-nd/4.0/", Use.RESEARCH),
-        ("for non-commercial research only", Use.RESEARCH),
-        ("Attribution-NonCommercial", Use.RESEARCH),
-        ("unknown", Use.UNKNOWN),
-        ("", Use.UNKNOWN),
-        ("?", Use.UNKNOWN),
-    ],
-)
-def test_licences_of_pictures_are_read(licence: str, use: Use) -> None:
-    assert use_of_licence(licence) is use
-
-
 def test_what_is_asked_for_is_refused_by_name_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(FacemillError) as error:
         check_asked(project(tmp_path, commercial=True), tmp_path)
@@ -133,6 +114,21 @@ def test_pictures_of_the_network_without_a_licence_are_refused_and_those_under_r
         check_asked(project(tmp_path, commercial=True, identities=people, **FREE), tmp_path)
     lines = str(error.value).splitlines()
     assert [line.strip().split(":")[0] for line in lines[1:]] == ["pictures of hopper from google"]
+
+
+@pytest.mark.parametrize("licence", ["All rights reserved", "http://rightsstatements.org/vocab/InC/1.0/", "unknown"])
+def test_pictures_under_a_licence_that_is_not_known_to_allow_commerce_are_refused(tmp_path: Path, licence: str) -> None:
+    """The identity's rights cover those alone of which nothing else is said."""
+    identity = {"rights": {"basis": "consent", "evidence": "contract 17"}, "references": ["r.jpg"]}
+    folder = {"kind": "folder", "path": "p"}
+    for stated, refused in (({"licence": licence}, True), ({"licence": "CC-BY-4.0"}, False), ({}, False)):
+        people = {"hopper": identity | {"sources": [folder | stated]}, "collins": identity | {"sources": [folder]}}
+        params = project(tmp_path, commercial=True, identities=people, **FREE)
+        if not refused:
+            check_asked(params, tmp_path)
+            continue
+        with pytest.raises(FacemillError, match=r"from folder: terms unknown; .*rights covers its pictures, or leave"):
+            check_asked(params, tmp_path)
 
 
 def test_a_file_that_a_person_brought_has_the_terms_that_they_state(tmp_path: Path) -> None:
