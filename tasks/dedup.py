@@ -6,7 +6,8 @@ the freer licence, the more detailed, the larger. Frames of videos all look the 
 equal bytes alone: `curate` compares the faces. Duplicates are decided inside one identity, so that a picture of two
 people stays with both; clusters go across identities, so that `curate` can split without leaking.
 
-A picture whose licence is none of `dedup.licences` falls before copies are compared (`unwanted_licence`).
+A picture whose licence is none of `dedup.licences` falls, whether it is a copy or not (`unwanted_licence`). It shares a
+cluster with its copies and ranks below all of them that are wanted, so that none of those falls to it.
 
 Rows that are not kept lose their picture bytes, which stay in `raw`. Reasons: exact_duplicate, near_duplicate, and
 those of a picture that does not decode.

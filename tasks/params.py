@@ -108,7 +108,7 @@ class CollectParams(_Group):
 class DedupParams(_Group):
     licences: list[Annotated[str, Field(min_length=1)]] = []
     """Take only pictures under these licences, as SPDX ids (`[CC0-1.0, CC-BY-4.0]`) or in the words of your sources;
-    empty takes all. Others fall before copies are compared, references too."""
+    empty takes all. Others fall, references too, and none under these licences falls to one of them."""
     hash_distance: Annotated[int, Field(ge=0, le=7)] = 4
     """Pictures whose 64-bit hashes differ in at most so many bits are duplicates."""
     confirm_distance: Annotated[int, Field(ge=0, le=12)] = 8
