@@ -214,11 +214,14 @@ def _looked_for_with(group: LooksForFaces) -> tuple[Terms, ...]:
 
 
 def _detector(name: str, group: LooksForFaces) -> tuple[Terms, ...]:
-    from facemill.detect import DETECTORS, detector_names
+    from facemill.detect import DETECTORS, auto, detector_names
 
     chosen = detector_names(group.detector)
-    own: Any = group.detector_options.get(name, {}) if len(chosen) > 1 else group.detector_options
-    options: Mapping[str, Any] = own if isinstance(own, Mapping) and {name, "auto"} & set(chosen) else {}
+    whose = name if name in chosen else "auto" if "auto" in chosen else ""
+    given: Any = group.detector_options.get(whose, {}) if len(chosen) > 1 else group.detector_options
+    options: Mapping[str, Any] = given if whose and isinstance(given, Mapping) else {}
+    if whose != name:
+        options = auto.options_of(name, options)
     return terms_of(DETECTORS.module(name), f"the detector {name}", options)
 
 

@@ -24,7 +24,11 @@ LOG = logging.getLogger(__name__)
 def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
     """Those of every detector that it may choose with these options."""
     names = CHOICES if options.get("weights") else CHOICES[1:]
-    return tuple(each for name in names for each in terms_of(DETECTORS.module(name), f"the detector {name}", options))
+    return tuple(
+        each
+        for name in names
+        for each in terms_of(DETECTORS.module(name), f"the detector {name}", options_of(name, options))
+    )
 
 
 @register("auto")
@@ -39,8 +43,13 @@ def build(
         weights: of DSFD, and so is `sha256`; as `dsfd.build` takes them.
     """
     chosen = choose(device, weights)
-    options = {"weights": weights, "sha256": sha256} if chosen == "dsfd" else {}
+    options = options_of(chosen, {"weights": weights, "sha256": sha256})
     return build_detector(chosen, min_face_px=min_face_px, device=device, **options)
+
+
+def options_of(chosen: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the detector that it chooses gets of its own options: DSFD all of them, MTCNN none."""
+    return options if chosen == "dsfd" else {}
 
 
 def choose(device: str, weights: Path | str | None = None) -> str:
