@@ -32,6 +32,11 @@ class Use(StrEnum):
     def allows_commerce(self) -> bool:
         return self is Use.ANY
 
+    @property
+    def words(self) -> str:
+        """In a sentence about a work."""
+        return {Use.ANY: "any use", Use.RESEARCH: "research only", Use.UNKNOWN: "terms unknown"}[self]
+
 
 @dataclass(frozen=True)
 class Terms:

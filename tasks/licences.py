@@ -139,8 +139,7 @@ def refuse(params: Params, root: Path, terms: Iterable[Terms], what: str) -> Non
 
 def sentence(terms: Terms) -> str:
     """The terms of one work in a line, with the remedy."""
-    use = {Use.ANY: "any use", Use.RESEARCH: "research only", Use.UNKNOWN: "terms unknown"}[terms.use]
-    said = f"{terms.name}: {use}; {terms.licence}"
+    said = f"{terms.name}: {terms.use.words}; {terms.licence}"
     trained_on = f"; trained on {terms.trained_on}" if terms.trained_on and terms.trained_on not in said else ""
     source = f" ({terms.source})" if terms.source else ""
     return f"{said}{trained_on}{source}{f'. Remedy: {terms.remedy}' if terms.remedy else ''}"

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from facemill.embeddings import SAME_PERSON
-from facemill.terms import Terms, Use
+from facemill.terms import Terms
 from tasks.licences import MODEL_TERMS
 
 _TEMPLATE = "model_card.md.j2"
@@ -68,7 +68,6 @@ def model_card(
         metrics=metrics,
         meanings=[(name, text) for name, text in _MEANINGS.items() if any(m.startswith(f"{name}/") for m in metrics)],
         terms=terms,
-        uses={Use.ANY: "", Use.RESEARCH: "**research only**: ", Use.UNKNOWN: "**terms unknown**: "},
     )
 
 
