@@ -67,7 +67,7 @@ def licences(params: Params, root: Path, model_folder: Path | None = None) -> li
         FacemillError: a table of another version, or a name in params.yaml that stands for nothing.
     """
     folder = model_folder or root / Data.MODEL
-    used_for_dataset, model, tracks = _dataset(params, root), of_model(folder), _tracks(params, root)
+    used_for_dataset, model, tracks = _dataset(params, root), of_model(folder, root), _tracks(params, root)
     asked_of_dataset = used_for_dataset if used_for_dataset is not None else _asked_of_dataset(params)
     model_terms = model if model is not None else asked_of_dataset + _asked_of_training(params)
     outputs = model_terms + (tracks if tracks is not None else _looked_for_with(params.track))
@@ -96,12 +96,14 @@ def terms_to_train(params: Params, root: Path) -> tuple[Terms, ...]:
 
 def check_asked(params: Params, root: Path) -> None:
     """Raises FacemillError where `commercial: true` stands beside anything in params.yaml that does not allow it, or
-    `terms` names a file that nothing else names."""
+    `terms` names a file that nothing else names and that is no model."""
     asked = _asked_of_dataset(params) + _asked_of_training(params) + _looked_for_with(params.track)
     named = {place(each.file, root) for each in asked if each.file}
-    if loose := [path for path in params.terms if place(path, root) not in named]:
+    models = {place(Data.MODEL, root)}  # what was trained here, and whatever model `convert` can be given
+    models |= {folder for path in params.terms if _described(folder := place(path, root)).is_file()}
+    if loose := [path for path in params.terms if place(path, root) not in named | models]:
         raise FacemillError(
-            f"terms: nothing that params.yaml asks for is a file {', '.join(loose)}; there are "
+            f"terms: nothing that params.yaml asks for is a file {', '.join(loose)}, nor is a model there; there are "
             f"{', '.join(each.file for each in unique(asked) if each.file) or 'none'}"
         )
     refuse(params, root, asked, "what params.yaml asks for")
@@ -110,7 +112,7 @@ def check_asked(params: Params, root: Path) -> None:
 def check_conversion(params: Params, root: Path, model_folder: Path) -> None:
     """Raises FacemillError where `commercial: true` stands beside a model, or a way of tracking, that does not allow
     it."""
-    model = of_model(model_folder) or (_nobody_said(model_folder),)
+    model = of_model(model_folder, root) or (_nobody_said(model_folder, root),)
     refuse(params, root, model + _looked_for_with(params.track), f"a conversion with {model_folder}")
 
 
@@ -145,31 +147,46 @@ def sentence(terms: Terms) -> str:
     return f"{said}{trained_on}{source}{f'. Remedy: {terms.remedy}' if terms.remedy else ''}"
 
 
-def of_model(folder: Path) -> tuple[Terms, ...] | None:
+def of_model(folder: Path, root: Path = Path()) -> tuple[Terms, ...] | None:
     """What binds a model, as its folder says; None where there is none.
+
+    Args:
+        folder: of the model.
+        root: of the project, which a folder inside it is named from.
 
     Raises:
         FacemillError: its model.json is broken.
     """
-    described = folder / Path(Data.MODEL_META).name
-    if not described.is_file():
+    if not _described(folder).is_file():
         return None
-    stated = read_object(described).get(MODEL_TERMS)
+    said = _said_by(folder)
+    return (_nobody_said(folder, root),) if said is None else said
+
+
+def _said_by(folder: Path) -> tuple[Terms, ...] | None:
+    """What a model's folder says; None where it says nothing, or is none. Raises FacemillError as `of_model`."""
+    described = _described(folder)
+    stated = read_object(described).get(MODEL_TERMS) if described.is_file() else None
     if not isinstance(stated, list):
-        return (_nobody_said(folder),)
+        return None
     try:
         return tuple(Terms.of_plain(each) for each in stated)
     except ValueError as error:
         raise FacemillError(f"{described}: {error}; train the model again") from error
 
 
-def _nobody_said(folder: Path) -> Terms:
+def _described(folder: Path) -> Path:
+    return folder / Path(Data.MODEL_META).name
+
+
+def _nobody_said(folder: Path, root: Path) -> Terms:
+    name = folder.relative_to(root) if folder.is_relative_to(root) else folder
     return Terms(
         "the model",
         Use.UNKNOWN,
         licence="its folder does not say what it was made with",
-        remedy=f"state under `terms` of params.yaml what binds {folder}, or train it again",
-        file=str(folder),
+        remedy=f"state under `terms` of params.yaml what binds {name}, or train it again",
+        file=str(name),
     )
 
 
@@ -299,16 +316,9 @@ def _resolved(terms: Iterable[Terms], params: Params, root: Path) -> Iterator[Te
             use = Use.ANY if stated[path].commercial else Use.RESEARCH
             name = f"{each.name} ({each.file})"
             yield replace(each, name=name, use=use, licence=stated[path].licence, source="params.yaml, terms", file="")
-        elif path is not None and _says(path):
-            yield from of_model(path) or ()
         else:
-            yield each
-
-
-def _says(folder: Path) -> bool:
-    """Whether a folder holds a model that says what binds it."""
-    said = of_model(folder)
-    return said is not None and said != (_nobody_said(folder),)
+            own = None if path is None else _said_by(path)
+            yield from (each,) if own is None else own
 
 
 def _sorted(terms: Iterable[Terms]) -> tuple[Terms, ...]:

