@@ -28,7 +28,7 @@ import yaml
 
 from facemill.detect import detector_modules
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, foreign_stamp, is_settled, read_json, write_bytes, write_json
+from facemill.files import file_sha256, foreign_stamp, is_settled, read_json, read_object, write_bytes, write_json
 from facemill.landmarks import PREDICTORS
 from tasks.catalogue import code_file
 from tasks.params import Params
@@ -77,9 +77,17 @@ class Deciders:
         return {"code": dict(self.code), "packages": dict(self.packages), **told}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Deciders:
-        """The way back of `as_dict`."""
-        return cls(values["code"], values["packages"], values.get("accepted", ""), values.get("stands_for", ""))
+    def from_dict(cls, values: Any) -> Deciders:
+        """The way back of `as_dict`. Raises ValueError where it is nothing of the kind."""
+        match {"accepted": "", "stands_for": ""} | values if isinstance(values, dict) else None:
+            case {
+                "code": dict(code),
+                "packages": dict(packages),
+                "accepted": str(accepted),
+                "stands_for": str(stands_for),
+            } if all(isinstance(each, str) for each in [*code.values(), *packages.values()]):
+                return cls(code, packages, accepted, stands_for)
+        raise ValueError("not what decides a stage")
 
 
 def deciders_of(stage: str, plugins: Iterable[str] = ()) -> Deciders:
@@ -122,13 +130,13 @@ def _remembered(root: Path, stage: str, plugins: list[str]) -> Deciders:
     """
     path, here, key = root / WORK_FOLDER / "hashes" / "code.json", environment(), " ".join([stage, *plugins])
     try:
-        memory = read_json(path)
+        memory = read_object(path, "environment", "deciders")
         known = dict(memory["deciders"]) if memory["environment"] == here else {}
-    except (FacemillError, KeyError, TypeError, ValueError):  # there was none, or it was cut
+    except (FacemillError, TypeError, ValueError):  # there was none, it was cut, or it is none of ours
         known = {}
     try:
-        return Deciders.from_dict(known[key])
-    except (KeyError, TypeError, AttributeError):
+        return Deciders.from_dict(known.get(key))
+    except ValueError:
         with _sources_remembered(root):
             found = deciders_of(stage, plugins)
     write_json(path, {"environment": here, "deciders": {**known, key: found.as_dict()}})
@@ -185,7 +193,7 @@ def read_deciders(root: Path, stage: str, params: Params) -> Deciders:
         write_deciders(root, stage, current_deciders(root, stage, params))
     try:
         return Deciders.from_dict(read_json(path))
-    except (KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise FacemillError(f"{path} is damaged: run `facemill stage inventory` again") from error
 
 
@@ -302,11 +310,16 @@ def _sources_remembered(root: Path) -> Iterator[None]:
     """
     path, by = root / WORK_FOLDER / "hashes" / "sources.json", [sys.version, foreign_stamp(Path(__file__))]
     old: dict[str, Any] = {}
-    with suppress(FacemillError, KeyError, TypeError):  # there was none, or it was cut
-        memory = read_json(path)
-        old = dict(memory["files"]) if memory["by"] == by else {}
-    for name, (stamped, content, packages) in old.items():
-        _sources.setdefault(name, (stamped, _Source(content, tuple(packages))))
+    with suppress(FacemillError, TypeError, ValueError, AttributeError):  # there was none, it was cut, or none of ours
+        memory = read_object(path, "by", "files")
+        files = memory["files"] if memory["by"] == by else {}
+        known = {
+            str(name): (dict(stamped), _Source(str(content), tuple(map(str, packages))))
+            for name, (stamped, content, packages) in files.items()
+        }
+        old = files
+        for name, source in known.items():
+            _sources.setdefault(name, source)
     yield
     files = {
         name: [stamped, source.content, list(source.packages_read)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
-from facemill.files import file_sha256, foreign_stamp, is_settled, read_json, stamp, write_json
+from facemill.files import file_sha256, foreign_stamp, is_settled, read_object, stamp, write_json
 from tasks.work.progress import track
 from tasks.work.scratch import WORK_FOLDER
 
@@ -77,8 +77,9 @@ def _stamp(path: Path, *, ours: bool) -> dict[str, int] | None:
 
 
 def _read_cache(path: Path) -> dict[str, Any]:
+    """What is remembered of each file: its stamp and its hash; nothing of one of which it is anything else."""
     try:
-        cache = read_json(path)
-    except FacemillError:
+        cache = read_object(path)
+    except FacemillError:  # there was none, it was cut, or it is none of ours
         return {}
-    return cache if isinstance(cache, dict) else {}
+    return {name: one for name, one in cache.items() if isinstance(one, list) and [*map(type, one)] == [dict, str]}

@@ -143,6 +143,22 @@ def test_a_damaged_file_says_what_to_run(tmp_path: Path, params: Params) -> None
         read_deciders(tmp_path, "dedup", params)
 
 
+@pytest.mark.parametrize("nonsense", [None, 7, "x", [], [1], {}, {"a": 1}, {"a": [{}, "f"]}, {"a": [1, 2, 3]}, [["a"]]])
+def test_a_memory_of_another_form_is_as_if_it_were_not_there(tmp_path: Path, params: Params, nonsense: object) -> None:
+    """Whoever wrote it: a memory may be deleted at any time, and none may end a command."""
+    known = current_deciders(tmp_path, "dedup", params)
+    memory = tmp_path / ".work" / "hashes"
+    codes, sources = (json.loads((memory / name).read_text()) for name in ("code.json", "sources.json"))
+    [stage] = codes["deciders"]
+    damages = [nonsense, codes | {"deciders": nonsense}, codes | {"deciders": {stage: nonsense}}]
+    if nonsense:  # no code at all has the form
+        damages += [codes | {"deciders": {stage: known.as_dict() | {key: nonsense}}} for key in ("code", "packages")]
+    for damaged in damages:
+        (memory / "code.json").write_text(json.dumps(damaged))
+        (memory / "sources.json").write_text(json.dumps(sources | {"files": nonsense}))
+        assert current_deciders(tmp_path, "dedup", params) == known
+
+
 def test_what_plans_a_conversion_decides_it_and_what_tracks_does_not_decide_its_plan() -> None:
     """The names of the converted videos are made there."""
     code = deciders_of("convert", []).code
