@@ -12,16 +12,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
+from uuid import UUID
 
 import psutil
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from stand_ins import set_knobs, stages_run
+from test_runs import miss
 from test_schedule import EVERY_MINUTE, free_port, wait_for
 
 from flows.login import ensure_login
 from flows.refresh import Refreshed
+from flows.runs import SKIPPED
+from flows.serve import deployments
 from flows.server import project_server
 from tasks.stages import REFRESH_STAGES
 from tasks.versions.store import list_versions
@@ -29,6 +37,7 @@ from tasks.versions.store import list_versions
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parents[2]
 AWAY_S = 200.0
+MISSED = 61
 SLEEPS = {"inventory": {"sleep": 600}}
 
 
@@ -163,6 +172,7 @@ def test_whatever_ends_a_night_the_next_one_comes(
     wait_for(lambda: nights(deployed)[-1][1] != "Running", 120, "the end of that night")
     night.process.terminate()
     night.process.wait(240)
+    assert "never awaited" not in night.told()
     found = nights(deployed)
     states = Counter(state for _, state, _ in found)
     print(states, *found, sep="\n")
@@ -245,3 +255,36 @@ def test_a_second_serve_in_the_same_project_is_told_about_the_first(
     assert second.returncode == 1
     assert "facemill serve is running already" in second.stderr
     assert first.process.is_running()
+
+
+def test_of_many_missed_nights_one_is_made_up_and_the_others_are_skipped_in_one_step(
+    deployed: Path, serving: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two months off, with everything that a server does at its start: SQLite must bear it."""
+    cron = f"0 {(datetime.now(UTC) + timedelta(hours=12)).hour} * * *"  # no night of its own comes meanwhile
+    monkeypatch.setenv("PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED", "false")  # as they are where no server was
+    with project_server(deployed, port=free_port()) as server:
+        server.wait()
+        ours = {PREFECT_API_URL: server.api, PREFECT_API_AUTH_STRING: os.environ["PREFECT_API_AUTH_STRING"]}
+        with temporary_settings(ours), get_client(sync_client=True) as client:
+            made = cast(UUID, deployments(cron, "UTC", then_train=False)[0].apply())
+            miss(client, client.read_deployment(made), MISSED)
+    monkeypatch.delenv("PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED")
+    assert Counter(state for _, state, _ in nights(deployed)) == {"Scheduled": MISSED}
+    log = deployed / ".prefect" / "server.log"
+    log.unlink()
+    start = time.monotonic()
+    night = serving("serve", "--cron", cron, "--port", str(free_port()), "--no-then-train")
+    wait_for(lambda: f"skipped {MISSED} run(s)" in night.told(), 300, "the skipped nights")
+    skipped_s = time.monotonic() - start
+    wait_for(lambda: nights(deployed)[-1][1] == "Completed", 300, "the night that makes up for them")
+    made_up_s = time.monotonic() - start
+    time.sleep(15)  # the server's own look for late runs, which comes every few seconds
+    found = nights(deployed)
+    print(f"{MISSED} skipped after {skipped_s:.1f} s, made up after {made_up_s:.1f} s", flush=True)
+    assert Counter(state for _, state, _ in found) == {SKIPPED: MISSED, "Completed": 1}
+    *missed, (name, _, _) = found
+    assert name.startswith("missed ")
+    assert all(message.endswith(f"run {name} makes up for it.") for _, _, message in missed)
+    assert "locked" not in log.read_text()
+    assert [version.name for version in list_versions(deployed)] == ["v1"]
