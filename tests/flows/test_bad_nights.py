@@ -24,6 +24,7 @@ from test_nights_command import polled
 from test_runs import put, runs_of
 
 from facemill.errors import FacemillError
+from facemill.locks import locked
 from facemill.patience import Rule
 from facemill.processes import this_process
 from flows.login import ensure_login
@@ -31,8 +32,8 @@ from flows.nights import read_nights
 from flows.pools import create_pools
 from flows.refresh import Refreshed, refresh
 from flows.runs import MAKE_UP, PROCESS, put_right
-from flows.serve import _registered, _retire, deployments
-from flows.server import project_server
+from flows.serve import _registered, _retire, deployments, serve_all
+from flows.server import Server, project_server
 from tasks.versions import dvc
 from tasks.versions.store import list_versions
 
@@ -100,6 +101,17 @@ def test_a_deployment_that_was_renamed_asks_for_no_night_any_more_and_alarms_nob
     found = read_nights(client, 10)
     assert found.troubles == []
     assert len(found.coming) == len(set(found.coming)) == 3
+
+
+def test_a_second_serve_in_one_project_is_refused_and_registers_nothing(
+    client: SyncPrefectClient, project: Path
+) -> None:
+    (project / ".prefect").mkdir(exist_ok=True)
+    with locked(project / ".prefect" / "serve.lock", "", ""):
+        told = rf"facemill serve is running already in {project} \(process {os.getpid()}, since .*end that one first"
+        with pytest.raises(FacemillError, match=told):
+            serve_all(Server(str(client.api_url)), "0 3 * * *")
+    assert client.read_deployments() == []
 
 
 def test_a_work_pool_without_a_worker_is_told(client: SyncPrefectClient) -> None:
