@@ -9,8 +9,9 @@ whatever picture, mirrored too, and within a video the same pose, expression and
 by picture with its copies and by shot, so that no face has its twin on the other side.
 
 A part of `faces` is judged by itself once the references are known; only repeats and the split ask about all of them:
-the good faces of one identity at a time are in memory, with some 1.5 KB each, and a number for each cluster. A part is
-written anew only where a verdict in it has changed.
+the good faces of one identity at a time are in memory, with some 1.5 KB each, and a number for each cluster. Faces are
+compared again only where a part with good ones of their identity has changed, and a part is written anew only where a
+verdict in it has.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from facemill.split import Split
 from tasks.catalogue import Data
 from tasks.curating.judging import JUDGED, JudgedRow, JudgeSettings, judge_parts
 from tasks.curating.references import find_references, listed
-from tasks.curating.repeats import find_repeats
+from tasks.curating.repeats import REPEATS, find_repeats
 from tasks.params import Params
 from tasks.work.cluster import InlinePool
 from tasks.work.deciders import read_deciders
@@ -68,16 +69,15 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     code = read_deciders(root, "curate", params).key
     limits = params.curate.model_dump(mode="json", exclude={"val_share", "same_look"})
     judging = open_store(root, "curate-judge", JUDGED, code=code, limits=limits, references=references.key)
+    repeating = open_store(root, "curate-repeats", REPEATS, code=code, same_look=params.curate.same_look)
     writing = open_store(root, "curate", DATASET, code=code)  # what the parameters decide is in the verdicts
     content = hash_files(root, "faces", parts, ours=True)
     judged = judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate))
-    repeats: dict[str, tuple[Reason, str]] = {}
-    for identity in identities:
-        repeats |= find_repeats(parts, judged.paths, identity, params.curate.same_look)
+    found, repeats = find_repeats(repeating, parts, content, judged.paths, identities, params.curate.same_look)
     split = Split.of(_accepted(judged.paths.values(), repeats), params.curate.val_share, identities)
-    made = judged + _dataset_parts(writing, root, parts, content, judged.paths, repeats, split)
+    made = judged + found + _dataset_parts(writing, root, parts, content, judged.paths, repeats, split)
     publish_parts(made.paths, output)
-    kept_bytes = drop_unreached(judging) + drop_unreached(writing)
+    kept_bytes = sum(map(drop_unreached, (judging, repeating, writing)))
 
     rows, counts = sum(map(tables.count_part, parts)), count_rows(output, DATASET)
     totals = Totals("curate", rows, counts, time.monotonic() - start, made.seconds, made.worked, kept_bytes=kept_bytes)

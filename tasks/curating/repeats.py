@@ -1,68 +1,134 @@
-"""Which of an identity's good faces show what a better one shows."""
+"""Which of an identity's good faces show what a better one shows.
+
+What one identity's faces gave is known by the content of the parts that they lie in: a refresh that brings nothing new
+compares none of them again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.align import transform
 from facemill.embeddings import DIMENSIONS
 from facemill.face_looks import LOOK_BYTES, FaceLooks, repeats
 from facemill.reasons import Reason, State
-from facemill.schema import FACES, FaceRow
-from tasks.curating.judging import JUDGED, JudgedRow
+from facemill.schema import FACES, String, TableSchema
+from tasks.curating.judging import JUDGED
+from tasks.work.cluster import InlinePool
+from tasks.work.results import Made, Part, Shard, Store, WorkItem, content_key, make_parts
 
 _LOOKED_AT = ["face_id", "look", "landmarks", "affine", "yaw", "pitch", "embedding", "sharpness", "face_px"]
+_JUDGED = ["identity", "status", "reference", "licence_rank", "video"]
+
+
+class RepeatRow(TypedDict, total=False):
+    """A good face that shows what a better one shows."""
+
+    face_id: String
+    error: String  # the reason's code: near_duplicate or same_look
+    detail: String  # which one
+
+
+REPEATS = TableSchema("repeated_faces", 1, RepeatRow)
 
 
 def find_repeats(
-    parts: Sequence[Path], judged: Mapping[str, Path], identity: str, same_look: float
-) -> dict[str, tuple[Reason, str]]:
-    """The good faces of an identity that show what a better one shows, by their ids, with the reason.
+    store: Store,
+    parts: Sequence[Path],
+    content: Mapping[Path, str],
+    judged: Mapping[str, Path],
+    identities: Collection[str],
+    same_look: float,
+) -> tuple[Made, dict[str, tuple[Reason, str]]]:
+    """The good faces that show what a better one of their identity shows, by their ids, with the reason.
 
     Better is a reference, then the freer licence, the sharper face, the larger.
+
+    Args:
+        store: of `REPEATS`; `same_look` is in its base.
+        parts: of `faces`.
+        content: of each part, its hash.
+        judged: the verdicts on each part, by its name; their names are hashes of what they hold.
+        identities: whose faces are looked at; those of one at a time are in memory, with some 1.5 KB each.
+        same_look: see `facemill.face_looks.repeats`.
     """
-    found: list[tuple[FaceRow, JudgedRow]] = []
+    holding: dict[str, list[Path]] = {identity: [] for identity in identities}
     for part in parts:
-        verdicts = tables.part_rows(judged[part.stem], JUDGED)
-        good = {one["face_id"]: one for one in verdicts if one["identity"] == identity and one["status"] == State.OK}
-        if good:
-            rows = tables.part_rows(part, FACES, _LOOKED_AT)
-            found += [(_narrow(row), good[row["face_id"]]) for row in rows if row["face_id"] in good]
-    found.sort(key=_best_first)
-    videos = {name: number for number, name in enumerate(sorted({one["video"] or "" for _, one in found}))}
-    looks = FaceLooks(
-        look=np.array([np.frombuffer(row["look"], np.uint8) for row, _ in found]).reshape(-1, LOOK_BYTES),
-        points=np.array([row["landmarks"] for row, _ in found], np.float32).reshape(-1, 68, 2),
-        angles_deg=np.array([(row["yaw"], row["pitch"]) for row, _ in found], np.float32).reshape(-1, 2),
-        embedding=np.array([row["embedding"] for row, _ in found], np.float32).reshape(-1, DIMENSIONS),
-        video=np.array([videos[one["video"]] if one["video"] else -1 for _, one in found], np.int64),
-    )
-    fallen: dict[str, tuple[Reason, str]] = {}
+        verdicts = tables.read_part(judged[part.stem], JUDGED, ["identity", "status"])
+        for identity in pc.unique(verdicts.filter(pc.equal(verdicts["status"], State.OK))["identity"]).to_pylist():
+            holding.get(identity, []).append(part)
+    plan = []
+    for identity, own in holding.items():
+        key = content_key(identity, [(content[part], judged[part.stem].stem) for part in own])
+        value = identity, [(str(part), str(judged[part.stem])) for part in own]
+        plan.append(Part(identity, (WorkItem(key, value),)))
+    made = make_parts(store, plan, repeats_shard, None, InlinePool(), settings=same_look, rows_per_shard=1)
+    rows = (row for path in made.paths.values() for row in tables.part_rows(path, REPEATS))
+    return made, {row["face_id"]: (Reason(row["error"]), row["detail"]) for row in rows}
+
+
+def repeats_shard(shard: Shard) -> list[list[RepeatRow]]:
+    """An item is (identity, pairs of a part of `faces` and the verdicts on it); the settings are `same_look`."""
+    return [_repeats_of(identity, parts, shard.settings) for identity, parts in shard.items]
+
+
+def _repeats_of(identity: str, parts: Sequence[tuple[str, str]], same_look: float) -> list[RepeatRow]:
+    if not parts:
+        return []
+    ids, looks = _best_first([*_good_faces(identity, parts)])
+    fallen: list[RepeatRow] = []
     stands = repeats(looks, same_look)
-    for at in np.flatnonzero(stands != np.arange(len(found))).tolist():
+    for at in np.flatnonzero(stands != np.arange(len(ids))).tolist():
         other = int(stands[at])
         own_video = looks.video[at] >= 0 and looks.video[at] == looks.video[other]
         reason = Reason.SAME_LOOK if own_video else Reason.NEAR_DUPLICATE
-        fallen[found[at][0]["face_id"]] = reason, f"of {found[other][0]['face_id']}"
+        fallen.append({"face_id": ids[at], "error": reason, "detail": f"of {ids[other]}"})
     return fallen
 
 
-def _narrow(row: FaceRow) -> FaceRow:
-    """The numbers that are compared, in arrays that take a tenth of the memory of lists."""
-    points = transform(np.array(row["landmarks"]).reshape(68, 2), np.array(row["affine"]).reshape(2, 3))
-    arrays: Any = {
-        "landmarks": points.astype(np.float32),
-        "embedding": np.array(row["embedding"], np.float32),
-        "affine": None,
-    }
-    return {**row, **arrays}
+def _good_faces(identity: str, parts: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
+    """Of each part the columns that decide, the landmarks as numbers of the crop."""
+    for part, judged in parts:
+        verdicts = tables.read_part(Path(judged), JUDGED, _JUDGED)
+        good = pc.and_(pc.equal(verdicts["identity"], identity), pc.equal(verdicts["status"], State.OK))
+        faces = tables.read_part(Path(part), FACES, _LOOKED_AT).filter(good)
+        points, affines = tables.matrix(faces, "landmarks", (68, 2)), tables.matrix(faces, "affine", (2, 3))
+        mapped = np.array([transform(*one) for one in zip(points, affines, strict=True)], np.float32)
+        narrow = pa.FixedSizeListArray.from_arrays(pa.array(mapped.ravel()), 136)
+        chosen = verdicts.filter(good).select(["reference", "licence_rank", "video"])
+        kept = faces.drop_columns(["landmarks", "affine"])
+        yield pa.table({**_columns(kept), **_columns(chosen), "points": narrow})
 
 
-def _best_first(face: tuple[FaceRow, JudgedRow]) -> tuple[Any, ...]:
-    row, verdict = face
-    return not verdict["reference"], verdict["licence_rank"], -row["sharpness"], -row["face_px"], row["face_id"]
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _best_first(parts: Sequence[pa.Table]) -> tuple[list[str], FaceLooks]:
+    """The ids and the looks of an identity's faces, the best first."""
+    table = pa.concat_tables(parts)
+    keys: list[tuple[str, Literal["ascending", "descending"]]] = [
+        ("reference", "descending"),
+        ("licence_rank", "ascending"),
+        ("sharpness", "descending"),
+        ("face_px", "descending"),
+        ("face_id", "ascending"),
+    ]
+    table = table.take(pc.sort_indices(table, sort_keys=keys))
+    look = np.frombuffer(b"".join(table["look"].to_pylist()), np.uint8)
+    video = table["video"].combine_chunks().dictionary_encode().indices  # null for stills
+    looks = FaceLooks(
+        look=look.reshape(-1, LOOK_BYTES),
+        points=tables.matrix(table, "points", (68, 2)),
+        angles_deg=np.stack([table[angle].to_numpy() for angle in ("yaw", "pitch")], axis=1).astype(np.float32),
+        embedding=tables.matrix(table, "embedding", (DIMENSIONS,)),
+        video=pc.fill_null(video, -1).to_numpy().astype(np.int64),
+    )
+    return table["face_id"].to_pylist(), looks

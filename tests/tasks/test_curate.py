@@ -63,9 +63,17 @@ def references():
 
 def curated(root, params, rows):
     """Runs the stage and gives the result by face_id."""
+    put_part(root, 0, rows)
+    totals = curate.run(params, root)
+    assert totals.rows_in == totals.rows_out == len(rows)
+    return {row["face_id"]: row for row in tables.iterate_rows(root / "data/dataset", DATASET)}
+
+
+def put_part(root, number, rows):
+    """Writes a part of what the stage reads."""
     beside = ("cluster", "stated", "shot", "licence")
     faces = [{key: value for key, value in row.items() if key not in beside} for row in rows]
-    tables.write_part(root / "data/faces/00000.parquet", tables.from_rows(faces, FACES))
+    tables.write_part(root / f"data/faces/{number:05d}.parquet", tables.from_rows(faces, FACES))
     pictures = {(row["sample_id"], row["identity"]): row["cluster"] for row in rows}
     columns = ("source", "url", "pts", "shot", "licence")
     places = {(row["sample_id"], row["identity"]): {name: row.get(name) for name in columns} for row in rows}
@@ -75,10 +83,7 @@ def curated(root, params, rows):
         | places[sample, who]
         for (sample, who), of in pictures.items()
     ]
-    tables.write_part(root / "data/unique/00000.parquet", tables.from_rows(unique, UNIQUE))
-    totals = curate.run(params, root)
-    assert totals.rows_in == totals.rows_out == len(rows)
-    return {row["face_id"]: row for row in tables.iterate_rows(root / "data/dataset", DATASET)}
+    tables.write_part(root / f"data/unique/{number:05d}.parquet", tables.from_rows(unique, UNIQUE))
 
 
 @pytest.mark.parametrize(
@@ -255,6 +260,22 @@ def test_a_copy_of_a_better_face_falls_and_a_video_keeps_each_look_once(tmp_path
         "anna-sharper": (Reason.NEAR_DUPLICATE, "of anna-freer"),
         "anna-talk.mp4-0": (Reason.SAME_LOOK, "of anna-talk.mp4-1"),
     }
+
+
+def test_faces_are_compared_again_only_where_those_of_their_identity_have_changed(tmp_path, params):
+    """Of two parts that hold a person each: one part and the verdicts on it decide for whom anything is compared."""
+    own = {who: [face(f"{who}-{at}", identity=who) for at in range(3)] for who in ("anna", "bert")}
+    for number, (who, faces) in enumerate(own.items()):
+        rows = [row for row in references() if row["identity"] == who] + faces
+        put_part(tmp_path, number, rows)
+    assert curate.run(params, tmp_path).worked == 6  # two parts judged, two people compared, two parts written
+    assert curate.run(params, tmp_path).worked == 0
+    own["anna"][1] |= {"look": own["anna"][0]["look"]}
+    put_part(tmp_path, 0, [references()[0], *own["anna"]])
+    assert curate.run(params, tmp_path).worked == 3  # a part, a person, a part
+    found = {row["face_id"]: row["error"] for row in tables.iterate_rows(tmp_path / "data/dataset", DATASET)}
+    assert found.pop("anna-anna-1") == Reason.NEAR_DUPLICATE
+    assert set(found.values()) == {None}
 
 
 def test_of_rows_with_the_same_bytes_the_kept_one_counts_even_if_another_was_kept_before(tmp_path, params):
