@@ -117,6 +117,20 @@ def licence_of(stated: str | None) -> Licence:
     return Licence(words, *_in_own_words(plain))
 
 
+def work_of(page: str | None, url: str | None) -> str:
+    """What a picture is named by: the page that showed it, else where it came from; of a frame, the video."""
+    return page or (url or "").partition("#pts=")[0]
+
+
+def attribution(licence: Licence, author: str | None, work: str) -> str:
+    """Work, author and licence in a line of text, as the licence asks for them; empty where nobody has to be named."""
+    if not licence.asks_credit:
+        return ""
+    named = " ".join((author or "").split()) or "an author who is not stated"
+    terms = licence.name or "no licence stated"
+    return f"{work} by {named}, {terms}{f' ({licence.address})' if licence.address else ''}"
+
+
 def is_wanted(stated: str | None, wanted: Collection[str]) -> bool:
     """Whether a licence is one of those that a person listed, in whatever words; any is where none are listed."""
     return not wanted or licence_of(stated).name.casefold() in {licence_of(each).name.casefold() for each in wanted}

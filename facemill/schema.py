@@ -152,7 +152,17 @@ class VerdictColumns(TypedDict, total=False):
     split: String  # train | val, by duplicate cluster; null in rejected rows
 
 
-class DatasetRow(FaceColumns, VerdictColumns, StateColumns, total=False):
+class CreditColumns(TypedDict, total=False):
+    """Whose work the picture is that a face was found in, read from what its source states."""
+
+    page: String  # that showed the picture; empty where there is none
+    licence_id: String  # as SPDX has it, or the source's words; empty where it states nothing
+    licence_version: String  # empty where none was stated
+    licence_address: String  # of the licence's text; empty where it is not known
+    attribution: String  # work, author and licence in a line of text; empty where nobody has to be named
+
+
+class DatasetRow(FaceColumns, VerdictColumns, CreditColumns, StateColumns, total=False):
     """A row of table `dataset`: one face with the verdict whether it is trained on."""
 
 
@@ -311,7 +321,7 @@ def _arrow_type(hint: object) -> pa.DataType:
 RAW = TableSchema("raw", 4, RawRow)
 UNIQUE = TableSchema("unique", 4, UniqueRow)
 FACES = TableSchema("faces", 6, FaceRow)
-DATASET = TableSchema("dataset", 6, DatasetRow)
+DATASET = TableSchema("dataset", 7, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)

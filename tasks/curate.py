@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.errors import FacemillError
+from facemill.picture_licences import attribution, licence_of, work_of
 from facemill.reasons import Reason, State
 from facemill.schema import DATASET, FACES, Bool, DatasetRow, FaceRow, Float32, StateColumns, String, TableSchema
 from facemill.split import Split
@@ -43,12 +44,13 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
 
 class FinalRow(StateColumns, total=False):
-    """What a row of `dataset` has beside those of a face: the verdict, and its side."""
+    """What a row of `dataset` has beside those of a face: the verdict, its side, and where its picture was shown."""
 
     cluster: String
     reference: Bool
     distance: Float32
     split: String
+    page: String
 
 
 FINAL = TableSchema("split_faces", 1, FinalRow)
@@ -100,7 +102,15 @@ def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
 
 
 def _dataset_row(row: FaceRow, verdict: FinalRow) -> DatasetRow:
-    return {**row, **verdict}
+    licence = licence_of(row["licence"])
+    return {
+        **row,
+        **verdict,
+        "licence_id": licence.name,
+        "licence_version": licence.version,
+        "licence_address": licence.address,
+        "attribution": attribution(licence, row["author"], work_of(verdict["page"], row["url"])),
+    }
 
 
 def _dataset_parts(
@@ -132,6 +142,7 @@ def _with_split(verdict: JudgedRow, repeats: Mapping[str, tuple[Reason, str]], s
         "status": verdict["status"],
         "error": verdict["error"],
         "detail": verdict["detail"],
+        "page": verdict["page"],
     }
     if verdict["face_id"] in repeats:
         reason, detail = repeats[verdict["face_id"]]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from facemill import tables
 from facemill.files import write_bytes
-from facemill.picture_licences import Licence, licence_of
+from facemill.picture_licences import licence_of, work_of
 from facemill.reasons import State
-from facemill.schema import DATASET, UNIQUE
+from facemill.schema import DATASET
 from tasks.catalogue import Data
 
 
@@ -67,19 +67,13 @@ def write_credits(root: Path, output: Path) -> list[str]:
 
 
 def _credits(root: Path) -> Iterator[Credit]:
-    """Whose picture each accepted face of the dataset comes from; a picture with several faces comes several times."""
-    columns = ["sample_id", "identity", "url", "licence", "author", "status"]
-    accepted = [row for row in tables.iterate_rows(root / Data.DATASET, DATASET, columns) if row["status"] == State.OK]
-    wanted = {(row["sample_id"], row["identity"]) for row in accepted}
-    pages = {
-        (row["sample_id"], row["identity"]): row["page"]
-        for row in tables.iterate_rows(root / Data.UNIQUE, UNIQUE, ["sample_id", "identity", "page", "keep"])
-        if row["keep"] and (row["sample_id"], row["identity"]) in wanted
-    }
-    for row in accepted:
-        licence: Licence = licence_of(row["licence"])
-        work = pages.get((row["sample_id"], row["identity"])) or row["url"].partition("#pts=")[0]
-        yield Credit(row["author"] or "", licence.name, licence.address, work, licence.asks_credit)
+    """Whose picture each accepted face comes from, with a row group of the dataset in memory at a time."""
+    columns = ["url", "page", "licence", "author", "status"]
+    for row in tables.iterate_rows(root / Data.DATASET, DATASET, columns):
+        if row["status"] == State.OK:
+            licence = licence_of(row["licence"])
+            work = work_of(row["page"], row["url"])
+            yield Credit(row["author"] or "", licence.name, licence.address, work, licence.asks_credit)
 
 
 def _plain(text: str) -> str:

@@ -31,6 +31,7 @@ class JudgedRow(StateColumns, total=False):
     distance: Float32
     video: String | None  # that the face is a frame of
     licence_rank: Int32
+    page: String  # that showed the picture
 
 
 JUDGED = TableSchema("judged_faces", 1, JudgedRow)
@@ -140,14 +141,15 @@ def judge_rows(
 
 
 def _origin(picture: UniqueRow) -> JudgedRow:
-    """Which cluster a picture belongs to, and what decides between it and its copies."""
+    """Which cluster a picture belongs to, what decides between it and its copies, and where it was shown."""
     rank, pts = licence_of(picture.get("licence")).rank, picture.get("pts")
+    origin: JudgedRow = {"video": None, "licence_rank": rank, "page": picture.get("page") or ""}
     if pts is None:
-        return {"cluster": picture.get("cluster") or "", "video": None, "licence_rank": rank}
+        return origin | {"cluster": picture.get("cluster") or ""}
     video, _, place = picture["url"].partition("#pts=")
     seconds = pts * Fraction(place.partition("@")[2] or 1)
     cluster = f"{video}#shot={picture['shot'] or 0}{STRETCH}{int(seconds // STRETCH_S)}"
-    return {"cluster": cluster, "video": video, "licence_rank": rank}
+    return origin | {"cluster": cluster, "video": video}
 
 
 def _judge_identity(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from facemill.picture_licences import is_wanted, licence_of
+from facemill.picture_licences import attribution, is_wanted, licence_of, work_of
 from facemill.terms import Use
 
 
@@ -107,6 +107,24 @@ def test_what_is_free_is_not_free_with_more_words(more: str, free: str) -> None:
     assume(any(letter.isalnum() for letter in more))
     found = licence_of(f"{more} or {free}")
     assert found.use is not Use.ANY
+
+
+@pytest.mark.parametrize(
+    ("stated", "author", "text"),
+    [
+        ("CC BY 4.0", " Ann\n Other ", "p by Ann Other, CC-BY-4.0 (https://creativecommons.org/licenses/by/4.0/)"),
+        ("Agency contract 7", "", "p by an author who is not stated, Agency contract 7"),
+        ("", "Bo", "p by Bo, no licence stated"),
+        ("CC0", "Cy", ""),
+    ],
+)
+def test_whoever_has_to_be_named_is_named_in_a_line(stated: str, author: str, text: str) -> None:
+    assert attribution(licence_of(stated), author, "p") == text
+
+
+def test_a_work_is_its_page_else_its_address_without_the_place_of_a_frame() -> None:
+    assert work_of("https://example.org/File:A", "a.jpg") == "https://example.org/File:A"
+    assert work_of("", "clips/talk.mp4#pts=1@1/25") == work_of(None, "clips/talk.mp4") == "clips/talk.mp4"
 
 
 def test_a_list_of_wanted_licences_is_met_in_any_words() -> None:

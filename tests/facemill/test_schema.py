@@ -15,7 +15,7 @@ FROZEN = {
     "raw": (4, "e17be045f6c8"),
     "unique": (4, "95301f004989"),
     "faces": (6, "476122870d50"),
-    "dataset": (6, "f3feb8deb952"),
+    "dataset": (7, "16e129ddcc61"),
     "videos": (1, "63f62f5afe07"),
     "segments": (1, "3b57ec3b09f3"),
     "tracks": (1, "1b4926802148"),

@@ -9,18 +9,16 @@ import pytest
 
 from facemill import tables
 from facemill.errors import FacemillError
-from facemill.schema import DATASET, UNIQUE
+from facemill.schema import DATASET
 from tasks.commands.attribution import write_credits
 
 
 def dataset(root: Path, *rows: dict[str, Any]) -> Path:
     full = [
-        {"sample_id": f"{at}", "identity": "anna", "url": f"photos/{at}.jpg", "status": "ok", "keep": True} | row
+        {"sample_id": f"{at}", "identity": "anna", "url": f"photos/{at}.jpg", "page": "", "status": "ok"} | row
         for at, row in enumerate(rows)
     ]
-    faces = [{name: value for name, value in row.items() if name not in ("page", "keep")} for row in full]
-    tables.write_part(root / "data/dataset/00000.parquet", tables.from_rows(faces, DATASET))
-    tables.write_part(root / "data/unique/00000.parquet", tables.from_rows(full, UNIQUE))
+    tables.write_part(root / "data/dataset/00000.parquet", tables.from_rows(full, DATASET))
     return root
 
 
