@@ -203,6 +203,28 @@ def check_png(data: bytes) -> None:
     raise InputError(Reason.TRUNCATED, "no end marker")
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, content) of each whole chunk of a PNG up to its end."""
+    at = 8
+    while at + 12 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if at + 12 + length > len(data):
+            return
+        yield name, data[at + 8 : at + 8 + length]
+        if name == b"IEND":
+            return
+        at += 12 + length
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, content) of each chunk of a WebP; the last one may be cut short."""
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
 def _iso_kind(data: bytes) -> str | None:
     """AVIF or HEIC by the brands of an ISO file."""
     brands = data[8 : max(16, min(int.from_bytes(data[:4], "big"), 64))]

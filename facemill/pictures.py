@@ -98,7 +98,7 @@ def decode(data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> RGB:
     # Decoders raise whatever they like at bytes that they did not expect: SyntaxError, struct.error, KeyError, …
     except Exception as error:
         raise _problem(error) from error
-    return np.ascontiguousarray(_upright(picture, orientation))
+    return np.ascontiguousarray(turned(picture, orientation))
 
 
 def decode_own(data: bytes) -> RGB:
@@ -260,10 +260,10 @@ def _decode_other(data: bytes, kind: str, max_pixels: int | None) -> tuple[RGB, 
     picture = open_with_pillow(data, kind)
     _check_size(picture.size, max_pixels)  # a frame may be larger than the canvas that the header stated
     profile = picture.info.get("icc_profile") or b""
-    wide = _wide_pixels(data, kind, picture)
+    wide = wide_pixels(data, kind, picture)
     # Pillow turns a TIFF upright itself, as it loads it; nothing else.
     orientation = 1 if kind == "tiff" and wide is None else _pillow_orientation(picture)
-    return _to_rgb(picture if wide is None else wide, profile), orientation
+    return _to_rgb(picture if wide is None else _narrowed(wide), profile), orientation
 
 
 def open_with_pillow(data: bytes, kind: str) -> Image:
@@ -294,29 +294,38 @@ def _register_heic() -> None:
     register_heif_opener()
 
 
-def _wide_pixels(data: bytes, kind: str, picture: Image) -> Image | None:
-    """A picture of 16 bits a channel brought to 8; None for any other. Pillow would drop the low 8 bits."""
+def wide_pixels(data: bytes, kind: str, picture: Image) -> npt.NDArray[np.uint16] | None:
+    """The pixels of a picture of 16 bits a channel: H×W, or H×W×3 or 4 as RGB and alpha. None for any other picture,
+    and for one of these that OpenCV does not read. Pillow would drop the low 8 bits.
+
+    Args:
+        data: of the file.
+        kind: as `facemill.picture_headers.sniff` tells it.
+        picture: the same as Pillow opened it.
+    """
     bits = picture.tag_v2.get(258, (8,)) if kind == "tiff" else ()  # type: ignore[attr-defined]  # TIFF's class has it
-    is_wide = (kind == "png" and data[24] == 16) or (kind == "tiff" and set(bits) == {16})
     if kind == "pnm" and picture.mode == "I":
-        return _narrowed(np.clip(np.asarray(picture), 0, 65_535).astype(np.uint16))
-    if not is_wide:
+        return np.asarray(np.clip(np.asarray(picture), 0, 65_535), np.uint16)
+    if not ((kind == "png" and data[24] == 16) or (kind == "tiff" and set(bits) == {16})):
         return None
     pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        if picture.mode.startswith("I;16"):
-            return _narrowed(np.asarray(picture).astype(np.uint16))
-        return None
+        return np.asarray(picture, np.uint16) if picture.mode.startswith("I;16") else None
     if pixels.ndim == 3 and pixels.shape[2] >= 3:
         pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]
-    return _narrowed(pixels)
+    return np.asarray(pixels)
+
+
+def used_range(colours: npt.NDArray[np.uint16]) -> int:
+    """The value that stands for full brightness: cameras and scanners put 10 or 12 bits into 16."""
+    top = int(colours.max(initial=0))
+    return next(levels for levels in (255, 1023, 4095, 65_535) if top <= levels)
 
 
 def _narrowed(pixels: npt.NDArray[np.uint16]) -> Image:
-    """16 bits to 8 by the range that is used: cameras and scanners put 10 or 12 bits into 16."""
+    """16 bits to 8, by the range that is used."""
     colours = pixels[:, :, :3] if pixels.ndim == 3 else pixels
-    top = int(colours.max(initial=0))
-    full = next(levels for levels in (255, 1023, 4095, 65_535) if top <= levels)
+    full = used_range(colours)
     to_8 = (np.arange(65_536, dtype=np.uint64) * 255 + full // 2) // full
     narrow = to_8.clip(0, 255).astype(np.uint8)[colours]
     if pixels.ndim == 3 and pixels.shape[2] == 4:  # alpha uses all of its range
@@ -348,7 +357,7 @@ def _in_srgb(picture: Image, profile: bytes) -> Image:
         from PIL import ImageCms
 
         try:
-            transform = _transform_to_srgb(profile, picture.mode)
+            transform = colour_transform(profile, picture.mode)
             if transform is not None:
                 return ImageCms.applyTransform(picture, transform) or picture
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
@@ -357,14 +366,23 @@ def _in_srgb(picture: Image, profile: bytes) -> Image:
 
 
 @lru_cache(maxsize=16)
-def _transform_to_srgb(profile: bytes, mode: str) -> Any:
-    """Little CMS's transform, or None where the profile is sRGB already."""
+def colour_transform(profile: bytes, mode: str, *, back: bool = False) -> Any:
+    """Little CMS's transform from a profile's colours to sRGB, or None where they are sRGB already.
+
+    Args:
+        mode: Pillow's, of pixels in the profile's colours.
+        back: from sRGB to those colours.
+
+    Raises:
+        PyCMSError, OSError, ValueError, TypeError: the profile cannot be read, or is none for this mode.
+    """
     from PIL import ImageCms
 
     read = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(read):
         return None
-    return ImageCms.buildTransform(read, ImageCms.createProfile("sRGB"), mode, "RGB")
+    srgb = ImageCms.createProfile("sRGB")
+    return ImageCms.buildTransform(*((srgb, read, "RGB", mode) if back else (read, srgb, mode, "RGB")))
 
 
 def _exif_orientation(block: bytes) -> int:
@@ -391,8 +409,8 @@ def _stated(value: Any) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(picture: RGB, orientation: int) -> RGB:
-    """Turned and mirrored as EXIF's orientation 1 to 8 wants it."""
+def turned(picture: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """A view of pixels (H×W or H×W×C), turned and mirrored as EXIF's orientation 1 to 8 wants it."""
     if orientation in (5, 6, 7, 8):
         picture = picture.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -11,8 +11,9 @@ import av
 import numpy as np
 
 from facemill.errors import InputError
-from facemill.media.kinds import MAX_STILL_BYTES, webp_chunks
+from facemill.media.kinds import MAX_STILL_BYTES
 from facemill.media_files import read_limited
+from facemill.picture_headers import webp_chunks
 from facemill.pictures import DEFAULT_MAX_PIXELS, open_with_pillow, picture_size
 from facemill.reasons import Reason
 from facemill.video import Colour, Frame, VideoInfo

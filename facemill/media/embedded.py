@@ -11,11 +11,10 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from facemill.picture_headers import jpeg_end, jpeg_segments
+from facemill.picture_headers import jpeg_end, jpeg_segments, png_chunks
 
 _ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
 _THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
@@ -250,19 +249,6 @@ def carried_png(source: bytes, encoded: bytes, *, transposed: bool, profile: boo
     body = [_png_chunk(*chunk) for chunk in chunks if chunk[0] in (b"PLTE", b"tRNS", b"IDAT", b"IEND")]
     # in front of the pixels, as colours have to be; texts may stand there
     return Carried(b"".join([_PNG_SIGNATURE, *head, *kept, *body]), list(dict.fromkeys(notes)))
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(name, content) of each whole chunk of a PNG up to its end."""
-    at = 8
-    while at + 12 <= len(data):
-        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if at + 12 + length > len(data):
-            return
-        yield name, data[at + 8 : at + 8 + length]
-        if name == b"IEND":
-            return
-        at += 12 + length
 
 
 def _png_chunk(name: bytes, content: bytes) -> bytes:

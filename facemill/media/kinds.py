@@ -10,7 +10,7 @@ from pathlib import Path
 from facemill.errors import InputError
 from facemill.foreign_files import open_regular
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_holding, read_limited, tell_nobody
-from facemill.picture_headers import jpeg_end, not_read, sniff
+from facemill.picture_headers import jpeg_end, not_read, png_chunks, sniff, webp_chunks
 from facemill.pictures import DEFAULT_MAX_PIXELS, orientation_of, picture_size
 from facemill.reasons import Reason
 from facemill.video import probe
@@ -176,28 +176,16 @@ def _jpeg_moves(data: bytes) -> bool:
 
 
 def _png_moves(data: bytes) -> bool:
-    at = 8
-    while at + 12 <= len(data):
-        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+    for name, content in png_chunks(data):
         if name == b"acTL":
-            return int.from_bytes(data[at + 8 : at + 12], "big") > 1
-        if name in (b"IDAT", b"IEND"):
+            return int.from_bytes(content[:4], "big") > 1
+        if name == b"IDAT":
             return False
-        at += 12 + length
     return False
 
 
 def _webp_moves(data: bytes) -> bool:
     return sum(name == b"ANMF" for name, _ in webp_chunks(data)) > 1
-
-
-def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(name, content) of each chunk of a WebP; the last one may be cut short."""
-    at = 12
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        yield data[at : at + 4], data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
 
 
 def _gif_moves(data: bytes) -> bool:

@@ -6,7 +6,6 @@ is what changes here. So nothing is lost of deep pixels, of colours that sRGB do
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,16 @@ import numpy.typing as npt
 from facemill.errors import InputError
 from facemill.media.still_frame import Change
 from facemill.picture_headers import read_jpeg
-from facemill.pictures import RGB, decode, open_with_pillow, orientation_of
+from facemill.pictures import (
+    RGB,
+    colour_transform,
+    decode,
+    open_with_pillow,
+    orientation_of,
+    turned,
+    used_range,
+    wide_pixels,
+)
 from facemill.reasons import Reason
 
 if TYPE_CHECKING:
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 LEAST_ALPHA = 64  # of 255: what shines through more would have to change by more than four times as much
-_LEVELS = (255, 1023, 4095, 65_535)  # cameras and scanners put 10 or 12 bits into 16
 
 
 @dataclass
@@ -35,7 +42,7 @@ class OwnPixels:
     """Attributes:
     colours: uint8 or uint16, H×W (grey) or H×W×3 (RGB), upright.
     alpha: of the same type, H×W; None where nothing is transparent.
-    full: the largest value that is used, see `_LEVELS`.
+    full: the value of full brightness, see `facemill.pictures.used_range`.
     profile: the ICC profile that says what the colours are; empty for sRGB.
     transposed: whether width and height of the stored picture were the other way round.
     notes: what of the source's pixels could not be kept, in words.
@@ -91,45 +98,28 @@ def own_pixels(data: bytes, kind: str) -> OwnPixels:
     found.transposed = orientation >= 5
     if kind == "tiff" and not found.deep:  # Pillow turns it as it loads it
         orientation = 1
-    found.colours = upright(found.colours, orientation)
+    found.colours = np.array(turned(found.colours, orientation), order="C")  # a copy, to paint on
     if found.alpha is not None:
-        found.alpha = upright(found.alpha, orientation)
+        found.alpha = np.array(turned(found.alpha, orientation), order="C")
     return found
-
-
-def upright(pixels: Array, orientation: int) -> Array:
-    """A writable copy, turned and mirrored as EXIF's orientation 1 to 8 wants it."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.array(pixels, order="C")
 
 
 def _deep_pixels(data: bytes, kind: str) -> OwnPixels | None:
     """Of PNG and TIFF with 16 bits for a value; None for all others."""
-    from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
-
-    if kind not in ("png", "tiff") or (kind == "png" and data[24] != 16):
+    if kind not in ("png", "tiff"):
         return None
     picture = open_with_pillow(data, kind)
-    if isinstance(picture, TiffImageFile) and set(picture.tag_v2.get(BITSPERSAMPLE, (8,))) != {16}:
-        return None
-    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
+    pixels = wide_pixels(data, kind, picture)
+    if pixels is None:
         return None
     alpha = None
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         alpha = pixels[:, :, 3]
         grey = kind == "png" and data[25] == 4
-        pixels = pixels[:, :, 0] if grey else pixels[:, :, 2::-1]
-    elif pixels.ndim == 3:
-        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels[:, :, ::-1]
-    top = int(pixels.max(initial=0))
-    full = next(levels for levels in _LEVELS if top <= levels)
-    return OwnPixels(pixels, alpha, full, picture.info.get("icc_profile") or b"")
+        pixels = pixels[:, :, 0] if grey else pixels[:, :, :3]
+    elif pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return OwnPixels(pixels, alpha, used_range(pixels), picture.info.get("icc_profile") or b"")
 
 
 def _plain_pixels(data: bytes, kind: str) -> OwnPixels | None:
@@ -186,9 +176,6 @@ def _transform_of(profile: bytes, mode: str) -> Any:
     from PIL import ImageCms
 
     try:
-        read = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(read):
-            return None
-        return ImageCms.buildTransform(ImageCms.createProfile("sRGB"), read, "RGB", mode)
+        return colour_transform(profile, mode, back=True)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None

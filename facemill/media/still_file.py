@@ -17,10 +17,9 @@ import numpy as np
 
 from facemill.errors import InputError
 from facemill.media.embedded import Carried, carried_jpeg, carried_png, kept_exif, kept_xmp
-from facemill.media.kinds import webp_chunks
 from facemill.media.own_pixels import OwnPixels, own_pixels
 from facemill.media.still_frame import Change
-from facemill.picture_headers import read_jpeg, sniff
+from facemill.picture_headers import read_jpeg, sniff, webp_chunks
 from facemill.pictures import open_with_pillow
 from facemill.reasons import Reason
 
