@@ -410,12 +410,12 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Path, tmp_path: Path) -> None:
     archive, out = tmp_path / "three", tmp_path / "out"
     archive.mkdir()
-    noise = np.random.default_rng(7).integers(0, 256, (6, 128, 160, 3), np.uint8)
+    noise = np.random.default_rng(7).integers(0, 256, (12, 128, 160, 3), np.uint8)
     make_clip(archive / "1.mp4", frames=3, sound=None)
     convert.convert_folder(parameters(), archive, out, model)
     make_clip(archive / "2.mp4", frames=list(noise), sound=None)
     make_clip(archive / "3.mp4", frames=3, sound=None)
-    with largest_file(60_000), pytest.raises(FacemillError, match=r"no space left to write 2\.mp4"):
+    with largest_file(100_000), pytest.raises(FacemillError, match=r"no space left to write 2\.mp4"):
         convert.convert_folder(parameters(), archive, out, model)
     first = stamps(out)
     assert set(first) == {"1.mp4"}
