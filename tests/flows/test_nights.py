@@ -287,4 +287,6 @@ def test_of_many_missed_nights_one_is_made_up_and_the_others_are_skipped_in_one_
     assert name.startswith("missed ")
     assert all(message.endswith(f"run {name} makes up for it.") for _, _, message in missed)
     assert "locked" not in log.read_text()
+    with closing(sqlite3.connect(deployed / ".prefect" / "prefect.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert [version.name for version in list_versions(deployed)] == ["v1"]
