@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from facemill.sources.sample.pictures import picture_bytes, picture_set
 from tasks.report_page.plots import write_plots
 
 PROJECT = Path(__file__).resolve().parents[2]
+REPRODUCING = (PROJECT / "docs" / "reproducing.md").read_text()
 CURVES = {"train_loss/reconstruction/anna": [(25, 0.4), (50, 0.3)], "val_psnr/anna": [(50, 21.5)], "alone": [(25, 1.0)]}
 
 
@@ -99,26 +101,96 @@ def test_without_data_the_tables_have_their_headings_alone(tmp_path: Path) -> No
     }
 
 
-def test_dvc_draws_curves_distances_and_coverage(plotted: Path) -> None:
+@pytest.fixture
+def committed(plotted: Path) -> Path:
+    """The same as a DVC project with the shipped plots, in which everything is committed."""
     subprocess.run(["git", "init", "--quiet"], cwd=plotted, check=True)
     dvc(plotted, "init", "--quiet")
     shutil.copytree(PROJECT / ".dvc" / "plots", plotted / ".dvc" / "plots", dirs_exist_ok=True)
     plots = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["plots"]
     (plotted / "dvc.yaml").write_text(yaml.safe_dump({"plots": plots}))
-    dvc(plotted, "plots", "show")
-    page = (plotted / "dvc_plots" / "index.html").read_text()
-    drawn: list[dict[str, Any]] = [
-        json.loads(spec) for spec in re.findall(r"var spec = (\{.*?\});\s*vegaEmbed", page, re.DOTALL)
-    ]
-    assert len(drawn) == 3
-    for spec in drawn:
-        axes = spec["spec"]["encoding"]
+    subprocess.run(["git", "add", "--all"], cwd=plotted, check=True)
+    author = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run(["git", *author, "commit", "--quiet", "--message=made"], cwd=plotted, check=True)
+    return plotted
+
+
+def drawn(root: Path) -> list[dict[str, Any]]:
+    """What Vega-Lite is told to draw on the page that DVC has written."""
+    page = (root / "dvc_plots" / "index.html").read_text()
+    assert "<DVC_METRIC" not in page
+    return [json.loads(spec) for spec in re.findall(r"var spec = (\{.*?\});\s*vegaEmbed", page, re.DOTALL)]
+
+
+def channels(spec: dict[str, Any]) -> dict[str, Any]:
+    """Those of a drawing and of the layers that it may have."""
+    found = dict(spec["spec"]["encoding"])
+    for layer in spec["spec"].get("layer", []):
+        found |= layer.get("encoding", {})
+    return found
+
+
+def test_dvc_draws_curves_distances_and_coverage(committed: Path) -> None:
+    dvc(committed, "plots", "show")
+    specs = drawn(committed)
+    assert len(specs) == 3
+    for spec in specs:
         values = spec["data"]["values"]
         assert values
-        for channel in ("x", "y", "color", "strokeDash"):
-            if channel in axes:
-                assert all(axes[channel]["field"] in value for value in values), (channel, values[0])
-    assert "<DVC_METRIC" not in page
+        for name, channel in channels(spec).items():
+            fields = [each["field"] for each in (channel if isinstance(channel, list) else [channel])]
+            assert all(field in value for field in fields for value in values), (name, values[0])
+
+
+def test_dvc_lays_two_runs_over_each_other_and_tells_them_apart(committed: Path) -> None:
+    table = committed / "data/report/plots/curves.tsv"
+    table.write_text(table.read_text() + "75\tval_psnr\tanna\t23.0\n")
+    for name in ("distances.tsv", "coverage.tsv"):  # DVC draws what differs
+        (table.parent / name).write_text((table.parent / name).read_text().replace("\t1\n", "\t2\n"))
+    dvc(committed, "plots", "diff", "HEAD")
+    specs = drawn(committed)
+    assert len(specs) == 3
+    for spec in specs:
+        assert {value["rev"] for value in spec["data"]["values"]} == {"HEAD", "workspace"}
+        by_run = [name for name, each in channels(spec).items() if isinstance(each, dict) and each["field"] == "rev"]
+        assert by_run in (["color"], ["strokeDash"])
+    [last] = [value for value in specs[0]["data"]["values"] if value["step"] == "75"]
+    assert (last["rev"], last["value"]) == ("workspace", "23.0")
+
+
+def test_dvc_says_what_differs_of_a_training_and_its_measures(tmp_path: Path) -> None:
+    """By the metrics of the shipped dvc.yaml, with the options that the docs advise."""
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    metrics = [path for stage in stages.values() for path in stage.get("metrics", [])]
+    assert "data/report/metrics.json" in metrics
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    dvc(tmp_path, "init", "--quiet")
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"metrics": metrics}))
+    for path in metrics:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text('{"in": 4, "ok": 3}')
+    (tmp_path / "data/report/metrics.json").write_text('{"swap": {"new_after": 0.4737}, "training": {"steps": 80}}')
+    subprocess.run(["git", "add", "--all", "--force"], cwd=tmp_path, check=True)
+    author = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run(["git", *author, "commit", "--quiet", "--message=made"], cwd=tmp_path, check=True)
+    (tmp_path / "data/report/metrics.json").write_text('{"swap": {"new_after": 0.4046}, "training": {"steps": 160}}')
+    told = [line.split() for line in dvc(tmp_path, "metrics", "diff").splitlines() if line.strip()]
+    report = "data/report/metrics.json"
+    assert told == [
+        ["Path", "Metric", "HEAD", "workspace", "Change"],
+        [report, "swap.new_after", "0.4737", "0.4046", "-0.0691"],
+        [report, "training.steps", "80", "160", "80"],
+    ]
+    dvc(tmp_path, "exp", "save", "--name", "longer")
+    [advised] = re.findall(r"^dvc (exp show .*?)(?:\s+#|$)", REPRODUCING, re.MULTILINE)
+    rows = list(csv.DictReader(dvc(tmp_path, *shlex.split(advised), "--csv").splitlines()))
+    measures = [(row["Experiment"], row["swap.new_after"], row["training.steps"]) for row in rows]
+    assert measures == [("", "0.4737", "80"), ("longer", "0.4046", "160")]
+    assert not [name for name in rows[0] if name.startswith("data/")]
+
+
+def test_the_graph_in_the_docs_is_the_one_of_dvc() -> None:
+    assert dvc(PROJECT, "dag", "--md").strip() in REPRODUCING
 
 
 def from_footage(values: dict[str, Any]) -> dict[str, Any]:
