@@ -3,14 +3,16 @@
     python benchmarks/convert.py                          # 100 frames of 1280×720, made from a sample portrait
     python benchmarks/convert.py --clip talk.mp4 --skip-memory
     python benchmarks/convert.py --skip-speed --skip-memory --model data/model    # of the sample people
+    python benchmarks/convert.py --skip-speed --size 3840x2160
+    python benchmarks/convert.py --skip-speed --noise --size 160x120 --frames 10000
 
 In turns in one run, medians of 3: (1) decode + encode with the pictures untouched; (2) the same through RGB and back,
 the floor of converters that work on RGB frames; (3) tracking and conversion together; (4) tracking alone; (5) the
 conversion alone of what is tracked, as with another model; (6) the same with every frame written as PNG before and
 after. The net is the small preset with random weights, which takes as long as a trained one. Memory is the peak
-resident size of a process that converts the clip, and of one that converts the clip joined ten times. With a trained
-model of Hopper and Collins: how much a still portrait with noise changes from frame to frame inside the face, after the
-conversion against before it.
+resident size of a process that converts the clip, and of one that converts the clip joined ten times; with --noise of
+frames that have nothing but noise, among which one with a face. With a trained model of Hopper and Collins: how much
+a still portrait with noise changes from frame to frame inside the face, after the conversion against before it.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--clip", type=Path, help="a video with one large face; made from a sample portrait by default")
     parser.add_argument("--frames", type=int, default=100, help="length of the made clip")
+    parser.add_argument("--size", type=size_wh, default=(1280, 720), help="of the made clip, such as 3840x2160")
+    parser.add_argument("--noise", action="store_true", help="all frames but the first of the made clip are noise")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", type=Path, help="a model folder of the sample run, for the still with noise")
     parser.add_argument("--skip-memory", action="store_true")
@@ -67,7 +71,9 @@ def main() -> None:
         print_peak(*arguments.peak_of)
         return
     with tempfile.TemporaryDirectory() as folder:
-        clip = arguments.clip or make_clip(Path(folder) / "clip.mp4", arguments.frames)
+        clip = arguments.clip or make_clip(
+            Path(folder) / "clip.mp4", arguments.frames, arguments.size, noise=arguments.noise
+        )
         info = probe(clip)
         print(f"{clip.name}: {info.width}×{info.height}, {info.codec}, {info.frames} frames")
         if not arguments.skip_speed:
@@ -239,14 +245,23 @@ def on_disk(
         writer.commit()
 
 
-def make_clip(path: Path, frames: int) -> Path:
-    """A sample person who talks and moves in a 1280×720 picture, H.264, 25 frames a second."""
+def size_wh(text: str) -> tuple[int, int]:
+    width, height = text.split("x")
+    return int(width), int(height)
+
+
+def make_clip(path: Path, frames: int, size_wh: tuple[int, int] = (1280, 720), *, noise: bool = False) -> Path:
+    """A sample person who talks and moves, or stands there once before noise, H.264, 25 frames a second."""
+    random = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=25, options={"crf": "18", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size_wh, "yuv420p"
         for index in range(frames):
             pose = Pose(mouth_open=0.5 + 0.5 * math.sin(index / 3), yaw_deg=12 * math.sin(index / 20))
-            picture, _ = render("hopper", pose, (1280, 720))
+            if noise and index:
+                picture = random.integers(0, 256, (size_wh[1], size_wh[0], 3), np.uint8)
+            else:
+                picture, _ = render("hopper", pose, size_wh)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path

@@ -222,7 +222,7 @@ def join_segments(
     joined = join_media(
         [segment.part for segment in segments], output, video, thorough=settings.verify == "thorough", hdr=settings.hdr
     )
-    said = dict.fromkeys(warning for segment in segments for warning in segment.warnings)
+    said = [warning for segment in segments for warning in segment.warnings]
     seconds = sum(segment.seconds for segment in segments) + time.monotonic() - start
     return Receipt(
         input_sha256=input_sha256,
@@ -237,7 +237,7 @@ def join_segments(
         frames_passed=counts["passed"],
         frames_failed=counts["failed"],
         failures=dict(sorted(failures.items())),
-        warnings=(*said, *joined, *_notes(stretches)),
+        warnings=tuple(dict.fromkeys([*said, *joined, *_notes(stretches)])),
         passed_on=False,
         segments=len(segments),
         seconds=round(seconds, 3),

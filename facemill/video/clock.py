@@ -61,13 +61,13 @@ class Clock:
                 and stream.time_base
                 and (stream.index == video.index or stream.type == "audio")
             }
-            origin = max(Fraction(0), min(starts.values(), default=Fraction(0)))
-            later = {index: start - origin for index, start in starts.items()}
-            if "mp4" in container.format.name:
-                return cls(origin, later)
             watch = _Watch(may_leap=bool(container.format.flags & TS_DISCONT))
-            watch.read(container, also)
-            return cls(origin, later, *watch.result())
+            if "mp4" not in container.format.name:
+                watch.read(container, also)
+            # FFmpeg may take the first time of sound that begins hours later for the start of all streams
+            starts = {index: min(start, watch.first_s(index, start)) for index, start in starts.items()}
+            origin = max(Fraction(0), min(starts.values(), default=Fraction(0)))
+            return cls(origin, {index: start - origin for index, start in starts.items()}, *watch.result())
 
     @property
     def times_set_anew(self) -> int:
@@ -106,6 +106,7 @@ class _Seen:
     time_base: Fraction
     steady: bool  # picture or sound; subtitles come when somebody speaks
     number: int = 0
+    first: int | None = None
     last: int | None = None
     expected: int = 0  # of the next packet
     suspect: tuple[int, int, dict[int, int]] | None = (
@@ -150,6 +151,11 @@ class _Watch:
                     also(None)
                 packets = demux(container)
 
+    def first_s(self, index: int, otherwise: Fraction) -> Fraction:
+        """When the first packet of a stream is shown, in seconds; `otherwise` where none was seen."""
+        seen = self._streams.get(index)
+        return otherwise if seen is None or seen.first is None else seen.first * seen.time_base
+
     def result(self) -> tuple[dict[int, tuple[tuple[int, Fraction], ...]], dict[int, frozenset[int]]]:
         for index, seen in self._streams.items():
             if seen.suspect is not None:
@@ -176,6 +182,8 @@ class _Watch:
         seen = self._streams.get(index)
         if seen is None:
             seen = self._streams[index] = _Seen(Fraction(packet.time_base), packet.stream.type != "subtitle")
+        if seen.first is None:
+            seen.first = packet.pts
         # Matroska stores times of display only: those of decoding are missing until FFmpeg has worked them out
         time = packet.dts
         if time is None:

@@ -293,6 +293,15 @@ def to_format(picture: av.VideoFrame, pix_fmt: str, colour: Colour | None = None
         return picture
     if is_grey(name) and full == wanted_full:
         return _coloured_grey(picture, pix_fmt, full=full)
+    if matrix != wanted_matrix and not rgb:  # in one step swscale cuts values off instead of rounding: 2 levels darker
+        picture = VideoReformatter().reformat(
+            picture,
+            format="gbrp16le",
+            src_colorspace=matrix,
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            threads=1,
+        )
+        matrix, rgb = wanted_matrix, True
     converted = VideoReformatter().reformat(
         picture,
         format=pix_fmt,

@@ -41,6 +41,7 @@ MAX_PIXELS = 2**26  # 8,192 × 8,192: above that a frame and its copies take gig
 STILL_BRANDS = {"heic", "heix", "heim", "heis", "mif1", "avif"}
 MAYBE_STILL = {"gif", "apng"}  # one picture, or more
 CUT_TOLERANCE_S = 0.5  # containers round their duration, some to whole frames of sound
+LEAST_TOLERANCE_S = 0.05  # a single picture has no length in TS, and one tick in AVI
 DOLBY_VISION_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
 IMMERSIVE = {Type.SPHERICAL: "spherical data", Type.STEREO3D: "stereo 3D data"}
 
@@ -274,13 +275,35 @@ def demux(container: av.container.InputContainer, *streams: Stream) -> Iterator[
         return
 
 
-def ends_early(container: av.container.InputContainer, end_s: float) -> bool:
-    """Whether the last packet ends at `end_s` seconds although the container states a later end."""
-    if not container.duration:
-        return False
-    whole_s = container.duration / av.time_base
-    tolerance_s = max(min(CUT_TOLERANCE_S, 0.25 * whole_s), 0.02 * whole_s)
-    return end_s < (container.start_time or 0) / av.time_base + whole_s - tolerance_s
+class Reach:
+    """How far the packets of a file reach, against where its head says that it ends.
+
+    Args:
+        index: of the video stream.
+    """
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._end_s = self._last_s = self._step_s = 0.0
+
+    def see(self, packet: Packet[Any]) -> None:
+        """Takes a packet of any stream, in the order of the file."""
+        if packet.pts is None or not packet.time_base:
+            return
+        at_s = float(packet.pts * packet.time_base)
+        self._end_s = max(self._end_s, at_s + float((packet.duration or 0) * packet.time_base))
+        if packet.stream.index == self._index and at_s > self._last_s:
+            self._last_s, self._step_s = at_s, at_s - self._last_s
+
+    def ends_early(self, container: av.container.InputContainer) -> bool:
+        """Whether the file ends before it should, by more than containers round and the last picture may stay."""
+        if not container.duration:
+            return False
+        whole_s = container.duration / av.time_base
+        # Matroska states the end, not the length, and FFmpeg may take the first time of late sound for its start
+        start_s = 0.0 if "matroska" in container.format.name else (container.start_time or 0) / av.time_base
+        tolerance_s = max(min(CUT_TOLERANCE_S, 0.25 * whole_s), 0.02 * whole_s, self._step_s, LEAST_TOLERANCE_S)
+        return self._end_s < start_s + whole_s - tolerance_s
 
 
 def _attached_picture(stream: Stream) -> bool:
@@ -294,6 +317,8 @@ def _open_error(path: Path, error: av.error.FFmpegError) -> InputError:
         head = stream.read(12)
     if head[4:8] == b"ftyp":
         return InputError(Reason.VIDEO_TRUNCATED, "an MP4 without its index (moov): it was cut off while being written")
+    if isinstance(error, av.error.EOFError):
+        return InputError(Reason.NOT_A_VIDEO, "it ends before its first picture")
     return InputError(Reason.NOT_A_VIDEO, error.strerror or "")
 
 

@@ -32,7 +32,7 @@ from facemill.video.frame import (
     working_format,
 )
 from facemill.video.hdr import Hdr, ToneMapper, check_hdr, told, written_info
-from facemill.video.info import Orientation, VideoInfo, demux, ends_early, open_input, orientation, probe, video_stream
+from facemill.video.info import Orientation, Reach, VideoInfo, demux, open_input, orientation, probe, video_stream
 from facemill.video.segments import BY_BYTES, SeekPoint, Segment
 
 MAX_CORRUPT_PACKETS = 64
@@ -99,7 +99,7 @@ class VideoReader:
         self._threads = threads
         self._max_corrupt = max_corrupt_packets
         self._packets = 0
-        self._end_s = 0.0
+        self._reach = Reach(self.info.index)
         self._last_pts: int | None = None
         self._resized: list[str] = []
         self._oriented: tuple[int, Orientation] | None = None
@@ -286,8 +286,7 @@ class VideoReader:
                         if packet.stream.index == self.info.index:
                             yield packet
                         continue
-                    if packet.pts is not None and packet.time_base:
-                        self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    self._reach.see(packet)
                     if packet.stream.index == self.info.index:
                         self._packets += 1
                         yield packet
@@ -340,7 +339,7 @@ class VideoReader:
         # AVI counts ticks and Matroska nothing: only MP4's number of frames is one
         if self.info.frames and "mp4" in self.info.container and self._packets < self.info.frames:
             return True
-        return ends_early(self._container, self._end_s)
+        return self._reach.ends_early(self._container)
 
 
 def _not_as_planned(segment: Segment, detail: str) -> InputError:

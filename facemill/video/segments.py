@@ -30,7 +30,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from facemill.video.clock import Clock
-from facemill.video.info import demux, ends_early, open_input, video_stream
+from facemill.video.info import Reach, demux, open_input, video_stream
 
 LEAST_S, MOST_S = 10.0, 30.0
 LAST_S = 5.0  # of the last segment, at least
@@ -223,7 +223,7 @@ class _Packets:
         self._missing = self._errors = self._placeless = 0
         self._last_key: int | None = None
         self._keys_fall = False
-        self._end_s = 0.0
+        self._reach = Reach(stream.index)
 
     def read(self, container: av.container.InputContainer, stream: VideoStream) -> None:
         """Sees all packets of one stream."""
@@ -243,8 +243,7 @@ class _Packets:
         if packet is None:
             self._errors += 1
             return
-        if packet.pts is not None and packet.time_base:
-            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        self._reach.see(packet)
         if packet.stream.index != self._index:
             return
         if packet.pts is None:
@@ -281,7 +280,7 @@ class _Packets:
             return "its key frames cannot be found"
         if self._errors:
             return "its container is broken in places"
-        if self.cut or ("mp4" not in kind and ends_early(container, self._end_s)):
+        if self.cut or ("mp4" not in kind and self._reach.ends_early(container)):
             return "it is cut short"
         return None
 
