@@ -14,11 +14,12 @@ what it says of itself (`still_file.py`, `embedded.py`). FFmpeg does not read We
 (`animation.py`). docs/media.md has the classes of odd pictures and what becomes of each.
 """
 
-from facemill.media.kinds import MediaFacts, kind_in, list_media, media_facts, still_kind
+from facemill.media.kinds import MediaFacts, kind_in, list_media, still_kind
 from facemill.media.opening import (
     MediaReader,
     MediaWriter,
     join_media,
+    media_facts,
     open_media,
     part_writer,
     pixel_ratio,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from facemill.errors import InputError
 from facemill.foreign_files import open_regular
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_holding, read_limited, tell_nobody
 from facemill.picture_headers import jpeg_end, not_read, png_chunks, sniff, webp_chunks
-from facemill.pictures import DEFAULT_MAX_PIXELS, orientation_of, picture_size
+from facemill.pictures import DEFAULT_MAX_PIXELS, picture_size
 from facemill.reasons import Reason
 from facemill.video import probe
 from facemill.video.info import STILL_BRANDS
@@ -19,7 +20,9 @@ from facemill.video.info import STILL_BRANDS
 MAX_STILL_BYTES = 2**28  # more than any picture of as many pixels as are read
 HEAD_BYTES = 64
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes of each version of its second header
-_PICTURE = " picture"
+PICTURE = " picture"
+VIDEO, ANIMATION = "video", "animation"
+_MOST_BLOCKS = 2**20  # of a GIF that are looked through: one with more is left to FFmpeg
 
 
 @dataclass(frozen=True)
@@ -46,41 +49,46 @@ class MediaFacts:
 
 def kind_in(codec: str | None) -> str | None:
     """The kind of a still picture out of a table's column `codec`; None for a video's."""
-    return codec.removesuffix(_PICTURE) if codec and codec.endswith(_PICTURE) else None
+    return codec.removesuffix(PICTURE) if codec and codec.endswith(PICTURE) else None
+
+
+def media_kind(path: Path | str) -> str:
+    """What a file has to be read as: the kind of a still picture (`facemill.picture_headers.KINDS`), ANIMATION for WebP
+    of several pictures, which FFmpeg does not read, and VIDEO for all else: whoever opens that says what is wrong.
+
+    What was told of a file is remembered until its size, its times or its place on the disk are others.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except OSError:
+        return VIDEO
+    return _media_kind(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def still_kind(path: Path | str) -> str | None:
-    """The kind of a still picture (`facemill.picture_headers.KINDS`); None where a file moves, is no picture, or cannot
-    be read: whoever opens it as a video says what is wrong."""
-    path = Path(path)
+    """The kind of a still picture; None where a file moves, is no picture, or cannot be read."""
+    kind = media_kind(path)
+    return None if kind in (VIDEO, ANIMATION) else kind
+
+
+@lru_cache(maxsize=4096)
+def _media_kind(path: Path, _stamp: tuple[int, ...]) -> str:
     try:
         with open_regular(path) as stream:
             head = stream.read(HEAD_BYTES)
         kind = sniff(head)
         if kind is None or (kind == "bmp" and not _is_bmp(head)):
-            return None
+            return VIDEO
         if kind == "pnm" and path.suffix.lower() not in PICTURE_SUFFIXES:  # two letters are no signature
-            return None
+            return VIDEO
         if kind in ("avif", "heic"):
-            return kind if head[8:12].decode("ascii", "replace") in STILL_BRANDS else None
-        if kind in _MOVES:
-            return None if _MOVES[kind](read_limited(path, MAX_STILL_BYTES)) else kind
+            return kind if head[8:12].decode("ascii", "replace") in STILL_BRANDS else VIDEO
+        if kind in _MOVES and _MOVES[kind](read_limited(path, MAX_STILL_BYTES)):
+            return ANIMATION if kind == "webp" else VIDEO
         return kind
-    except InputError:  # so large that it is no picture
-        return None
-    except OSError:
-        return None
-
-
-def is_moving_webp(path: Path | str) -> bool:
-    """Whether a file is WebP of more than one picture, which FFmpeg does not read."""
-    try:
-        with open_regular(Path(path)) as stream:
-            if sniff(stream.read(HEAD_BYTES)) != "webp":
-                return False
-        return _webp_moves(read_limited(Path(path), MAX_STILL_BYTES))
-    except (InputError, OSError):
-        return False
+    except (InputError, OSError):  # so large that it is no picture, or gone
+        return VIDEO
 
 
 def read_still(path: Path) -> bytes:
@@ -92,34 +100,6 @@ def read_still(path: Path) -> bytes:
     data = read_limited(path, MAX_STILL_BYTES)
     picture_size(data, max_pixels=DEFAULT_MAX_PIXELS)
     return data
-
-
-def media_facts(path: Path | str) -> MediaFacts:
-    """Reads headers, and of a video the first frame.
-
-    Raises:
-        InputError: it can be neither read as a video nor as a picture.
-        OSError: it is gone.
-    """
-    from facemill.media.animation import AnimationReader
-
-    path = Path(path)
-    kind = still_kind(path)
-    if kind is not None:
-        data = read_still(path)
-        width, height = picture_size(data) or (0, 0)
-        if orientation_of(data) >= 5:
-            width, height = height, width
-        return MediaFacts(kind + _PICTURE, width, height, 1, None, None)
-    if is_moving_webp(path):
-        with AnimationReader(path) as reader:
-            info = reader.info
-    else:
-        with named_as_picture(path):
-            info = probe(path)
-    audio = info.audio[0].codec if info.audio else None
-    fps = float(info.fps) if info.fps else None
-    return MediaFacts(info.codec, info.width, info.height, info.frames, info.duration_s, audio, fps)
 
 
 def list_media(folder: Path, tell: Tell = tell_nobody) -> list[Path]:
@@ -139,7 +119,7 @@ def _is_listed(path: Path) -> bool:
 
 
 def _holds_media(path: Path) -> bool:
-    if still_kind(path) is not None or is_moving_webp(path):
+    if media_kind(path) != VIDEO:
         return True
     try:
         probe(path)
@@ -192,29 +172,27 @@ def _gif_moves(data: bytes) -> bool:
     """Whether it has more than one picture, by its blocks."""
     if len(data) < 13:
         return False
-    at, pictures = 13 + _colour_table(data[10]), 0
-    while at < len(data):
+    at, pictures, inside = 13 + _colour_table(data[10]), 0, False
+    for _ in range(_MOST_BLOCKS):
+        if at >= len(data):
+            return False
         block = data[at]
-        if block == 0x21:  # an extension and its label
-            at = _behind_sub_blocks(data, at + 2)
+        if inside:  # one of some blocks of bytes, the last of which is empty
+            at, inside = at + 1 + block, block > 0
+        elif block == 0x21:  # an extension and its label
+            at, inside = at + 2, True
         elif block == 0x2C and at + 10 < len(data):
             pictures += 1
             if pictures > 1:
                 return True
-            at = _behind_sub_blocks(data, at + 10 + _colour_table(data[at + 9]) + 1)  # and the size of its codes
+            at, inside = at + 10 + _colour_table(data[at + 9]) + 1, True  # and the size of its codes
         else:
             return False
-    return False
+    return True
 
 
 def _colour_table(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _behind_sub_blocks(data: bytes, at: int) -> int:
-    while at < len(data) and data[at]:
-        at += 1 + data[at]
-    return at + 1
 
 
 _MOVES = {"jpeg": _jpeg_moves, "png": _png_moves, "webp": _webp_moves, "gif": _gif_moves}

@@ -19,7 +19,7 @@ from facemill.media import StillReader, media_facts, open_media, still_kind
 from facemill.media.embedded import upright_exif
 from facemill.media.own_pixels import own_pixels
 from facemill.media.still import StillWriter
-from facemill.pictures import decode, sniff
+from facemill.pictures import decode, encode_png, sniff
 from facemill.reasons import Reason
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="a day"/></x:xmpmeta>'
@@ -392,3 +392,19 @@ def test_a_text_named_as_a_picture_is_no_picture(tmp_path: Path) -> None:
     for ask in (media_facts, open_media):
         with pytest.raises(InputError, match="a web page"):
             ask(tmp_path / "x.jpg")
+
+
+def test_a_gif_of_endless_blocks_is_left_to_the_decoder(tmp_path: Path) -> None:
+    """Two million blocks of one byte, where a picture has as many as its pixels need."""
+    head = b"GIF89a" + (8).to_bytes(2, "little") * 2 + b"\x00\x00\x00"
+    (tmp_path / "endless.gif").write_bytes(head + b"\x21\xfe" + b"\x01a" * 2**21 + b"\x00\x3b")
+    assert still_kind(tmp_path / "endless.gif") is None
+
+
+def test_a_file_that_is_replaced_is_told_anew(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
+    assert still_kind(path) == "png"
+    path.with_name("other").write_text("no picture")
+    path.with_name("other").rename(path)
+    assert still_kind(path) is None
