@@ -60,6 +60,7 @@ class Reason(StrEnum):
     PROCESSING_ERROR = "processing_error", State.FAILED, "an unexpected error on this row; see the detail"
     # rejected
     OPTED_OUT = "opted_out", State.REJECTED, "the host asks not to be used for training"
+    FORGOTTEN = "forgotten", State.REJECTED, "it was asked to be forgotten, see forgotten.yaml"
     EXACT_DUPLICATE = "exact_duplicate", State.REJECTED, "the same bytes as a picture that is kept"
     NEAR_DUPLICATE = "near_duplicate", State.REJECTED, "looks the same as a picture that is kept"
     UNWANTED_LICENCE = "unwanted_licence", State.REJECTED, "its licence is none of those in dedup.licences"

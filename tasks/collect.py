@@ -7,6 +7,9 @@ Every picture is decoded once: a row is `ok` with its size, or `failed` with the
 has opted out. What is collected is what the inventory saw: a file that came later is tomorrow's, one that has changed
 or gone since is a row that says so. What the network gave to earlier runs stays, so that a refresh only adds; each run
 asks again. A row stays in its part of the table as long as it is wanted (`tasks.work.spread`).
+
+What forgotten.yaml names (`tasks.work.forgotten`) is not asked for where that can be told beforehand; what turns out to
+be so is not kept.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from tasks.paths import place
 from tasks.work.cluster import Pool, open_pool, run_all
 from tasks.work.deciders import read_deciders
 from tasks.work.failures import Cut, Lost
+from tasks.work.forgotten import FORGOTTEN_FILE, Forgotten, read_forgotten
 from tasks.work.results import (
     SHARD_BYTES,
     Made,
@@ -61,13 +65,24 @@ KEPT_TOGETHER = 16
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Collects everything. Raises FacemillError as the sources, `make_parts` and `finish` do."""
+    return _run(params, root, retry=retry, ask_network=True)
+
+
+def run_without_network(params: Params, root: Path, *, retry: bool = False) -> Totals:
+    """`run`, with what the network gave to earlier runs and without asking it for anything."""
+    return _run(params, root, retry=retry, ask_network=False)
+
+
+def _run(params: Params, root: Path, *, retry: bool, ask_network: bool) -> Totals:
     start = time.monotonic()
     inventory = read_object(root / Data.INVENTORY, "sources", "portraits", "archive")
     code = read_deciders(root, "collect", params).key
 
     raw, videos = root / Data.RAW, root / Data.VIDEOS
     with open_pool(params.cluster) as pool:
-        pictures, rows_in, kept_bytes = _collect_pictures(params, root, inventory, code, pool, retry=retry)
+        pictures, rows_in, kept_bytes = _collect_pictures(
+            params, root, inventory, code, pool, retry=retry, ask_network=ask_network
+        )
         probed, kept_videos_bytes = collect_videos(params, root, inventory, code, pool, retry=retry)
     counts, video_counts = count_rows(raw, RAW), count_rows(videos, VIDEOS)
     totals = Totals(
@@ -86,19 +101,25 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
 def plan_units(
     params: Params, root: Path, collected: Mapping[str, Sequence[str]] | None = None, tell: Tell = tell_nobody
 ) -> list[Unit]:
-    """Everything that all sources and references will give, in the order of params.yaml.
+    """Everything that all sources and references will give, in the order of params.yaml, but what is to be forgotten.
 
     Args:
         collected: for each identity, addresses that need not be asked again.
         tell: gets what a person should know, such as what is skipped.
 
     Raises:
-        FacemillError: a folder that is missing or empty, and whatever else a source finds wrong beforehand; a line for
-            each wrong source, with its key.
+        FacemillError: a folder that is missing or empty, an identity that is to be forgotten, and whatever else a
+            source finds wrong beforehand; a line for each wrong source, with its key.
     """
     units: list[Unit] = []
-    wrong = WrongValues()
+    wrong, forgotten = WrongValues(), read_forgotten(root)
     for identity, person in params.identities.items():
+        with wrong.under(f"identities.{identity}"):
+            if forgotten.covers(identity=identity):
+                raise FacemillError(
+                    f"this identity was asked to be forgotten ({FORGOTTEN_FILE}): take it out of params.yaml, here and "
+                    "in convert.becomes"
+                )
         around = Surroundings(
             place=partial(place, root=root),
             seed=params.seed,
@@ -113,7 +134,7 @@ def plan_units(
             with wrong.under(f"identities.{identity}.sources.{n}"):
                 units += source.plan(identity, "sample", around)
     wrong.complain()
-    return _told_apart(units)
+    return [unit for unit in _told_apart(units) if not forgotten.covers(addresses=[unit.key])]
 
 
 def _reference_units(reference: str | ReferencePicture, identity: str, around: Surroundings) -> list[Unit]:
@@ -155,6 +176,7 @@ class PictureSettings:
 
     max_pixels: int
     rights: Mapping[str, str]
+    forgotten: Forgotten
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,7 @@ def collect_shard(shard: Shard) -> list[list[RawRow]]:
 
 
 def _collect_pictures(
-    params: Params, root: Path, inventory: Mapping[str, Any], code: str, pool: Pool, *, retry: bool
+    params: Params, root: Path, inventory: Mapping[str, Any], code: str, pool: Pool, *, retry: bool, ask_network: bool
 ) -> tuple[Made, int, int]:
     """Fetches what is new, keeps what is known, publishes `data/raw`.
 
@@ -187,16 +209,15 @@ def _collect_pictures(
     """
     output = root / Data.RAW
     present = _present_units(output)
-    settings = PictureSettings(
-        params.collect.max_pixels, {name: person.rights.basis for name, person in params.identities.items()}
-    )
+    rights = {name: person.rights.basis for name, person in params.identities.items()}
+    settings = PictureSettings(params.collect.max_pixels, rights, read_forgotten(root))
     store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
-    old = _old_network_rows(params, output, store)
-    wanted = _wanted(params, root, inventory, old.urls)
+    old = _old_network_rows(params, output, store, settings.forgotten)
+    wanted = _wanted(params, root, inventory, old.urls, settings.forgotten)
     kinds = network_kinds()
     local = {each.key: each for each in wanted if each.entry["source"] not in kinds}
     network = [each for each in wanted if each.entry["source"] in kinds]
-    found = _ask_network(store, network, settings, pool)
+    found = _ask_network(store, network, settings, pool) if ask_network else {}
     carried = [unit for units in old.urls.values() for unit in units if unit not in found]
     _keep_carried(store, output, carried)
 
@@ -240,18 +261,27 @@ def _present_units(output: Path) -> dict[str, list[str]]:
 
 
 def _wanted(
-    params: Params, root: Path, inventory: Mapping[str, Any], old: Mapping[str, Mapping[str, str]]
+    params: Params,
+    root: Path,
+    inventory: Mapping[str, Any],
+    old: Mapping[str, Mapping[str, str]],
+    forgotten: Forgotten,
 ) -> list[Wanted]:
     """What the inventory saw, each with its unit as the sources plan it now. What came later is the next run's."""
     collected = {identity: list(units.values()) for identity, units in old.items()}
     planned = {(unit.identity, unit.role, unit.source, unit.key): unit for unit in plan_units(params, root, collected)}
     found = []
     for entry in inventory["sources"]:
+        if forgotten.covers(identity=entry["identity"], sample_id=entry.get("sha256"), addresses=[entry["name"]]):
+            continue  # since the inventory looked
         unit = planned.get((entry["identity"], entry["role"], entry["source"], entry["name"]))
         basis = params.identities[entry["identity"]].rights.basis
         options = None if unit is None else dict(unit.options)
         face = [unit.face] if unit is not None and unit.face else []
-        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, basis, *face)))
+        # Only its pictures can tell whether an author is one to be forgotten, or a frame, or a picture without a file.
+        is_file = unit is None or (unit.single and "sha256" in entry)
+        told = [key] if (key := forgotten.authors_key if is_file else forgotten.key) else []
+        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, basis, *face, *told)))
     return found
 
 
@@ -267,7 +297,18 @@ def _rows_of(wanted: Wanted, settings: PictureSettings) -> list[RawRow]:
     # A picture that is just its file has the file's hash, so that nothing need be read twice.
     if unit.single and rows[0].get("sample_id") != wanted.sha256 and _has_changed(unit.path, wanted.sha256):
         return [_lost_row(wanted, Reason.CHANGED, "")]
-    return rows
+    if unit.single and _is_forgotten(rows[0], settings.forgotten):
+        return [_forgotten_row(wanted)]
+    return [row for row in rows if not _is_forgotten(row, settings.forgotten)]
+
+
+def _is_forgotten(row: RawRow, forgotten: Forgotten) -> bool:
+    return forgotten.covers(
+        identity=row.get("identity"),
+        sample_id=row.get("sample_id"),
+        addresses=[row.get("url"), row.get("page")],
+        author=row.get("author"),
+    )
 
 
 def _has_changed(path: Path | None, sha256: str | None) -> bool:
@@ -301,7 +342,8 @@ def find_addresses(search: Wanted) -> list[Unit] | str:
 def fetch_addresses(addresses: Addresses) -> dict[str, int]:
     """Fetches pictures and keeps their rows among the results, some at a time; the rows' keys, each with its bytes."""
     kept: dict[str, int] = {}
-    rows = (_row(item, addresses.settings) for unit in addresses.units for item in fetch(unit))
+    found = (_row(item, addresses.settings) for unit in addresses.units for item in fetch(unit))
+    rows = (row for row in found if not _is_forgotten(row, addresses.settings.forgotten))
     for together in batched_by_weight(rows, KEPT_TOGETHER, _weight, SHARD_BYTES):
         kept |= _keep(addresses.store, together)
     return kept
@@ -317,6 +359,8 @@ def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSett
     for index, found in run_all(pool, find_addresses, searches):
         if isinstance(found, list):
             for unit in found:
+                if settings.forgotten.covers(addresses=[unit.key]):
+                    continue
                 by_host.setdefault(unit.host, {})[(unit.identity, unit.role, unit.source, unit.key)] = unit
         else:
             reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
@@ -364,8 +408,8 @@ class Old:
     sizes: dict[str, int] = field(default_factory=dict)
 
 
-def _old_network_rows(params: Params, output: Path, store: Store) -> Old:
-    """What earlier runs fetched well, for each identity that still has a network source.
+def _old_network_rows(params: Params, output: Path, store: Store, forgotten: Forgotten) -> Old:
+    """What earlier runs fetched well and is not to be forgotten, for each identity that still has a network source.
 
     Also what a run has fetched that was killed before it could publish, and what lay in a table that a kill has taken.
     """
@@ -376,11 +420,12 @@ def _old_network_rows(params: Params, output: Path, store: Store) -> Old:
     kinds = network_kinds()
     if not asked:
         return old
-    columns = ["identity", "source", "url", "status", "unit"]
+    columns = ["identity", "source", "url", "page", "author", "sample_id", "status", "unit"]
     for path in [*(tables.checked_parts(output, RAW) if output.is_dir() else ()), *intact_results(store)]:
         rows = _readable_rows(path, columns)
         for row in rows:
-            if row["identity"] in old.urls and row["source"] in kinds and row["status"] == State.OK:
+            well = row["identity"] in old.urls and row["source"] in kinds and row["status"] == State.OK
+            if well and not _is_forgotten(row, forgotten):
                 old.urls[row["identity"]][row["unit"]] = row["url"]
                 old.sizes[row["unit"]] = path.stat().st_size // len(rows)
     return old
@@ -449,6 +494,12 @@ def _lost_row(wanted: Wanted, reason: Reason, detail: str) -> RawRow:
         "unit": wanted.key,
     }
     return {**where, **_problem(reason, detail)}
+
+
+def _forgotten_row(wanted: Wanted) -> RawRow:
+    """The row of a picture that is not kept: nothing that tells which it was."""
+    where: RawRow = {**_lost_row(wanted, Reason.FORGOTTEN, ""), "url": ""}
+    return where
 
 
 def _rows_in(plan: Sequence[Part], output: Path) -> int:

@@ -30,6 +30,7 @@ from tasks.stages import STAGES
 from tasks.training.weight_files import weight_files
 from tasks.work.deciders import Deciders, current_deciders, environment
 from tasks.work.file_hashes import hash_files
+from tasks.work.forgotten import read_forgotten
 from tasks.work.plugin_files import plugin_weights
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER
@@ -131,14 +132,18 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     files = {unit.path for unit in units if unit.path is not None}
     videos = archive_videos(params, root, tell)
     hashes = hash_files(root, "inventory", sorted({*files, *videos}), show=show)
+    forgotten = read_forgotten(root)
     entries = [
         {"identity": unit.identity, "role": unit.role, "source": unit.source, "name": unit.key}
         | ({"sha256": hashes[unit.path]} if unit.path is not None else {})
         for unit in units
+        if not forgotten.covers(sample_id=hashes.get(unit.path) if unit.path is not None else None)
     ]
     folder = archive_folder(params, root)
     archive = [{"name": path.relative_to(folder).as_posix(), "sha256": hashes[path]} for path in videos]
     inventory = {"format": FORMAT, "sources": entries, "archive": archive, "portraits": _portraits(params)}
+    if forgotten:
+        inventory["forgotten"] = forgotten.key  # so that DVC sees when it has changed
     weights = {"train": weight_files(params.train, root)} | {
         "extract": plugin_weights(params.extract, root),
         "track": plugin_weights(params.track, root),

@@ -211,13 +211,14 @@ PARAM_GROUPS = tuple(dict.fromkeys(group for stage in _TABLE for group in stage.
 """The groups of params.yaml that stages name, and dvc.yaml with them."""
 
 
-def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
+def run_stage(name: str, root: Path, *, retry: bool = False, run: Run | None = None) -> Totals:
     """Runs one stage in the project at `root`.
 
     Args:
         name: one of `STAGES`.
         root: the folder with params.yaml; outputs go to `root/data`.
         retry: also take up the rows that failed before.
+        run: in place of the stage's own work.
 
     Raises:
         FacemillError: unknown stage, another clone's code, wrong parameters, the stage is running already, or its own
@@ -246,7 +247,7 @@ def run_stage(name: str, root: Path, *, retry: bool = False) -> Totals:
             write_deciders(root, name, current_deciders(root, name, params))
         for folder in {(root / made).parent for made in (*stage.makes, stage.metrics) if made}:
             sweep(folder, deep=False)  # what a killed run left half-written
-        totals = stage.run(params, root, retry=retry)
+        totals = (run or stage.run)(params, root, retry=retry)
         _check_params_stayed(root, stage, params)
         return totals
 

@@ -1,14 +1,16 @@
-"""`facemill check`, `facemill stage` and `facemill clean`: the pipeline without Prefect."""
+"""`facemill check`, `facemill stage`, `facemill clean` and others: the pipeline without Prefect."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from facemill.errors import FacemillError
 from flows.command_line.options import HERE, Root
+from tasks.paths import PATH
 from tasks.stages import STAGES
 from tasks.work.terminal import say
 
@@ -150,3 +152,36 @@ def clean(
         return
     cleaning.clean(root)
     say("All of this was removed.")
+
+
+def forget(
+    root: Root = HERE,
+    sha: Annotated[
+        list[str] | None, typer.Option(help="SHA-256 of a picture's bytes, as `sample_id` in the tables; repeatable.")
+    ] = None,
+    url: Annotated[
+        list[str] | None, typer.Option(help="Address of a picture, or of a page that shows pictures; repeatable.")
+    ] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Author as the sources state it; repeatable.")] = None,
+    identity: Annotated[
+        list[str] | None, typer.Option(help="Name of an identity that is no longer in params.yaml; repeatable.")
+    ] = None,
+    listed: Annotated[
+        Path | None, typer.Option("--list", help="File with a SHA-256 or an address a line.", **PATH)
+    ] = None,
+    models: Annotated[bool, typer.Option("--models", help="Also remove the project's model and training.")] = False,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="Also remove earlier tables that hold it from DVC's cache and remote.")
+    ] = False,
+) -> None:
+    """Remove pictures or a person, with copies and all that was made of them, and keep them from coming back.
+
+    Example: facemill forget --url https://example.org/portrait.jpg
+    """
+    from tasks.commands.forget import Asked
+    from tasks.commands.forget import forget as removed
+
+    asked = Asked(*(tuple(each or ()) for each in (sha, url, author, identity)))
+    if listed is not None:
+        asked += Asked.listed_in(listed)
+    removed(root.resolve(), asked, models=models, versions=versions)

@@ -217,6 +217,18 @@ def cache_folder(root: Path) -> Path:
     return (Path(named) if named else root.absolute() / ".dvc" / "cache") / "files" / "md5"
 
 
+def remote_folder(root: Path) -> Path | None:
+    """Where the default remote keeps contents, as `cache_folder` does; None where it is no folder of this machine.
+
+    Raises:
+        FacemillError: as `_config`.
+    """
+    name = default_remote(root)
+    address = str(_config(root).get("remote", {}).get(name, {}).get("url") or "") if name else ""
+    folder = Path(address.removeprefix("file://")) / "files" / "md5"
+    return folder if address and "://" not in str(address.removeprefix("file://")) and folder.is_dir() else None
+
+
 def _config(root: Path) -> Mapping[str, Any]:
     """The project's settings as DVC reads them, from its files for the machine, the user, the project and this clone.
 

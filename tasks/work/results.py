@@ -289,6 +289,18 @@ def drop_unreached(store: Store) -> int:
     return left
 
 
+def drop_all_but_present(folder: Path) -> None:
+    """Removes from a store's folder every result that its present plan does not have, also those of the plan before."""
+    try:
+        present = {str(key) for key in read_json(folder / PLAN_FILE)[0]}
+    except (FacemillError, TypeError, KeyError, IndexError):
+        present = set()
+    for path in folder.iterdir():
+        if path.suffix in (".parquet", ".json") and path.name != PLAN_FILE and path.stem not in present:
+            path.unlink(missing_ok=True)
+    write_json(folder / PLAN_FILE, [sorted(present)])
+
+
 def _plans(store: Store) -> list[list[str]]:
     try:
         return [list(map(str, plan)) for plan in read_json(store.folder / PLAN_FILE)]

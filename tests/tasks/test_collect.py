@@ -23,6 +23,7 @@ from facemill.sources.sample.videos import sample_archive, write_archive_video
 from tasks import collect, inventory
 from tasks.params import Params, parse_params
 from tasks.work import file_hashes, results, spread
+from tasks.work.forgotten import What, add_forgotten
 
 RIGHTS = {"basis": "own", "evidence": "pictures made by this test"}
 
@@ -371,6 +372,44 @@ def test_a_refresh_adds_to_what_the_network_gave_before(root: Path, result_page:
     assert found("0 2") == sorted(result_page)
     assert found("1") == sorted(result_page)
     assert read_json(root / "data" / "metrics" / "collect.json")["in"] == len(_rows(root))
+
+
+def test_what_is_forgotten_is_neither_asked_for_nor_carried_over(
+    root: Path, search, result_page: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result_page += [_picture(20), _picture(21), _picture(22), _picture(21)]
+    rows = search("0 1 2")
+    assert len(rows) == 3
+    by_place = {row["url"][-5]: row for row in rows}
+    add_forgotten(root, [(What.ADDRESS, by_place["0"]["url"]), (What.PICTURE, by_place["1"]["sample_id"])])
+    asked, fetch = [], collect.fetch
+    monkeypatch.setattr(collect, "fetch", lambda unit: asked.append(unit.key) or fetch(unit))
+    rows = search("0 1 2 3")  # the last has the bytes of one that is forgotten, under another address
+    assert [row["url"] for row in rows] == [by_place["2"]["url"]]
+    assert by_place["0"]["url"] not in asked
+    for scratch in (root / "data" / "raw", root / ".work"):
+        shutil.rmtree(scratch)
+        assert [row["url"] for row in search("0 1 2 3")] == [by_place["2"]["url"]]
+
+
+def test_without_the_network_stays_what_it_gave_before(root: Path, search, result_page: list[bytes]) -> None:
+    result_page += [_picture(20), _picture(21)]
+    search("0")
+    (root / "found").write_text("1")
+    params = _params([{"kind": "google", "query": "anna", "chromedriver": str(root / "chromedriver")}])
+    inventory.run(params, root)
+    assert collect.run_without_network(params, root).counts["ok"]
+    assert [row["image"]["bytes"] for row in _rows(root) if row["source"] == "google"] == result_page[:1]
+
+
+def test_the_inventory_says_that_something_else_is_forgotten(root: Path) -> None:
+    """DVC runs what follows only where the inventory is another."""
+    before = _run(_params(PHOTOS), root).counts
+    plain = read_json(root / "data" / "inventory.json")
+    assert "forgotten" not in plain
+    add_forgotten(root, [(What.AUTHOR, "somebody whom no source states")])
+    assert _run(_params(PHOTOS), root).counts == before
+    assert set(read_json(root / "data" / "inventory.json")) == {*plain, "forgotten"}
 
 
 def test_odd_names_are_rows_like_others_and_what_is_no_file_is_told(root: Path, capsys) -> None:
