@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,12 @@ def parse(content: bytes) -> Lock:
     Raises:
         FacemillError: it is not YAML, or not a lock; it holds a merge conflict.
     """
+    return deepcopy(_parsed(content))
+
+
+@lru_cache(maxsize=2)
+def _parsed(content: bytes) -> Lock:
+    """A night asks for the same lock five times, at 30 ms each."""
     from ruamel.yaml import YAML  # as DVC has it: to another reader, a hash such as 12e34… is a number
     from ruamel.yaml.error import YAMLError
 

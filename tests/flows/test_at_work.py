@@ -7,10 +7,11 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from stand_ins import stages_run
 
@@ -101,3 +102,18 @@ def test_a_run_is_signed_by_its_process(project: Path) -> None:
     assert signature is not None
     assert signature.pid == process.pid
     assert not signature.is_alive
+
+
+@pytest.mark.parametrize(
+    "value", [True, None, 3, 0.5, "anna", Path("videos"), ["anna", "bert"], {"a": Path("b")}], ids=repr
+)
+def test_parameters_are_told_as_prefect_tells_them(value: Any) -> None:
+    told = refresh.serialize_parameters({"then_train": value})
+    assert told == Flow.serialize_parameters(refresh, {"then_train": value})
+
+
+def test_to_run_a_flow_takes_no_web_framework() -> None:
+    """Its import is a tenth of what a night costs that brings nothing."""
+    code = "import sys; from flows.refresh import refresh; refresh.serialize_parameters({'then_train': False})"
+    code += "; sys.exit('fastapi' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=120)
