@@ -32,6 +32,7 @@ from tasks.report_page.stages import gather_stages, stages_metrics
 from tasks.report_page.thumbnails import Album
 from tasks.report_page.training import TrainingSection, gather_training
 from tasks.report_page.videos import VideosSection, gather_videos
+from tasks.work.terminal import say
 from tasks.work.totals import Totals
 
 _TEMPLATES = Path(__file__).parent / "report_page"
@@ -78,6 +79,8 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
             style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
         )
     )
+    for sentence in [*(one.sentence for one in dataset.readiness), *dataset.lacks] if dataset else []:
+        say(f"report: {sentence}")
     write_bytes(root / Data.REPORT, page.encode())
     write_json(root / Data.REPORT_MEASURES, measures)
     write_json(root / Data.REPORT_METRICS, _headline(measures))

@@ -14,12 +14,14 @@ from typing import Any
 from markupsafe import Markup
 
 from facemill import schema, tables
+from facemill.coverage import KINDS, Coverage
 from facemill.measures import spread
 from facemill.reasons import Reason, State
 from facemill.references import choose
 from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, UniqueRow
 from facemill.train.dataset import dataset_sha256
 from tasks.catalogue import Data
+from tasks.curating.coverage import lacks, read_coverage
 from tasks.curating.references import References, reference_faces
 from tasks.params import Params
 from tasks.report_page.charts import histogram
@@ -71,6 +73,27 @@ class Funnel:
 
 
 @dataclass(frozen=True)
+class Readiness:
+    """What an identity's accepted faces show, for the page."""
+
+    identity: str
+    coverage: Coverage
+    sentence: str
+
+    @property
+    def pose(self) -> list[list[tuple[int, float, str]]]:
+        """By pitch, from up to down, and yaw: the number of faces, its share of the most, and the bin in words."""
+        pose, most = self.coverage.pose, max(int(self.coverage.pose.max()), 1)
+        return [
+            [
+                (int(count), float(count) / most, f"{KINDS['pitch'][row]}, {KINDS['yaw'][column]}")
+                for column, count in enumerate(pose[row])
+            ]
+            for row in reversed(range(len(pose)))
+        ]
+
+
+@dataclass(frozen=True)
 class DatasetSection:
     fingerprint: str | None
     funnels: list[Funnel]
@@ -81,6 +104,8 @@ class DatasetSection:
     files: list[dict[str, str]]
     files_total: int
     histograms: list[tuple[str, str, Markup]]
+    readiness: list[Readiness]
+    lacks: list[str]
 
     def metrics(self) -> dict[str, Any]:
         """Accepted faces by split and identity, as plain values."""
@@ -93,6 +118,7 @@ class DatasetSection:
                 funnel.identity: {**funnel.counts(), "train": funnel.train, "val": funnel.val}
                 for funnel in self.funnels
             },
+            "readiness": {one.identity: one.coverage.plain() for one in self.readiness},
         }
 
 
@@ -124,6 +150,7 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
         return None
     collected = [row for row in rows.dataset if row["role"] == "sample"]
     files = [_file(row) for row in rows.raw if row["status"] == State.FAILED]
+    coverage = read_coverage(root, params.identities) if rows.dataset else {}
     names = {row["identity"] for row in rows.raw} | {row["identity"] for row in rows.dataset}
     return DatasetSection(
         fingerprint=dataset_sha256(root / Data.DATASET) if rows.dataset else None,
@@ -135,6 +162,8 @@ def gather_dataset(root: Path, params: Params, album: Album) -> DatasetSection |
         files=files[:MAX_FILES],
         files_total=len(files),
         histograms=_histograms(collected, params),
+        readiness=[Readiness(name, one, one.sentence(name)) for name, one in coverage.items()],
+        lacks=lacks(coverage, params.convert.becomes),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from facemill import schema, tables
+from facemill.align import MEAN_FACE
 from facemill.detect import build_detector
 from facemill.embeddings import SAME_PERSON
 from facemill.files import write_json
@@ -60,6 +61,8 @@ def write_dataset(root: Path) -> None:
     unique = [{**row, "image": None, "keep": row["sample_id"] != "c"} for row in raw[:3]]
     unique[2] |= {"status": "rejected", "error": "near_duplicate", "duplicate_of": "a"}
     face = {**common, "crop": picture(120), "sharpness": 40.0, "yaw": 3.0, "face_px": 90.0}
+    face |= {"landmarks": np.ravel(MEAN_FACE).tolist(), "affine": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]}
+    face |= {"pitch": 20.0, "look": bytes([120]) * 256}
     faces = [{**face, "sample_id": name, "face_id": f"{name}-hopper-0", "status": "ok"} for name in "ab"]
     dataset = [{**faces[0], "distance": 0.3, "split": "train"}]
     dataset.append({**faces[1], "distance": 0.8, "status": "rejected", "error": "other_identity"})
@@ -165,6 +168,25 @@ def test_the_funnel_counts_pictures_and_faces_of_an_identity(tmp_path: Path) -> 
     for shown in ("other identity", "near duplicate", "the picture ends before its last row", "no end marker"):
         assert shown in page
     assert f"under {SAME_PERSON} is the same person" in page
+
+
+def test_the_page_says_what_the_faces_show_and_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(tmp_path)
+    report.run(params(), tmp_path)
+    page, metrics = written(tmp_path)
+    readiness = metrics["dataset"]["readiness"]
+    assert {name: one["faces"] for name, one in readiness.items()} == {"collins": 0, "hopper": 1}
+    assert readiness["hopper"]["counts"]["pitch"]["looking up by 15 to 30°"] == 1
+    assert 'title="looking up by 15 to 30°, frontal: 1" style=' in page
+    said = "Fewer than 50 faces are too few to train with."
+    lacks = "hopper becomes collins, who is hardly ever frontal (100% of hopper&#39;s), looking up by 15 to 30°"
+    assert said in page
+    assert lacks in page
+    out = capsys.readouterr().out
+    assert f"report: hopper: 1 face, readiness {readiness['hopper']['readiness']:.0f} of 100; missing" in out
+    assert "report: hopper becomes collins" in out
 
 
 def test_videos_are_measured_and_what_could_not_be_is_counted(tmp_path: Path, hopper: np.ndarray) -> None:
