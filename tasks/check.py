@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from facemill.errors import FacemillError
+from facemill.swap.settings import SwapSettings
 from tasks.params import ClusterParams, Params
-from tasks.work.plugin_files import LooksForFaces, placed_options, plugin_weights
+from tasks.work.plugin_files import (
+    LooksForFaces,
+    occlusion_weights,
+    placed_occlusion,
+    placed_options,
+    plugin_weights,
+)
 from tasks.work.wrong_values import WrongValues
 
 LEAST_FACE_PX = 80
@@ -72,6 +79,7 @@ def check_names(params: Params, root: Path) -> None:
         ("", lambda: objective_options(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
         ("convert.blend", lambda: blend_method(params.convert.blend)),
+        ("convert.occlusion", lambda: _occlusion(params.convert, root)),
         ("convert.encoder", lambda: check_encoder(params.convert.encoder)),
         ("", lambda: read_corrections(root, params.identities)),
         ("cluster", lambda: _cluster(params.cluster)),
@@ -87,6 +95,15 @@ def _detector(group: LooksForFaces, root: Path) -> None:
     """Builds it, as far as that goes without a picture: only then all options are known to be good."""
     plugin_weights(group, root)  # every file is there
     _build_detector(group.detector, json.dumps(placed_options(group, root).detector))
+
+
+def _occlusion(convert: SwapSettings, root: Path) -> None:
+    """Builds it without a model: only then its file and its options are known to be good."""
+    from facemill.swap.occlusion.methods import OcclusionNeeds, occlusion_method
+
+    occlusion_weights(convert, root)  # the file is there
+    needs = OcclusionNeeds((), 1.0, {}, lambda crops, identity: [None] * len(crops))
+    occlusion_method(convert.occlusion, needs, placed_occlusion(convert, root))
 
 
 def _predictor(group: LooksForFaces, root: Path) -> None:

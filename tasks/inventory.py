@@ -31,7 +31,7 @@ from tasks.training.weight_files import weight_files
 from tasks.work.deciders import Deciders, current_deciders, environment
 from tasks.work.file_hashes import hash_files
 from tasks.work.forgotten import read_forgotten
-from tasks.work.plugin_files import plugin_weights
+from tasks.work.plugin_files import occlusion_weights, plugin_weights
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER
 from tasks.work.terminal import say
@@ -147,7 +147,7 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     weights = {"train": weight_files(params.train, root)} | {
         "extract": plugin_weights(params.extract, root),
         "track": plugin_weights(params.track, root),
-        "convert": hash_corrections(root),
+        "convert": hash_corrections(root) | occlusion_weights(params.convert, root),
     }
     return Found(inventory, weights)
 

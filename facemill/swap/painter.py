@@ -1,6 +1,7 @@
 """Puts new faces into frames: align, swap, colour, blend, a batch of frames at a time.
 
-    faces of a batch ──► crops ──► net ──► colour ──► detail ──► blend into the frame's own rectangle
+    faces of a batch ──► crops ──► what is in front of them taken off ──► net ──► colour ──► detail ──► blend into the
+    frame's own rectangle, behind what is in front
 
 A face that cannot be painted is left as it is, and its frame says why; other faces of that frame are painted.
 """
@@ -8,7 +9,7 @@ A face that cannot be painted is left as it is, and its frame says why; other fa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ from facemill.swap.detail.tracks import TrackChoice, choose_for_tracks
 from facemill.swap.edge import toned
 from facemill.swap.exposure import brightened, dimmed, gain_of
 from facemill.swap.mask import face_mask
+from facemill.swap.occlusion.methods import FaceView, InFront, OcclusionNeeds, occlusion_method
 from facemill.swap.outline import covering, outline_of, seen_jaw, stretched
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
@@ -88,6 +90,8 @@ class FacePainter:
         self._shapes = drawn_shapes(swapper.becomes, swapper.exemplars)
         needs = DetailNeeds(swapper.becomes, swapper.coverage, settings.sharpen, swapper.exemplars)
         self._detail = detail_method(settings.detail, needs)
+        looking = OcclusionNeeds(tuple(swapper.becomes), swapper.coverage, swapper.exemplars, swapper.redraw)
+        self._occlusion = occlusion_method(settings.occlusion, looking, settings.occlusion_options)
 
     def choose(self, files: TrackedFiles, wanted: Mapping[int, str], pixel_ratio: float) -> dict[int, TrackChoice]:
         """Which exemplars the frames of a video take, by track, as `choose_for_tracks` has it."""
@@ -95,7 +99,7 @@ class FacePainter:
 
     def notes(self) -> list[str]:
         """What a person should know of faces that this one paints."""
-        return self._detail.notes()
+        return [*self._detail.notes(), *self._occlusion.notes()]
 
     def paint(self, batch: Sequence[FacesOfFrame]) -> list[Painted]:
         """Changes the frames in place. In one frame small faces come first: the nearer to the camera, the later."""
@@ -111,6 +115,10 @@ class FacePainter:
                     continue
                 if place.gain is not None:  # else the face is in the dark, and cannot be told from it
                     places.append(place)
+        places = [
+            replace(place, in_front=in_front, crop=in_front.crop) if in_front else place
+            for place, in_front in zip(places, self._occlusion.find([place.view() for place in places]), strict=True)
+        ]
         for place, drawn in zip(places, self._faces(places), strict=True):
             frame = batch[place.index].frame
             try:
@@ -126,8 +134,7 @@ class FacePainter:
     def _faces(self, places: list[_Place]) -> list[npt.NDArray[np.float32] | str | None]:
         """The net's answers; where the batch fails, each face alone, so that one does not cost its neighbours."""
         try:
-            crops = [brightened(place.crop, place.gain or 1.0) for place in places]
-            return list(self._swapper.swap(crops, [place.face.identity for place in places]))
+            return list(self._swapper.swap([place.crop for place in places], [place.face.identity for place in places]))
         except RuntimeError as error:
             if len(places) <= 1:
                 return [type(error).__name__] * len(places)
@@ -166,17 +173,20 @@ class FacePainter:
         net_px, shape = len(face), self._shapes.get(place.face.identity)
         if shape:
             drawn = shape(old_points, net_px, self._swapper.coverage)
-            old_points = seen_jaw(warp(ground, place.affine, net_px), old_points)
+            # a hand at a jaw does not end it
+            shown = place.as_in_frame() if place.in_front else warp(ground, place.affine, net_px)
+            old_points = seen_jaw(shown, old_points)
             points = outline_of(old_points, drawn)
             face = stretched(face, drawn, points, self._swapper.coverage)
             covered, jaw_feather = covering(points, old_points), JAW_FEATHER * self._feather
         old = warp(ground, place.affine_to(len(face)), len(face)).astype(np.float32) / 255.0
         mask_points = _at(covered, net_px, MASK_PX)
-        mask = face_mask(mask_points, MASK_PX, self._feather, jaw_feather)
+        uncovered = np.float32(1) - place.in_front.hidden if place.in_front else np.float32(1)
+        mask = face_mask(mask_points, MASK_PX, self._feather, jaw_feather) * uncovered
         small = _resized(mask, len(face))
         if shape:
             wide = _resized(face_mask(mask_points, MASK_PX, self._feather), len(face))
-            skin = _resized(face_mask(_at(old_points, net_px, MASK_PX), MASK_PX, 0.02), len(face))
+            skin = _resized(face_mask(_at(old_points, net_px, MASK_PX), MASK_PX, 0.02) * uncovered, len(face))
             face = toned(self._colour(face, old, np.minimum(wide, skin)), old, wide, small, skin)
         else:
             face = self._colour(face, old, small)
@@ -208,7 +218,8 @@ class _Place:
     affine: Affine
     crop: npt.NDArray[np.uint8]
     landmarks: npt.NDArray[Any]  # in the rectangle
-    gain: float | None  # by which the net sees the crop brighter; None: it is black
+    gain: float | None  # by which `crop` is brighter than the frame, for the net; None: it is black
+    in_front: InFront | None = None
 
     @classmethod
     def of(cls, index: int, frame: Frame, face: WantedFace, swapper: Swapper) -> _Place:
@@ -223,8 +234,17 @@ class _Place:
             raise ValueError("the face lies outside the picture")
         shifted = compose(affine, np.array([[1.0, 0.0, origin[0]], [0.0, 1.0, origin[1]]]))
         crop = warp(region, shifted, side)
-        landmarks = face.landmarks - np.asarray(origin)
-        return cls(index, face, region, (origin[0], origin[1]), shifted, crop, landmarks, gain_of(crop))
+        landmarks, gain = face.landmarks - np.asarray(origin), gain_of(crop)
+        return cls(index, face, region, (origin[0], origin[1]), shifted, brightened(crop, gain or 1.0), landmarks, gain)
+
+    def view(self) -> FaceView:
+        """What is looked at for what lies in front."""
+        fine = brightened(warp(self.region, self.affine_to(MASK_PX), MASK_PX), self.gain or 1.0)
+        return FaceView(self.face.identity, self.crop, fine, self.landmarks_in(len(self.crop)))
+
+    def as_in_frame(self) -> npt.NDArray[np.uint8]:
+        """The crop as bright as the frame."""
+        return np.asarray(np.rint(dimmed(self.crop.astype(np.float32), self.gain or 1.0)), np.uint8)
 
     def affine_to(self, side_px: int) -> Affine:
         """From the rectangle to the same crop with another side (pixel centres at integers)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from facemill.device_choice import Device
 from facemill.settings import Count, Limits, Name, Settings, Share
@@ -27,6 +27,12 @@ class SwapSettings(Settings):
     detail: Name = "exemplars"
     """Name of the method that gives a face fine detail (facemill/swap/detail/methods.py): that of the new person's own
     pictures, which travel with the model; what was drawn, matched to the old face; or none."""
+    occlusion: Name = "residual"
+    """Name of the method that finds hands, microphones and strands of hair in front of a face, which stay there
+    (facemill/swap/occlusion/methods.py): by what the net does not draw, by a net for segmentation from a file, or
+    none."""
+    occlusion_options: dict[str, Any] = field(default_factory=dict)
+    """Of that method, see its builder; of segments `weights`, the ONNX file."""
     sharpen: Annotated[float, Limits(ge=0, le=3)] = 0.6
     """How much more fine detail than the net drew a face gets at most where detail is matched to the old one's; a face
     with more than that is softened (facemill/swap/detail/match.py). 0 leaves it as it was drawn."""

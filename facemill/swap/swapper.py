@@ -76,6 +76,19 @@ class Swapper:
                 faces[row] = face
         return faces
 
+    def redraw(self, crops: Sequence[npt.NDArray[np.uint8]], identity: str) -> list[npt.NDArray[np.float32] | None]:
+        """Draws crops as that identity, whoever is in them.
+
+        Returns:
+            As `swap`; None also where the net fails on a crop.
+        """
+        try:
+            return self._drawn(crops, identity)
+        except RuntimeError:
+            if len(crops) <= 1:
+                return [None] * len(crops)
+            return [self.redraw([crop], identity)[0] for crop in crops]
+
     def _drawn(self, crops: Sequence[npt.NDArray[np.uint8]], identity: str) -> list[npt.NDArray[np.float32] | None]:
         batch = torch.from_numpy(np.stack(crops)).to(self.device)  # (N, P, P, 3)
         with torch.inference_mode():

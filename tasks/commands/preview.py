@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tasks.params import parse_params
 from tasks.params_file import read_params_file
 from tasks.report_page.thumbnails import Album
 from tasks.work.cluster import InlinePool, one_thread
+from tasks.work.plugin_files import placed_occlusion
 from tasks.work.progress import track as show_progress
 
 PAGE = "preview.html"
@@ -82,7 +83,10 @@ def write_preview(
     one_thread()
     jobs, tracking = preview_jobs(plain, videos, model, root)
     swapper = load_swapper(model, plain.convert.becomes, plain.convert.device)
-    painters = [FacePainter(swapper, each.convert) for each in params]
+    painters = [
+        FacePainter(swapper, replace(each.convert, occlusion_options=placed_occlusion(each.convert, root)))
+        for each in params
+    ]
     references = references_of(read_meta(model))
     album, shown, pool = Album(), list[ShownVideo](), InlinePool()
     with show_progress("preview", len(jobs), "videos") as progress:

@@ -11,7 +11,7 @@ import shutil
 import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -40,6 +40,7 @@ from tasks.track import ArchiveVideo, Tracking, open_tracking, track_video, trac
 from tasks.work.cluster import Pool, run_all
 from tasks.work.deciders import deciders_of, plugins_of, read_deciders
 from tasks.work.failures import Lost
+from tasks.work.plugin_files import deciding_occlusion, placed_occlusion
 from tasks.work.results import content_key
 from tasks.work.scratch import WORK_FOLDER, keyed_folder
 from tasks.work.terminal import say
@@ -328,8 +329,10 @@ def _common(params: Params, root: Path, model_dir: Path, code: str, tracked_with
     origin = check_becomes(model_dir, becomes)
     _check_landmarks(params, model_dir)
     check_conversion(params, root, model_dir)
-    key = content_key(code, tracked_with, origin.model_sha256, describe(params.convert), origin.becomes)
-    return {"model_dir": str(model_dir), "settings": params.convert, "fingerprint": key, "origin": origin}
+    deciding = replace(params.convert, occlusion_options=deciding_occlusion(params.convert, root))
+    placed = replace(params.convert, occlusion_options=placed_occlusion(params.convert, root))
+    key = content_key(code, tracked_with, origin.model_sha256, describe(deciding), origin.becomes)
+    return {"model_dir": str(model_dir), "settings": placed, "fingerprint": key, "origin": origin}
 
 
 def _with_corrections(common: dict[str, Any], corrections: Mapping[int, str | None]) -> dict[str, Any]:

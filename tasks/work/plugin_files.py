@@ -1,7 +1,8 @@
 """Options of plug-ins as people give them: typed on a command line, and the files that they name.
 
-`detector_options` and `landmark_options` of params.yaml are those of a builder, or of several by their names. Which of
-them are files the builders say (`facemill.options`); what lies in one decides a result as much as a parameter does.
+`detector_options`, `landmark_options` and `occlusion_options` of params.yaml are those of a builder, or of several by
+their names. Which of them are files the builders say (`facemill.options`); what lies in one decides a result as much as
+a parameter does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from facemill.errors import FacemillError
 from facemill.files import file_sha256, folder_sha256, foreign_stamp
 from facemill.landmarks import PREDICTORS
 from facemill.options import checked_options, options_of, path_options
+from facemill.swap.occlusion.methods import METHODS as OCCLUSION
+from facemill.swap.settings import SwapSettings
 from tasks.paths import place
 
 _FLAG = "--detector-option"
@@ -131,6 +134,31 @@ def file_stamps(group: LooksForFaces) -> str:
     files = [Path(path) for one in _chosen(group) for path in one.paths().values()]
     found = [file for path in files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return json.dumps([[str(file), *foreign_stamp(file).values()] for file in found if file.is_file()])
+
+
+def placed_occlusion(convert: SwapSettings, root: Path) -> dict[str, Any]:
+    """`convert.occlusion_options` with every file as an absolute path. Raises FacemillError for an unknown method."""
+    return _occlusion(convert).with_paths(_placed_in(root))
+
+
+def deciding_occlusion(convert: SwapSettings, root: Path) -> dict[str, Any]:
+    """`convert.occlusion_options` with the SHA-256 of each file in its path's stead.
+
+    Raises:
+        FacemillError: no such method, or a file that is not there.
+    """
+    return _occlusion(convert).with_paths(lambda path: _sha256(place(path, root)))
+
+
+def occlusion_weights(convert: SwapSettings, root: Path) -> dict[str, str]:
+    """SHA-256 of each file by the option that names it, `occlusion_options.weights`. Raises as `deciding_occlusion`."""
+    return {
+        f"occlusion_options.{name}": _sha256(place(path, root)) for name, path in _occlusion(convert).paths().items()
+    }
+
+
+def _occlusion(convert: SwapSettings) -> _Chosen:
+    return _Chosen({convert.occlusion: OCCLUSION[convert.occlusion]}, convert.occlusion_options)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def test_the_shipped_names_stand_for_something() -> None:
         ("train", "preset", "train: "),
         ("convert", "colour", "convert.colour: no colour method 'hogg'"),
         ("convert", "blend", "convert.blend: no blend method 'hogg'"),
+        ("convert", "occlusion", "no occlusion method 'hogg'; there are none, residual, segments"),
     ],
 )
 def test_a_misspelt_name_is_said_with_its_path_and_those_that_there_are(group: str, key: str, message: str) -> None:

@@ -76,7 +76,8 @@ def archive(originals: Path, tmp_path: Path) -> Path:
 def parameters(tracking: dict[str, Any] | None = None, **changes: Any) -> Params:
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}, "detail": "match"}
+    group: dict[str, Any] = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
+    group |= {"detail": "match", "occlusion": "none"}
     values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
     values |= {"convert": group | changes, "track": tracking or {}, "cluster": {"kind": "inline"}}
     return parse_params(values)
@@ -205,6 +206,20 @@ def test_options_of_the_detector_decide_about_every_job(archive: Path, model: Pa
         for options in ({}, {"upsample": 1})
     )
     assert {job.fingerprint for job in plain.jobs}.isdisjoint(job.fingerprint for job in finer.jobs)
+
+
+def test_a_net_that_finds_what_is_in_front_decides_by_what_it_holds(archive: Path, model: Path, tmp_path: Path) -> None:
+    fingerprints, net = [], tmp_path / "net.onnx"
+    for text in ("one net", "another", "one net"):
+        net.write_text(text)
+        given = parameters(occlusion="segments", occlusion_options={"weights": "net.onnx"})
+        plan = convert_plan.plan_folder(given, archive, tmp_path / "out", model, root=tmp_path)
+        fingerprints.append(plan.jobs[0].fingerprint)
+        assert plan.jobs[0].settings.occlusion_options == {"weights": str(net)}
+    assert fingerprints[0] == fingerprints[2] != fingerprints[1]
+    net.unlink()
+    with pytest.raises(FacemillError, match=r"there is no file or folder .*net\.onnx"):
+        convert_plan.plan_folder(given, archive, tmp_path / "out", model, root=tmp_path)
 
 
 def test_folders_that_overlap_are_refused(archive: Path, model: Path) -> None:

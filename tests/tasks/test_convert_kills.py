@@ -47,7 +47,8 @@ def project(tmp_path: Path, model: Path) -> Path:
     values = {
         "identities": {"hopper": person, "collins": person},
         "archive": {"kind": "sample"},
-        "convert": {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}, "detail": "match"},
+        "convert": {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
+        | {"detail": "match", "occlusion": "none"},
         "cluster": {"kind": "local", "workers": WORKERS},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))

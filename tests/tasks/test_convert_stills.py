@@ -36,7 +36,8 @@ def face(hopper: np.ndarray) -> np.ndarray:
 def values(**changes: Any) -> dict[str, Any]:
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}, "detail": "match"}
+    group: dict[str, Any] = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
+    group |= {"detail": "match", "occlusion": "none"}
     told = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
     return told | {"convert": group | changes, "cluster": {"kind": "inline"}}
 

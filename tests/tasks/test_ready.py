@@ -39,7 +39,8 @@ def archive(hopper: np.ndarray, tmp_path: Path) -> Path:
 def parameters(**changes: Any) -> Params:
     person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
     person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}, "detail": "match"}
+    group: dict[str, Any] = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
+    group |= {"detail": "match", "occlusion": "none"}
     values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
     return parse_params(values | {"convert": group | changes, "cluster": {"kind": "inline"}})
 

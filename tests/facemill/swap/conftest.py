@@ -102,4 +102,5 @@ def both_swapper(swapper: Swapper) -> Swapper:
 @pytest.fixture
 def settings() -> SwapSettings:
     """Lossless, so that whatever differs was changed by the conversion; the net's own colours."""
-    return SwapSettings(colour="none", detail="match", encoder=EncoderSettings(crf=0, preset="ultrafast"))
+    lossless = EncoderSettings(crf=0, preset="ultrafast")
+    return SwapSettings(colour="none", detail="match", occlusion="none", encoder=lossless)

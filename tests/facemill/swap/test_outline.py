@@ -155,9 +155,8 @@ def test_nothing_of_the_old_rim_is_left_where_the_drawing_of_the_net_is_known(sw
     striped[::4] = striped[::4] // 3
     left = {}
     for name, exemplars in (("known", {"hopper": known}), ("unknown", {})):
-        painter = FacePainter(
-            replace(swapper, model=Grey(), exemplars=exemplars), SwapSettings(detail="none", colour="none")
-        )
+        plain = SwapSettings(detail="none", colour="none", occlusion="none")
+        painter = FacePainter(replace(swapper, model=Grey(), exemplars=exemplars), plain)
         picture = Frame.from_rgb(striped.copy(), 0, Fraction(1, 25), pix_fmt="yuv444p")
         [painted] = painter.paint([FacesOfFrame(picture, (WantedFace("hopper", landmarks),))])
         assert painted.swapped == ("hopper",)

@@ -1,0 +1,194 @@
+"""What hides a face is seen by what the net does not draw: a net that knows the person draws their face, and no hand.
+
+    crop ──► net, as the person who is in it ──► drawing ──► how far apart, over what is usual ──► parts in front
+      ▲                                                                                             │
+      └──────────────── the parts filled with the drawing, three times ◄────────────────────────────┘
+
+What is usual stands in the person's own pictures, which travel with the model beside the net's drawings of them. A net
+that sees a hand draws the rest of the face wrong too, so what was found is filled with its drawing and the face drawn
+again: what is then left is the hand. At last the outline is brought to the edges of the frame's own pixels.
+
+Each frame is looked at by itself, so that segments and workers change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from facemill.align import crop_affine, crop_points, warp
+from facemill.swap.detail.exemplars import Exemplars
+from facemill.swap.mask import face_mask
+from facemill.swap.occlusion.guided import guided
+from facemill.swap.occlusion.methods import FaceView, InFront, OcclusionMethod, OcclusionNeeds, Picture
+
+Mask = npt.NDArray[np.bool_]
+
+ROUNDS = 3
+"""How often a face in which something was found is drawn again without it."""
+WEAK, STRONG = 1.3, 2.0
+"""Times the usual difference from which on a pixel may belong to something in front, and which each part reaches."""
+CERTAIN = 2.4
+"""Times the usual difference, reached by a part, from which on it counts whole: it comes and goes gradually."""
+LEAST_AREA = 0.003
+"""Of the square: what is smaller is a highlight or a lash."""
+CALM, CALM_AT = 30.0, 0.65
+"""Percentile of a face's differences, and how many times the usual difference it may be: in a frame that the net draws
+badly all over (a film of other colours than it was trained on), differences count less."""
+MOST_TONE = 6.0
+"""In Lab: how far the drawing's tone is brought to the frame's at most. What differs by more is no light."""
+GREY = 2.5
+"""Spread of colour in Lab under which a face is that of a black-and-white film."""
+RADIUS = 0.05
+"""Of the window in which an outline is brought to edges, over the side of the square."""
+_MOST_PICTURES = 48  # from which the usual difference is told
+_LAB_WEIGHTS = np.array([0.7, 1.0, 1.0], np.float32)
+_FLOOR = 2.0  # in Lab: what nobody sees
+_LEAST_SEEN = 0.2  # of the face; of less nobody can tell its tone
+_SAME_TONE = 0.35  # share of a face's pixels that agree about tone
+
+
+class ResidualOcclusion(OcclusionMethod):
+    """Finds what the net does not draw when it draws the person who is in the frame."""
+
+    def __init__(self, needs: OcclusionNeeds) -> None:
+        self._needs = needs
+        self._without = sorted(name for name in needs.replaced if name not in needs.exemplars)
+        self._usual: dict[str, Picture] = {}
+
+    def find(self, faces: Sequence[FaceView]) -> list[InFront | None]:
+        """What lies in front of each face; None where nothing does, or where the net gave no answer."""
+        searches = [_Search(face) if face.identity not in self._without else None for face in faces]
+        for _ in range(ROUNDS + 1):
+            going = [one for one in searches if one is not None and one.goes_on]
+            for identity in dict.fromkeys(one.face.identity for one in going):
+                own = [one for one in going if one.face.identity == identity]
+                drawings = self._needs.redraw([one.shown for one in own], identity)
+                for one, drawn in zip(own, drawings, strict=True):
+                    one.look(drawn, self._usual_of(identity))
+        return [one.found() if one is not None else None for one in searches]
+
+    def notes(self) -> list[str]:
+        """Of whom nothing can be found."""
+        return [
+            f"the model has no exemplars of {name}: what lies in front of this face is drawn over (convert.occlusion)"
+            for name in self._without
+        ]
+
+    def _usual_of(self, identity: str) -> Picture:
+        if identity not in self._usual:
+            self._usual[identity] = usual_difference(self._needs.exemplars[identity], self._needs.coverage)
+        return self._usual[identity]
+
+
+class _Search:
+    """One face, from round to round."""
+
+    def __init__(self, face: FaceView) -> None:
+        self.face, self.shown = face, face.crop
+        self.goes_on = True
+        self._hidden: Picture | None = None
+        self._crop = face.crop.astype(np.float32) / np.float32(255)
+        self._inside: Mask = face_mask(face.landmarks, len(face.crop), 0.0) > 0.5
+
+    def look(self, drawn: Picture | None, usual: Picture) -> None:
+        """Compares the face with a drawing of `shown`, and fills what was found for the next one."""
+        if drawn is None or not self._inside.any():
+            self.goes_on, self._hidden, self.shown = False, None, self.face.crop
+            return
+        seen = self._inside if self._hidden is None else self._inside & (self._hidden == 0)
+        if seen.sum() < _LEAST_SEEN * self._inside.sum():
+            seen = self._inside
+        toned = in_tone(drawn, self._crop, seen)
+        times = difference(self._crop, toned) / usual
+        times /= max(1.0, float(np.percentile(times[self._inside], CALM)) / CALM_AT)
+        hidden = parts_in_front(times, self._inside)
+        if not hidden.any():
+            self.goes_on, self._hidden, self.shown = False, None, self.face.crop
+            return
+        self._hidden = hidden
+        over = cv2.dilate((hidden > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        filling = cv2.cvtColor(toned, cv2.COLOR_Lab2RGB)
+        filled = np.where(over[..., None], filling, self._crop)
+        self.shown = np.asarray(np.clip(filled * 255 + 0.5, 0, 255), np.uint8)
+
+    def found(self) -> InFront | None:
+        """What the last round found."""
+        if self._hidden is None:
+            return None
+        side = len(self.face.fine)
+        large = np.asarray(cv2.resize(self._hidden, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+        edged = guided(large, self.face.fine, round(RADIUS * side))
+        # what is half in front is neither: the filter's slopes are made twice as steep
+        hidden = np.clip((edged - 0.5 * large.max()) * 2 + 0.5 * large.max(), 0.0, large.max())
+        return InFront(np.asarray(hidden, np.float32), self.shown)
+
+
+def usual_difference(exemplars: Exemplars, coverage: float) -> Picture:
+    """(P, P): by how much the net's drawing of a person's picture differs from it as a rule, and somewhat more.
+
+    Args:
+        exemplars: of that person; at least one.
+        coverage: of the square that the net sees, see `facemill.align`.
+    """
+    found = []
+    for number in range(0, len(exemplars), max(1, len(exemplars) // _MOST_PICTURES)):
+        drawn = exemplars.drawn[number].astype(np.float32) / np.float32(255)
+        side = len(drawn)
+        affine = crop_affine(exemplars.landmarks[number], side, coverage)
+        crop = warp(exemplars.crop(number), affine, side).astype(np.float32) / np.float32(255)
+        inside = face_mask(crop_points(side, coverage), side, 0.0) > 0.5
+        found.append(difference(crop, in_tone(drawn, crop, inside)))
+    stack = np.stack(found)
+    usual = stack.mean(axis=0) + 2 * stack.std(axis=0)
+    return np.asarray(cv2.GaussianBlur(usual, (0, 0), 1.5 * len(usual) / 64) + _FLOOR, np.float32)
+
+
+def in_tone(drawn: Picture, crop: Picture, seen: Mask) -> Picture:
+    """The drawing in Lab, in the tone of the crop as far as light goes.
+
+    Tone is what most pixels agree about: of the sorted differences of each channel the closest together, a third of
+    them, so that a hand over half of a face is not taken for light.
+
+    Args:
+        drawn, crop: (P, P, 3) RGB in 0…1.
+        seen: (P, P), where both show the face.
+    """
+    lab, wanted = _lab(drawn), _lab(crop)
+    if float(wanted[..., 1:][seen].std(axis=0).max()) < GREY:
+        lab[..., 1:] = wanted[..., 1:]
+    for channel in range(3):
+        apart = np.sort((wanted - lab)[..., channel][seen])
+        count = max(1, int(_SAME_TONE * len(apart)))
+        first = int(np.argmin(apart[count:] - apart[:-count])) if count < len(apart) else 0
+        lab[..., channel] += np.clip(np.median(apart[first : first + count + 1]), -MOST_TONE, MOST_TONE)
+    return lab
+
+
+def difference(crop: Picture, toned: Picture) -> Picture:
+    """(P, P): how far a face, RGB in 0…1, and a drawing of it, in Lab, are apart."""
+    apart = np.abs(_lab(crop) - toned) @ _LAB_WEIGHTS
+    return np.asarray(cv2.GaussianBlur(apart, (0, 0), len(crop) / 64), np.float32)
+
+
+def parts_in_front(times: Picture, inside: Mask) -> Picture:
+    """(P, P) in 0…1: connected parts of a face that differ by more than `WEAK` and reach `STRONG`, and are no specks.
+
+    Args:
+        times: (P, P), how many times the usual difference.
+        inside: (P, P), the face.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(((times > WEAK) & inside).astype(np.uint8))
+    weights = np.zeros(count, np.float32)
+    for label in range(1, count):
+        if stats[label, cv2.CC_STAT_AREA] >= LEAST_AREA * times.size:
+            peak = float(times[labels == label].max())
+            weights[label] = np.clip((peak - STRONG) / (CERTAIN - STRONG), 0.0, 1.0)
+    return np.asarray(weights[labels], np.float32)
+
+
+def _lab(picture: npt.NDArray[np.float32]) -> Picture:
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture, np.float32), cv2.COLOR_RGB2Lab), np.float32)
