@@ -86,6 +86,11 @@ class StreamClock:
         self._shift = -round(clock.origin_s / self._time_base)
         self._number = 0
 
+    def time_s(self, packet: Packet[Any]) -> float:
+        """When a packet whose stamps are set is decoded, or shown where that is all it says."""
+        at = packet.dts if packet.dts is not None else packet.pts
+        return float("-inf") if at is None else at * self._time_base.numerator / self._time_base.denominator
+
     def set(self, packet: Packet[Any]) -> None:
         """Changes `pts` and `dts` of the stream's next packet; those of a stray become None."""
         while self._breaks and self._number >= self._breaks[0][0]:

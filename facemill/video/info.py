@@ -284,15 +284,20 @@ class Reach:
 
     def __init__(self, index: int) -> None:
         self._index = index
+        self._ticks: dict[int, tuple[int, int]] = {}  # by stream, since a fraction costs more than all else here
         self._end_s = self._last_s = self._step_s = 0.0
 
     def see(self, packet: Packet[Any]) -> None:
         """Takes a packet of any stream, in the order of the file."""
-        if packet.pts is None or not packet.time_base:
+        pts, index = packet.pts, packet.stream.index
+        if pts is None:
             return
-        at_s = float(packet.pts * packet.time_base)
-        self._end_s = max(self._end_s, at_s + float((packet.duration or 0) * packet.time_base))
-        if packet.stream.index == self._index and at_s > self._last_s:
+        tick = self._ticks.get(index)
+        if tick is None:
+            tick = self._ticks[index] = Fraction(packet.time_base or 0).as_integer_ratio()
+        at_s = pts * tick[0] / tick[1]
+        self._end_s = max(self._end_s, at_s + (packet.duration or 0) * tick[0] / tick[1])
+        if index == self._index and at_s > self._last_s:
             self._last_s, self._step_s = at_s, at_s - self._last_s
 
     def ends_early(self, container: av.container.InputContainer) -> bool:

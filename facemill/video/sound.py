@@ -53,8 +53,11 @@ class SoundTrack:
 
     def advance(self, until_s: float) -> None:
         """Muxes what is due up to a time in seconds on the output's clock."""
-        while self._waiting is not None and _time_s(self._waiting) <= until_s:
-            self._carriers[self._waiting.stream.index].carry(self._waiting)
+        while self._waiting is not None:
+            index = self._waiting.stream.index
+            if self._clocks[index].time_s(self._waiting) > until_s:
+                return
+            self._carriers[index].carry(self._waiting)
             self._waiting = next(self._packets, None)
 
     def finish(self) -> None:
@@ -197,8 +200,3 @@ def _aac_rate(rate_hz: int) -> int:
     if not rates:
         raise FacemillError("this FFmpeg has no encoder of AAC: install the project's PyAV")
     return next((rate for rate in rates if rate >= rate_hz), rates[-1])
-
-
-def _time_s(packet: Packet[Any]) -> float:
-    at = packet.dts if packet.dts is not None else packet.pts
-    return float("-inf") if at is None else float(at * packet.time_base)
