@@ -74,7 +74,7 @@ def test_a_scheduled_refresh_on_the_cpu_pool_trains_on_the_gpu_pool(
             )
         assert "Completed" in states(server.api, "refresh")
         assert states(server.api, "train") == ["Completed"]
-    assert stages_run(deployed) == [*REFRESH_STAGES, "train", "convert"]
+    assert stages_run(deployed) == [*REFRESH_STAGES, "train", "track", "convert"]
     assert [version.name for version in list_versions(deployed)] == ["v1"]
 
 
