@@ -35,7 +35,7 @@ CERTAIN = 2.4
 """Times the usual difference, reached by a part, from which on it counts whole: it comes and goes gradually."""
 LEAST_AREA = 0.003
 """Of the square: what is smaller is a highlight or a lash."""
-CALM, CALM_AT = 30.0, 0.65
+CALM, CALM_AT = 30.0, 0.45
 """Percentile of a face's differences, and how many times the usual difference it may be: in a frame that the net draws
 badly all over (a film of other colours than it was trained on), differences count less."""
 MOST_TONE = 6.0
