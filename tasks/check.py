@@ -66,6 +66,7 @@ def check_names(params: Params, root: Path) -> None:
     """
     from facemill.swap.blend import blend_method
     from facemill.swap.colour import colour_method
+    from facemill.swap.detail.methods import METHODS as DETAIL
     from facemill.train.objectives import objective_options
     from facemill.video import check_encoder
     from tasks.converting.corrections import read_corrections
@@ -79,6 +80,7 @@ def check_names(params: Params, root: Path) -> None:
         ("", lambda: objective_options(params.train.model, params.train.options)),
         ("convert.colour", lambda: colour_method(params.convert.colour)),
         ("convert.blend", lambda: blend_method(params.convert.blend)),
+        ("convert.detail", lambda: DETAIL[params.convert.detail]),
         ("convert.occlusion", lambda: _occlusion(params.convert, root)),
         ("convert.encoder", lambda: check_encoder(params.convert.encoder)),
         ("", lambda: read_corrections(root, params.identities)),

@@ -70,7 +70,7 @@ def licences(params: Params, root: Path, model_folder: Path | None = None) -> li
     used_for_dataset, model, tracks = _dataset(params, root), of_model(folder, root), _tracks(params, root)
     asked_of_dataset = used_for_dataset if used_for_dataset is not None else _asked_of_dataset(params)
     model_terms = model if model is not None else asked_of_dataset + _asked_of_training(params)
-    outputs = model_terms + (tracks if tracks is not None else _looked_for_with(params.track))
+    outputs = model_terms + (tracks if tracks is not None else _looked_for_with(params.track)) + _drawn_with(params)
     found = [
         ("dataset", used_for_dataset is not None, asked_of_dataset),
         ("model", model is not None, model_terms),
@@ -98,6 +98,7 @@ def check_asked(params: Params, root: Path) -> None:
     """Raises FacemillError where `commercial: true` stands beside anything in params.yaml that does not allow it, or
     `terms` names a file that nothing else names and that is no model."""
     asked = _asked_of_dataset(params) + _asked_of_training(params) + _looked_for_with(params.track)
+    asked += _drawn_with(params)
     named = {place(each.file, root) for each in asked if each.file}
     models = {place(Data.MODEL, root)}  # what was trained here, and whatever model `convert` can be given
     models |= {folder for path in params.terms if _described(folder := place(path, root)).is_file()}
@@ -110,10 +111,11 @@ def check_asked(params: Params, root: Path) -> None:
 
 
 def check_conversion(params: Params, root: Path, model_folder: Path) -> None:
-    """Raises FacemillError where `commercial: true` stands beside a model, or a way of tracking, that does not allow
-    it."""
+    """Raises FacemillError where `commercial: true` stands beside a model, a way of tracking or a net for what lies in
+    front of faces that does not allow it."""
     model = of_model(model_folder, root) or (_nobody_said(model_folder, root),)
-    refuse(params, root, model + _looked_for_with(params.track), f"a conversion with {model_folder}")
+    used = model + _looked_for_with(params.track) + _drawn_with(params)
+    refuse(params, root, used, f"a conversion with {model_folder}")
 
 
 def check_made(params: Params, root: Path) -> None:
@@ -227,6 +229,14 @@ def _looked_for_with(group: LooksForFaces) -> tuple[Terms, ...]:
     names = detector_names(group.detector)
     detectors = [each for name in names for each in _detector(name, group)]
     return (*detectors, *_predictor(group.landmarks, group), *_embedder())
+
+
+def _drawn_with(params: Params) -> tuple[Terms, ...]:
+    """Of what a conversion uses beside tracks and model."""
+    from facemill.swap.occlusion.methods import METHODS
+
+    name = params.convert.occlusion
+    return terms_of(METHODS.module(name), f"the occlusion method {name}", params.convert.occlusion_options)
 
 
 def _detector(name: str, group: LooksForFaces) -> tuple[Terms, ...]:

@@ -35,6 +35,7 @@ def test_the_shipped_names_stand_for_something() -> None:
         ("train", "preset", "train: "),
         ("convert", "colour", "convert.colour: no colour method 'hogg'"),
         ("convert", "blend", "convert.blend: no blend method 'hogg'"),
+        ("convert", "detail", "convert.detail: no detail method 'hogg'"),
         ("convert", "occlusion", "no occlusion method 'hogg'; there are none, residual, segments"),
     ],
 )

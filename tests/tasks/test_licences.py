@@ -96,6 +96,8 @@ def test_without_research_terms_commerce_is_let_be_and_without_commerce_everythi
          "DSFD's weights: terms unknown"),
         ({"train": {"model": "transform", "preset": "published", "options": {"light": "light.safetensors"}}},
          "the light network: research only"),
+        ({"convert": {"occlusion": "segments", "occlusion_options": {"weights": "w/xseg.onnx"}}},
+         "the net for segmentation: terms unknown"),
         ({"train": {"options": {}, "start": "elsewhere/model"}}, "the model that training starts from: terms unknown"),
     ],
 )  # fmt: skip

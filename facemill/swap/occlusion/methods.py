@@ -19,6 +19,7 @@ from facemill.errors import FacemillError
 from facemill.options import checked_options
 from facemill.registry import Registry
 from facemill.swap.detail.exemplars import Exemplars
+from facemill.terms import Terms, Use
 
 Picture = npt.NDArray[np.float32]
 Crop = npt.NDArray[np.uint8]
@@ -101,6 +102,15 @@ def occlusion_method(name: str, needs: OcclusionNeeds, options: Mapping[str, Any
     """
     builder = METHODS[name]
     return builder(needs, **checked_options(builder, options or {}, whose=name, key="convert.occlusion_options"))
+
+
+def terms(options: Mapping[str, Any]) -> tuple[Terms, ...]:
+    """Those of the net that somebody brought for `segments`; the other methods ask the model alone."""
+    if not options.get("weights"):
+        return ()
+    remedy = "state under `terms` whose it is, or leave convert.occlusion at residual"
+    licence = "that of whoever trained it"
+    return (Terms("the net for segmentation", Use.UNKNOWN, licence, remedy=remedy, file=str(options["weights"])),)
 
 
 @register("none")
