@@ -288,10 +288,11 @@ def _notes(stretches: Sequence[Stretch]) -> list[str]:
     between = _merged(stretches[places[0] : places[-1]])
     if between:
         longest = max(between, key=lambda stretch: stretch.frames)
-        notes.append(
-            f"{sum(stretch.frames for stretch in between)} frames between swapped ones are as they were, in "
-            f"{len(between)} places; the longest has {longest.frames} frames from {longest.time_s:.2f} s"
-        )
+        where = f"from {longest.time_s:.2f} s"
+        if len(between) > 1:
+            where = f"in {len(between)} places; the longest has {longest.frames} frames {where}"
+        frames = sum(stretch.frames for stretch in between)
+        notes.append(f"{frames} frames between swapped ones are as they were, {where}")
     if behind_them := _merged(stretches[places[-1] + 1 :]):
         notes.append(
             f"the last {sum(stretch.frames for stretch in behind_them)} frames are as they were, from "
