@@ -220,8 +220,8 @@ def parameters() -> Params:
     group = {
         "becomes": {"hopper": "collins"},
         "encoder": {"preset": "ultrafast"},
-        "verify": "thorough",
         "detail": "match",
+        "occlusion": "none",
     }
     values = {
         "identities": {"hopper": person, "collins": person},

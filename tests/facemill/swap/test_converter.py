@@ -244,6 +244,4 @@ def test_frames_that_were_passed_between_swapped_ones_are_named(
     people: Path, tmp_path: Path, swapper: Swapper, settings: SwapSettings, run: Run
 ) -> None:
     receipt = run(people, tmp_path / "out.mp4", swapper, settings)
-    assert receipt.warnings == (
-        "5 frames between swapped ones are as they were, from 0.40 s",
-    )
+    assert receipt.warnings == ("5 frames between swapped ones are as they were, from 0.40 s",)
