@@ -267,8 +267,9 @@ def test_many_nights_that_are_disturbed_end_as_those_that_are_not(project: Path,
     found_nights = nights(project)
     print(dict(count), dict(Counter(state for _, state, _ in found_nights)), flush=True)
     trouble += untold(found_nights)
-    if not any(name.startswith("missed ") or name.endswith(" again") for name, _, _ in found_nights):
-        assert all(state != "Crashed" for _, state, _ in found_nights), "none of the crashed nights was made up for"
+    # What makes up for a crashed night says so in its name, or is the next one of the clock, which comes each minute.
+    last_good = max(at for at, (_, state, _) in enumerate(found_nights) if state == "Completed")
+    assert all(at < last_good for at, (_, state, _) in enumerate(found_nights) if state == "Crashed")
     slots = "SELECT name, active_slots FROM concurrency_limit_v2 WHERE active_slots != 0"
     assert ask(project, slots) == []
     assert not trouble, "\n\n".join(trouble)
