@@ -232,6 +232,7 @@ def test_many_nights_that_are_disturbed_end_as_those_that_are_not(project: Path,
         kind = "full disk" if len(nights(project)) >= full_at and not count["full disk"] else chance.choice(acts)
         if kind == "full disk":
             count[kind] += 1  # once, whether it can be or not
+            pictures.come(1)  # or no stage would have anything to do
             kind = kind if fill_the_disk(run, chance) else "full disk: wants to mount a disk"
         else:
             happened = (ENDS | HURTS)[kind](run, chance)
