@@ -46,7 +46,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 _SAID = 8
 """So many gaps are named in a sentence."""
 _OPTIONAL = frozenset({"too bright"})
-"""Nobody misses it."""
+"""Bins that count for the score and are never named as gaps: nobody looks for overexposed faces to add."""
 _WEIGHTS = {"yaw": 0.25, "pitch": 0.2, "expression": 0.3, "light": 0.25}
 
 _EYES = (slice(36, 42), slice(42, 48))
@@ -74,7 +74,7 @@ class Coverage:
 
     @classmethod
     def none(cls) -> Coverage:
-        """Of no face."""
+        """The coverage of an identity without a face: 0 in every bin."""
         return cls({kind: (0,) * len(bins) for kind, bins in KINDS.items()}, np.zeros((5, 7), np.int64))
 
     @classmethod
@@ -104,7 +104,7 @@ class Coverage:
         return cls(counts, pose)
 
     def __add__(self, other: Coverage) -> Coverage:
-        """Of the faces of both."""
+        """The coverage of two sets of faces taken together, bin by bin."""
         counts = {
             kind: tuple(own + more for own, more in zip(self.counts[kind], other.counts[kind], strict=True))
             for kind in KINDS
@@ -113,7 +113,7 @@ class Coverage:
 
     @property
     def faces(self) -> int:
-        """How many there are."""
+        """The number of faces that were counted."""
         return int(self.pose.sum())
 
     @property
@@ -175,7 +175,7 @@ def lacks_sentence(name: str, own: Coverage, other_name: str, other: Coverage) -
 
 
 def _expressions(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """(N,) the bin of each face."""
+    """(N,) the number of each face's bin among those of `KINDS["expression"]`, of (N, 68, 2) points."""
 
     def apart(pairs: tuple[tuple[int, int], ...]) -> npt.NDArray[np.float64]:
         first, second = np.array(pairs).T
@@ -200,7 +200,7 @@ def _eye_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _lights(looks: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """(N,) the bin of each face."""
+    """(N,) the number of each face's bin among those of `KINDS["light"]`, of (N, P·P) grey levels."""
     side = math.isqrt(looks.shape[1])
     grey = looks.reshape(-1, side, side).astype(np.float64)
     mean, deviation = grey.mean(axis=(1, 2)), grey.std(axis=(1, 2))

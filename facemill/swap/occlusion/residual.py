@@ -72,7 +72,7 @@ class ResidualOcclusion(OcclusionMethod):
         return [one.found() if one is not None else None for one in searches]
 
     def notes(self) -> list[str]:
-        """Of whom nothing can be found."""
+        """A line for each replaced identity without exemplars: nothing in front of those faces can be found."""
         return [
             f"the model has no exemplars of {name}: what lies in front of this face is drawn over (convert.occlusion)"
             for name in self._without
@@ -85,7 +85,7 @@ class ResidualOcclusion(OcclusionMethod):
 
 
 class _Search:
-    """One face, from round to round."""
+    """What is known of one face after each drawing: the parts in front so far, and the crop without them."""
 
     def __init__(self, face: FaceView) -> None:
         self.face, self.shown = face, face.crop
