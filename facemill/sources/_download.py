@@ -18,13 +18,12 @@ import os
 import random
 import re
 import ssl
-import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import certifi
 import httpcore
@@ -34,7 +33,6 @@ from facemill.errors import InputError
 from facemill.patience import PICTURE_DOWNLOAD
 from facemill.pictures import sniff
 from facemill.reasons import Reason
-from facemill.sources import Item, Unit
 from facemill.sources._opt_outs import (
     AGENT,
     ROBOTS_BYTES,
@@ -47,7 +45,10 @@ from facemill.sources._opt_outs import (
 )
 from facemill.sources._wire import Budget, Wire
 
-USER_AGENT = f"{AGENT}/0.1 (dataset collection; respects robots.txt and X-Robots-Tag)"
+USER_AGENT = f"{AGENT}/0.1 ({{contact}}dataset collection; respects robots.txt and X-Robots-Tag)"
+"""Some sites ask for a `contact`, and shut out whoever names none."""
+CONTACT = r"[\w.+-]{1,64}@[A-Za-z0-9.-]{1,190}|https?://[!#-'*-~]{1,250}"
+"""A mail address or that of a page, of characters that can stand in a header's comment."""
 _OK = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -80,6 +81,13 @@ class Policy:
     """A site that asks for longer pauses between two requests is not asked at all."""
     allow_private_addresses: bool = False
     """Also loopback and private networks, on any port: for mirrors in one's own network, and tests."""
+    contact: str = ""
+    """Whom a site can write to, told in the User-Agent; see CONTACT."""
+
+    @property
+    def user_agent(self) -> str:
+        """Who asks."""
+        return USER_AGENT.format(contact=f"{self.contact}; " if self.contact else "")
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,22 @@ class Downloader:
             address = self._address(answer.redirect, address)
         raise InputError(Reason.DOWNLOAD_FAILED, f"more than {self.policy.max_redirects} redirects")
 
-    def _checked(self, answer: _Answer, site: _Site, address: Address) -> bytes:
+    def answer(self, url: str, budget: Budget) -> Answer:
+        """What an interface for programs answers, whatever its status; see `_interface` for what is not asked there.
+
+        Raises:
+            InputError: DOWNLOAD_FAILED, TOO_LARGE, as `fetch`.
+        """
+        self._wire.budget = budget
+        address = self._address(url)
+        for _ in range(self.policy.max_redirects + 1):
+            answer = self._try_often(address, budget, self.policy.max_bytes, 0.0)
+            if answer.redirect is None:
+                return answer
+            address = self._address(answer.redirect, address)
+        raise InputError(Reason.DOWNLOAD_FAILED, f"more than {self.policy.max_redirects} redirects")
+
+    def _checked(self, answer: Answer, site: _Site, address: Address) -> bytes:
         """The picture of an answer, if it is one that may be taken."""
         if answer.status != _OK:
             raise InputError(Reason.DOWNLOAD_FAILED, f"status {answer.status}")
@@ -240,7 +263,7 @@ class Downloader:
         *,
         tries: int | None = None,
         cut: bool = False,
-    ) -> _Answer:
+    ) -> Answer:
         """An answer that is worth looking at: a host that is busy, or that breaks off, is asked again."""
         most = self.policy.tries if tries is None else tries
         for attempt in range(most):
@@ -272,16 +295,16 @@ class Downloader:
         while len(self._asked) > _KNOWN_SITES:
             self._asked.popitem(last=False)
 
-    def _try(self, address: Address, budget: Budget, max_bytes: int, *, cut: bool) -> _Answer:
+    def _try(self, address: Address, budget: Budget, max_bytes: int, *, cut: bool) -> Answer:
         budget.allow_bytes(2 * max_bytes + _AROUND_BYTES)
         url = httpcore.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
         headers = [
-            ("User-Agent", USER_AGENT),
+            ("User-Agent", self.policy.user_agent),
             ("Accept", "text/plain,*/*;q=0.5" if cut else "image/*,*/*;q=0.5"),
             ("Accept-Encoding", "identity"),  # pictures are compressed already, and packed bytes can explode
         ]
         with self._pool.stream("GET", url, headers=headers) as response:
-            answer = _Answer(
+            answer = Answer(
                 response.status, [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
             )
             if response.status in _REDIRECTS and (answer.redirect or cut):
@@ -329,36 +352,8 @@ class Downloader:
         return Address(url.scheme, host.strip("[]"), port, target, shown)
 
 
-def shared_downloader(policy: Policy) -> Downloader:
-    """This thread's downloader: what it knows of sites, and when it asked them last, holds from picture to picture."""
-    wanted = (policy, os.environ.get("SSL_CERT_FILE"))
-    if getattr(_OF_THREAD, "made_for", None) != wanted:
-        _OF_THREAD.downloader, _OF_THREAD.made_for = Downloader(policy), wanted
-    found: Downloader = _OF_THREAD.downloader
-    return found
-
-
-def downloaded(unit: Unit, policy: Policy, **stated: str) -> Item:
-    """The picture behind the address that is a unit's key, or the reason why there is none; `stated`: of the item."""
-    try:
-        return unit.item(data=shared_downloader(policy).fetch(unit.key).data, **stated)
-    except InputError as problem:
-        return unit.failed(problem, **stated)
-
-
-def host_of(url: str) -> str:
-    """The host of an address, to put together what one host is asked for; empty where there is none to be seen."""
-    try:
-        return urlsplit(url).hostname or ""  # 20 times as fast as httpx, and lists are long
-    except ValueError:
-        return ""
-
-
-_OF_THREAD = threading.local()
-
-
 @dataclass
-class _Answer:
+class Answer:
     """The status, the headers as they came, and the body where it is one that is read."""
 
     status: int
@@ -407,7 +402,7 @@ class _TryAgain(Exception):
         self.after_s = after_s
 
 
-def _no_picture(answer: _Answer) -> str:
+def _no_picture(answer: Answer) -> str:
     packed = answer.header("content-encoding")
     told = f" (packed as {packed[:40]}, though not asked to be)" if packed and packed.lower() != "identity" else ""
     return f"what came is not a picture{told}"

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from facemill.errors import FacemillError
 from facemill.patience import PICTURE_SEARCH
 from facemill.processes import end_group
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._download import Policy, downloaded, host_of
+from facemill.sources._addresses import address_unit, fetch_address, is_address
 
 _TOLD_LINES = 4
 UNKNOWN_LICENCE = "unknown"
@@ -82,9 +82,7 @@ class GoogleSource(Source):
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
         """The picture of an address, or the reason why there is none."""
-        options = unit.options
-        policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
-        yield downloaded(unit, policy, page=options["page"], licence=UNKNOWN_LICENCE)
+        return fetch_address(unit)
 
     @staticmethod
     def find(unit: Unit) -> list[Unit]:
@@ -94,7 +92,7 @@ class GoogleSource(Source):
             FacemillError: the search failed or found nothing; the message says what to install or change.
         """
         options = unit.options
-        if "page" in options:
+        if is_address(unit):
             return [unit]
         found = search(
             options["query"],
@@ -104,12 +102,7 @@ class GoogleSource(Source):
             chromedriver=options["chromedriver"],
         )
         skip = set(options["skip"])
-        kept = {name: options[name] for name in ("max_file_bytes", "allow_private_addresses")}
-        return [
-            replace(unit, key=url, single=True, host=host_of(url), options={**kept, "page": page})
-            for url, page in found
-            if url not in skip
-        ]
+        return [address_unit(unit, url, page=page, licence=UNKNOWN_LICENCE) for url, page in found if url not in skip]
 
 
 def search(

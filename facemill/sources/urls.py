@@ -14,7 +14,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import IO, Annotated, Any, ClassVar, Literal
 
@@ -24,7 +24,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.foreign_files import open_regular, valid_name
 from facemill.reasons import Reason
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._download import Policy, downloaded, host_of
+from facemill.sources._addresses import address_unit, fetch_address, is_address, told_unit
 
 Format = Literal["csv", "tsv", "parquet", "jsonl", "txt"]
 Column = Literal["url", "page", "licence", "author"]
@@ -106,10 +106,9 @@ class UrlsSource(Source):
     def find(unit: Unit) -> list[Unit]:
         """One unit for each line whose address was not collected before."""
         options = unit.options
-        if "columns" not in options or unit.path is None:
+        if is_address(unit) or unit.path is None:
             return [unit]
         skip, columns = set(options["skip"]), options["columns"]
-        kept = {name: options[name] for name in ("max_file_bytes", "allow_private_addresses")}
         found: dict[str, Unit] = {}
         for number, (line, read) in enumerate(_lines(unit.path, options["format"], list(columns.values()))):
             if options["max_urls"] is not None and number >= options["max_urls"]:
@@ -118,25 +117,18 @@ class UrlsSource(Source):
                 stated = _stated(read, columns)
             except InputError as problem:
                 key = f"{unit.key}:{line}"
-                found[key] = replace(unit, key=key, single=True, path=None, options={"problem": problem.detail})
+                found[key] = told_unit(unit, key, problem.reason, problem.detail)
                 continue
             url = stated.pop("url")
             defaults = {name: options[name] for name in ("licence", "author") if not stated[name]}
             if url not in skip and url not in found:
-                found[url] = replace(
-                    unit, key=url, single=True, path=None, host=host_of(url), options={**kept, **stated, **defaults}
-                )
+                found[url] = address_unit(unit, url, **{**stated, **defaults})
         return list(found.values())
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
         """The picture of a line, or the reason why there is none."""
-        options = unit.options
-        if "problem" in options:
-            yield unit.failed(InputError(Reason.BROKEN_LINE, options["problem"]))
-            return
-        policy = Policy(max_bytes=options["max_file_bytes"], allow_private_addresses=options["allow_private_addresses"])
-        yield downloaded(unit, policy, page=options["page"], licence=options["licence"], author=options["author"])
+        return fetch_address(unit)
 
 
 def _all() -> list[str]:

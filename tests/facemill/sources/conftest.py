@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import http.server
 import ipaddress
+import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from cryptography import x509
@@ -21,12 +23,15 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 
 class Site:
-    """What the server answers by path; `visits` counts how often each was asked for; `clients`: each connection."""
+    """What the server answers by path, with its query or without; `visits` counts how often each was asked for;
+    `clients`: each connection."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.visits: dict[str, int] = {}
         self.clients: set[tuple[str, int]] = set()
+        self.asked: list[tuple[dict[str, str], dict[str, str]]] = []
+        self.retry_after = "0"
         self.url = ""
 
     def put(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
@@ -36,6 +41,24 @@ class Site:
             request.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 request.send_header(name.replace("_", "-"), value)
+            request.end_headers()
+            request.wfile.write(body)
+
+        self.answers[path] = answer
+        return self.url + path
+
+    def interface(self, path: str, answers: Callable[[dict[str, str]], bytes | Mapping[str, object] | int]) -> str:
+        """Serves an interface: parameters in, JSON, bytes or a status out; `asked` keeps parameters and headers."""
+
+        def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+            parameters = dict(parse_qsl(urlsplit(request.path).query))
+            self.asked.append((parameters, dict(request.headers)))
+            said = answers(parameters)
+            body = b"" if isinstance(said, int) else said if isinstance(said, bytes) else json.dumps(said).encode()
+            request.send_response(said if isinstance(said, int) else 200)
+            request.send_header("Content-Length", str(len(body)))
+            if isinstance(said, int):
+                request.send_header("Retry-After", self.retry_after)
             request.end_headers()
             request.wfile.write(body)
 
@@ -57,8 +80,9 @@ def _serve(found: Site, context: ssl.SSLContext | None) -> Iterator[None]:
         def do_GET(self) -> None:
             found.visits[self.path] = found.visits.get(self.path, 0) + 1
             found.clients.add(self.client_address)
-            if self.path in found.answers:
-                found.answers[self.path](self)
+            answer = found.answers.get(self.path) or found.answers.get(self.path.partition("?")[0])
+            if answer is not None:
+                answer(self)
             else:
                 self.send_error(404)
 

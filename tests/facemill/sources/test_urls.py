@@ -54,7 +54,7 @@ def test_a_list_names_addresses_pages_licences_and_authors(tmp_path: Path, name:
     ]
     units = found(table(tmp_path, name, rows), columns={"url": "link", "licence": "rights"}, licence="CC-BY-4.0")
     assert [(unit.key, unit.host, unit.single) for unit in units] == [(A, "a.example", True), (B, "b.example", True)]
-    stated = [tuple(unit.options[name] for name in ("page", "licence", "author")) for unit in units]
+    stated = [tuple(unit.options["stated"][name] for name in ("page", "licence", "author")) for unit in units]
     assert stated == [("https://a.example/", "CC0-1.0", "Bö"), ("", "CC-BY-4.0", "")]
 
 
@@ -92,7 +92,7 @@ def test_broken_json_and_lines_without_end_are_rows(tmp_path: Path) -> None:
         json.dumps({"url": A, "page": {"a": 1}}),
     ]
     path.write_text("\n".join(lines))
-    told = [unit.options.get("problem", unit.key) for unit in found(path)]
+    told = [unit.options.get("problem", ("", unit.key))[1] for unit in found(path)]
     assert told[0].startswith("not JSON")
     assert told[1:3] == ["not an object of JSON", "'5' is no address"]
     assert told[3].startswith("not JSON")
