@@ -238,8 +238,10 @@ def _collect_pictures(
 
 def _file_size(wanted: Wanted) -> int:
     """The bytes of the file that a unit is; 0 where there is none, or where whoever reads it says what is wrong."""
+    if wanted.unit is None:
+        return 0
     try:
-        return 0 if wanted.unit is None or wanted.unit.path is None else wanted.unit.path.stat().st_size
+        return wanted.unit.size_bytes if wanted.unit.path is None else wanted.unit.path.stat().st_size
     except OSError:
         return 0
 

@@ -136,6 +136,7 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
     entries = [
         {"identity": unit.identity, "role": unit.role, "source": unit.source, "name": unit.key}
         | ({"sha256": hashes[unit.path]} if unit.path is not None else {})
+        | ({"stamp": unit.stamp} if unit.stamp else {})
         for unit in units
         if not forgotten.covers(sample_id=hashes.get(unit.path) if unit.path is not None else None)
     ]

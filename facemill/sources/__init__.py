@@ -98,6 +98,8 @@ class Unit:
         key: its name, the same in every run and on every machine.
         single: whether it gives exactly one item; of others only fetching can tell how many.
         path: the file that it reads, where there is one: its content decides whether the unit is stale.
+        stamp: changes when what it reads has changed, beside the content of `path`; empty where nothing else is read.
+        size_bytes: of what it reads, where that is known and there is no `path`.
         host: who is asked for it, where that is somebody else: units of one host are fetched one after another.
         face: which face of a reference picture is meant, see `facemill.references.ReferenceFace`; mostly not stated.
         options: what `fetch` needs.
@@ -109,6 +111,8 @@ class Unit:
     key: str
     single: bool = True
     path: Path | None = None
+    stamp: str = ""
+    size_bytes: int = 0
     host: str = ""
     face: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)

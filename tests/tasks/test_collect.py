@@ -497,3 +497,25 @@ def test_a_video_is_a_reference_by_some_of_its_frames(tmp_path: Path) -> None:
         if (unit.role, unit.identity) == ("reference", "anna")
     ]
     assert [item.pts is not None and item.role for item in sources.fetch(unit)] == ["reference"] * 2
+
+
+def test_a_folder_elsewhere_is_followed_and_so_is_what_lies_beside_a_picture(root: Path) -> None:
+    """By listings alone: what has changed there is fetched again, and what has gone leaves."""
+    there, here = root / "elsewhere", root / "photos"
+    there.mkdir()
+    for number in range(3):
+        (there / f"{number}.jpg").write_bytes(_picture(30 + number, 16 + number))
+    remote = {"kind": "remote_folder", "path": f"file://{there}"}
+    params = _params([remote, {"kind": "folder", "path": "photos"}])
+
+    def found() -> tuple[list[bytes], set[str]]:
+        _run(params, root)
+        rows = [row for row in _rows(root) if row["status"] == "ok" and row["role"] == "sample"]
+        bytes_there = [row["image"]["bytes"] for row in rows if row["source"] == "remote_folder"]
+        return sorted(bytes_there), {row["author"] for row in rows if row["source"] == "folder"}
+
+    assert found() == (sorted(_picture(30 + number, 16 + number) for number in range(3)), {""})
+    (there / "0.jpg").unlink()
+    (there / "1.jpg").write_bytes(_picture(40, 24))
+    (here / "good one.jpg.json").write_text('{"artist": "Anna"}')
+    assert found() == (sorted([_picture(40, 24), _picture(32, 18)]), {"", "Anna"})

@@ -78,7 +78,7 @@ def test_an_empty_or_missing_folder_is_one_clear_error(tmp_path: Path, path: str
 
 
 def test_an_unknown_kind_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(FacemillError, match="folder, google, sample, urls, video"):
+    with pytest.raises(FacemillError, match="folder, google, openverse, remote_folder, sample, urls, video, wikimedia"):
         SOURCES["flickr"]
 
 
@@ -131,3 +131,31 @@ def test_ten_pictures_with_odd_suffixes_are_ten_pictures() -> None:
     for unit in units:
         [item] = fetch(unit)
         assert decode(item.data or b"").shape == (96, 96, 3)
+
+
+def test_files_beside_a_picture_and_the_picture_itself_say_whose_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (folder / name).write_bytes(encode_jpeg(np.zeros((8, 8, 3), np.uint8)))
+    (folder / "a.jpg.json").write_text('{"artist": "Anna", "license": "CC0", "post_url": "https://a.example/1"}')
+    (folder / "b.jpg.json").write_bytes(b"\xff{")
+    (folder / "b.xmp").write_text("<x/>")
+    (folder / "alone.json").write_text("{}")
+    told: list[str] = []
+    source = FolderSource(path="photos", licence="CC-BY-4.0", author="Bo")
+    around = Surroundings(place=lambda path: tmp_path / path, tell=told.append)
+    units = source.plan("anna", "sample", around)
+    first, second, _ = [item for unit in units for item in fetch(unit)]
+    assert (first.licence, first.author, first.page) == ("CC0", "Anna", "https://a.example/1")
+    assert (second.licence, second.author, second.page) == ("CC-BY-4.0", "Bo", "")
+    assert told == [f"{folder}: left out 1 files that are no pictures (1 .json)"]
+
+    (folder / "a.jpg.json").write_text('{"artist": "Bea"}')
+    again = source.plan("anna", "sample", around)
+    assert [unit.stamp == old.stamp for unit, old in zip(again, units, strict=True)] == [False, True, True]
+    [own] = fetch(plan(tmp_path, FolderSource(path="photos/a.jpg"))[0])
+    assert own.author == "Bea"
+    [unit, *_] = plan(tmp_path, FolderSource(path="photos", author="Bo", read_credits=False))
+    assert [item.author for item in fetch(unit)] == ["Bo"]
+    assert unit.stamp == ""
