@@ -195,6 +195,7 @@ _TABLE = (
             Data.ARCHIVE,
             Data.SEGMENTS,
             Data.TRACKS,
+            Data.TRACK_POINTS,
             Data.CONVERTED,
             Data.CONVERSIONS,
             Data.METRICS,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,8 @@ def test_the_report_is_one_file_that_asks_nobody(project: Path) -> None:
     page = (project / "data" / "report" / "report.html").read_text()
     assert "<img" in page
     assert "Who is in the video" in page
+    ways = re.findall(r'src="([^"]+)" alt="hopper → collins (?:before|with (?:exemplars|match|none))"', page)
+    assert len(set(ways)) == 4  # the frame, and three pictures of it
     assert 'src="http' not in page
     assert json.loads((project / "data" / "report" / "metrics.json").read_text())
 

@@ -34,6 +34,7 @@ from tasks.params import Params
 from tasks.paths import archive_folder
 from tasks.report_page.charts import dumbbells, timeline
 from tasks.report_page.dataset import sentence
+from tasks.report_page.details import Comparison, compare_details
 from tasks.report_page.thumbnails import Album
 from tasks.work.plugin_files import placed_options
 from tasks.work.progress import track
@@ -117,6 +118,8 @@ class VideosSection:
     frames: dict[str, int]
     unmeasured: int
     """Converted videos that could not be measured."""
+    details: list[Comparison]
+    """A face of each pair with each method of detail."""
 
     def metrics(self) -> dict[str, Any]:
         """Counts and medians, for all and by video, as plain values."""
@@ -164,6 +167,7 @@ def gather_videos(root: Path, params: Params, album: Album) -> VideosSection | N
         states={str(state): sum(row["status"] == state for row in rows) for state in State},
         frames={name: sum(count[f"frames_{name}"] for count in counts) for name in FRAME_COUNTS},
         unmeasured=sum(entry.problem is not None for entry in entries),
+        details=compare_details(root, params, [row for row in rows if row["video"] in detailed], album),
     )
 
 

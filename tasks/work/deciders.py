@@ -209,7 +209,7 @@ def plugins_of(stage: str, params: Params) -> list[str]:
         "train": [f"facemill.nets.{model}", f"facemill.train.objectives.{model}"],
         "track": _finding(params.track),
         "convert": [f"facemill.nets.{model}"],
-        "report": _finding(params.track),
+        "report": [f"facemill.nets.{model}", *_finding(params.track)],
     }
     return named.get(stage, [])
 
