@@ -144,6 +144,12 @@ def link_or_copy(source: Path, target: Path) -> None:
         flush(target)
 
 
+def keep_date(source: Path, target: Path) -> None:
+    """Gives a file the date of another: an archive is sorted by it."""
+    status = source.stat()
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def put_back(folder: Path) -> None:
     """Brings the old folder back where somebody was killed in the middle of replacing it (see `atomic_folder`)."""
     end = time.monotonic() + _WAIT_S

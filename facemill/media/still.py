@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from facemill.errors import InputError
-from facemill.files import atomic_path, file_sha256, write_bytes
+from facemill.files import atomic_path, file_sha256, keep_date, write_bytes
 from facemill.media.embedded import Carried
 from facemill.media.kinds import read_still
 from facemill.media.still_file import check_still, repainted
@@ -24,7 +24,6 @@ from facemill.picture_headers import sniff
 from facemill.pictures import decode
 from facemill.reasons import Reason
 from facemill.video import Frame, Part
-from facemill.video.parts import keep_times
 
 
 @dataclass(frozen=True)
@@ -155,5 +154,5 @@ def join_still(part: Part, output: Path, source: Path) -> list[str]:
         shutil.copyfile(part.path, temporary)
         if file_sha256(temporary) != part.sha256:
             raise InputError(Reason.CONVERSION_FAILED, f"verification: part {part.path.name} is not as it was written")
-        keep_times(source, temporary)
+        keep_date(source, temporary)
     return []

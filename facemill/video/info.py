@@ -158,6 +158,16 @@ class VideoInfo:
         """Degrees counter-clockwise by which the stored picture is turned to stand upright."""
         return self.orientation.rotation
 
+    @property
+    def nominal_rate(self) -> Fraction:
+        """What is stated as a film's frames a second, known or not. The times of frames do not depend on it."""
+        return self.fps or Fraction(25)
+
+    @property
+    def usual_ticks(self) -> int:
+        """How long a frame is shown where nothing says it, in ticks of `time_base`."""
+        return max(1, round(1 / (self.nominal_rate * self.time_base)))
+
 
 def probe(path: Path | str) -> VideoInfo:
     """Reads the header and the first frame.

@@ -1,7 +1,7 @@
 """Encodes frames beside the original sound; the file appears only when it is whole and has been verified.
 
 `with VideoWriter(...) as writer:` owns every handle. `commit` makes a film of the one part that was written, as
-`parts.py` makes it of many, re-opens and checks it, flushes it to the disk and gives it its name. Whatever ends the
+`joining.py` makes it of many, re-opens and checks it, flushes it to the disk and gives it its name. Whatever ends the
 block otherwise (an error, Ctrl-C) leaves nothing behind; a killed process leaves hidden files `.facemill-new-…`, which
 `facemill.files.sweep` removes.
 """
@@ -15,7 +15,8 @@ from facemill.files import scratch_path
 from facemill.video.clock import Clock
 from facemill.video.encoder import EncoderSettings
 from facemill.video.info import VideoInfo
-from facemill.video.parts import FrameWriter, join
+from facemill.video.joining import join
+from facemill.video.parts import FrameWriter
 
 
 class VideoWriter(FrameWriter):

@@ -40,7 +40,7 @@ from facemill.video import (
     probe,
 )
 from facemill.video.frame import planes
-from facemill.video.parts import _times_of_decoding
+from facemill.video.joining import _times_of_decoding
 
 VFR_STEPS = [512, 300, 40, 4000, 512, 1000, 13, 700]
 STEPS = {"cfr": [512], "vfr": VFR_STEPS}
