@@ -38,6 +38,16 @@ def visibility(
     return np.asarray(inside * np.nan_to_num(frontal), np.float32)
 
 
+def are_trusted(
+    yaw_deg: npt.NDArray[Any], doubt: npt.NDArray[Any], presence: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """(N,) each -> (N,): whether landmarks are to be trusted, by the limits above: short of past profile, and found
+    where they were when looked for again. A yaw of NaN, which points do not give, is past it; NaN in the others is not
+    known and speaks for nothing."""
+    turned = np.abs(np.asarray(yaw_deg, np.float64))
+    return np.asarray((turned < PROFILE_DEG) & ~(doubt > MOST_DOUBT) & ~(presence < LEAST_PRESENCE), np.bool_)
+
+
 def is_seen(visible: float | None, doubt: float | None, presence: float | None) -> bool:
     """Whether enough of a face is there, and its landmarks are to be trusted, by the limits above; what is None is not
     known and speaks for nothing."""

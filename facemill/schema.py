@@ -243,7 +243,11 @@ class TrackPointColumns(TypedDict, total=False):
     pitch: Float32 | None
     roll: Float32 | None
     visibility: Float32  # share of the points that lie in the picture, less where the head is turned to a profile
-    strength: Float32  # 0…1: how much of a new face is to be seen; less where it comes or goes within a scene
+    doubt: Float32 | None  # as in `faces`, before smoothing; null where bridged
+    presence: Float32 | None  # likewise, from a predictor that tells it
+    strength: (
+        Float32  # 0…1: how much of a new face is to be seen; less where it comes or goes or is covered within a scene
+    )
 
 
 class TrackPointRow(TrackPointColumns, StateColumns, total=False):
@@ -325,7 +329,7 @@ DATASET = TableSchema("dataset", 7, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)
-TRACK_POINTS = TableSchema("track_points", 1, TrackPointRow)
+TRACK_POINTS = TableSchema("track_points", 2, TrackPointRow)
 CONVERSIONS = TableSchema("conversions", 3, ConversionRow)
 
 ALL: dict[str, TableSchema[Any]] = {

@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import crop_affine, five_points, head_pose, invert, transform
-from facemill.boxes import LANDMARK_BOXES, around
+from facemill.align import crop_affine, head_pose, invert, transform
+from facemill.boxes import around
 from facemill.detect import Detector
 from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.identity import Embedder
-from facemill.landmarks import LandmarkPredictor, doubt, landmark_box, upright_boxes
+from facemill.landmarks import LandmarkPredictor, landmark_box, look_again
 from facemill.measures import change, flicker, landmark_error, nearest, psnr_db, spread
 from facemill.media import open_media
 from facemill.pictures import RGB
@@ -212,10 +212,8 @@ class SwapMeter:
         except ValueError:  # all points in one place or on a line
             return False
         visible = visibility(points[None], np.array([yaw]), np.array(picture.shape[1::-1]))[0]
-        fives = five_points(points)[None]
-        _, presence = self._predictor.look(picture, upright_boxes(points[None]), LANDMARK_BOXES, points5=fives)
-        known = None if np.isnan(presence[0]) else float(presence[0])
-        return is_seen(float(visible), float(doubt(self._predictor, picture, points[None])[0]), known)
+        _, doubt, presence = look_again(self._predictor, picture, points[None])
+        return is_seen(float(visible), float(doubt[0]), None if np.isnan(presence[0]) else float(presence[0]))
 
     def _output_face(self, picture: RGB, expected: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """68×2 landmarks of the face at the place of the expected one. Only the surroundings are searched."""

@@ -40,6 +40,7 @@ __all__ = [
     "five_in",
     "hog_square",
     "landmark_box",
+    "look_again",
     "register",
     "roll_of",
     "signature",
@@ -105,13 +106,19 @@ def doubt(
         picture: RGB uint8 H×W×3.
         points: (N, 68, 2), as it found them.
     """
-    if not len(points):
-        return np.zeros(0, np.float32)
-    fives = np.array([five_points(each) for each in points])
-    again = predictor.predict(picture, upright_boxes(points), LANDMARK_BOXES, points5=fives)
+    return look_again(predictor, picture, points)[1]
+
+
+def look_again(
+    predictor: LandmarkPredictor, picture: npt.NDArray[np.uint8], points: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What `doubt` looks at: where the points (N, 68, 2) are when they are looked for again, their doubt (N,), and
+    their presence (N,), which is NaN from a predictor that does not tell. Arguments as of `doubt`."""
+    fives = np.array([five_points(each) for each in points]).reshape(-1, 5, 2)
+    again, presence = predictor.look(picture, upright_boxes(points), LANDMARK_BOXES, points5=fives)
     moved = np.linalg.norm(again - points, axis=2).mean(axis=1)
     apart = np.linalg.norm(points[:, 36] - points[:, 45], axis=1)
-    return np.where(apart > 0, moved / np.maximum(apart, 1e-6), np.inf).astype(np.float32)
+    return again, np.where(apart > 0, moved / np.maximum(apart, 1e-6), np.inf).astype(np.float32), presence
 
 
 def build_predictor(name: str, **options: Any) -> LandmarkPredictor:

@@ -3,6 +3,7 @@
     the last frame of a segment and the first of the next ──► boxes that overlap are one face, unless a scene ends there
     a track that ends, one that begins nearby soon after  ──► one face, if they look alike
     a loss of up to BRIDGE_S                              ──► bridged: points lie between those before and after it
+    points that mean nothing for up to BRIDGE_S           ──► laid between those before and after, for longer: a loss
     points of a track                                     ──► smoothed (`smooth.py`), nothing across a cut
     strength                                              ──► fades before and after a loss; 1 at cuts and at the ends
 
@@ -21,12 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.align import head_pose
 from facemill.boxes import shorter_sides
 from facemill.embeddings import DIMENSIONS
-from facemill.quality import visibility
+from facemill.quality import are_trusted, visibility
 from facemill.track.match import match
-from facemill.track.segment import SegmentTracks
+from facemill.track.rows import Between, SeenRows, untrusted
+from facemill.track.segment import SegmentTracks, pose_of
 from facemill.track.settings import TrackingSettings
 from facemill.track.smooth import smoothed
 from facemill.video.cuts import is_cut_between
@@ -34,7 +35,8 @@ from facemill.video.cuts import is_cut_between
 Array = npt.NDArray[Any]
 
 BRIDGE_S = 0.4
-"""So long a face may be missing within a scene for its points to be laid between those before and after."""
+"""So long a face may be missing within a scene, or its points mean nothing (`facemill.quality.are_trusted`), for them
+to be laid between those before and after."""
 FADE_S = 0.2
 """So long the strength takes from 0 to 1 where a face comes or goes within a scene."""
 ALIKE, UNLIKE = 0.6, 0.8
@@ -74,7 +76,8 @@ class PointRows:
 
     pts: (N,) int64. track: (N,) int32. box: (N, 4), points: (N, 68, 2) float32, pixels of the frame. score: (N,)
     float32. detected, bridged: (N,) bool. pose: (N, 3) float32, yaw, pitch and roll in degrees (NaN where the points
-    have none). visibility, strength: (N,) float32, 0…1.
+    have none). visibility, strength: (N,) float32, 0…1. doubt, presence: (N,) float32, of the points as they were
+    found, NaN where none were or the predictor does not tell.
     """
 
     pts: npt.NDArray[np.int64]
@@ -86,6 +89,8 @@ class PointRows:
     bridged: npt.NDArray[np.bool_]
     pose: npt.NDArray[np.float32]
     visibility: npt.NDArray[np.float32]
+    doubt: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32]
     strength: npt.NDArray[np.float32]
 
 
@@ -134,7 +139,7 @@ class VideoTracks:
     def rows(self, index: int) -> PointRows:
         """The faces in the frames of a piece."""
         around = range(max(0, index - 1), min(len(self._pieces), index + 2))
-        seen = _Seen.of({piece: self._pieces[piece] for piece in around}, self.offsets, self._ids)
+        seen = SeenRows.of({piece: self._pieces[piece] for piece in around}, self.offsets, self._ids)
         first, last = int(self.offsets[index]), int(self.offsets[index + 1])
         low, high = int(self.offsets[around[0]]), int(self.offsets[around[-1] + 1])
         parts = [
@@ -146,44 +151,45 @@ class VideoTracks:
         return _sorted_rows([part for part in parts if part is not None], self._pieces[index].size_wh)
 
     def _run_rows(
-        self, track: Track, run: tuple[int, int], own: _Seen, wanted: tuple[int, int]
+        self, track: Track, run: tuple[int, int], own: SeenRows, wanted: tuple[int, int]
     ) -> dict[str, Array] | None:
         """The rows of one stretch of a track that lie in the wanted frames; bridged ones lie between the others."""
         own = own.between(*run)
         if len(own.frame) == 0:
             return None
-        seconds = self.seconds[own.frame]
-        points = smoothed(seconds, own.points, self._smoothing)
         start, end = max(wanted[0], int(own.frame[0])), min(wanted[1] - 1, int(own.frame[-1]))
         frames = np.arange(start, end + 1)
         if len(frames) == 0:
             return None
-        # Rows before and after each frame; the same one where the face was seen
-        after = np.searchsorted(own.frame, frames)
-        before = np.where(own.frame[after] == frames, after, after - 1)
-        span = seconds[after] - seconds[before]
-        share = np.where(span > 0, (self.seconds[frames] - seconds[before]) / np.where(span > 0, span, 1), 0.0)
-
-        def between(values: Array) -> Array:
-            part = share.reshape(-1, *[1] * (values.ndim - 1))
-            return np.asarray((1 - part) * values[before] + part * values[after], np.float32)
-
+        seconds = self.seconds[own.frame]
+        brief, lasting = untrusted(seconds, are_trusted(own.yaw, own.doubt, own.presence), BRIDGE_S)
+        steady = own.taken(np.flatnonzero(~brief))
+        points = smoothed(self.seconds[steady.frame], steady.points, self._smoothing)
+        seen, steadily = (Between.of(one.frame, frames, self.seconds) for one in (own, steady))
+        bridged = seen.before != seen.after
+        known = np.where(bridged, np.nan, 1.0)
         return {
             "frame": frames,
             "pts": self.pts[frames],
             "track": np.full(len(frames), track.track, np.int32),
-            "box": between(own.box),
-            "points": between(points),
-            "score": between(own.score),
-            "detected": own.detected[before] & (before == after),
-            "bridged": before != after,
-            "strength": self._strength(frames, run, track.scene),
+            "box": seen.values(own.box),
+            "points": steadily.values(points),
+            "score": seen.values(own.score),
+            "detected": own.detected[seen.before] & ~bridged,
+            "bridged": bridged,
+            "doubt": np.asarray(own.doubt[seen.before] * known, np.float32),
+            "presence": np.asarray(own.presence[seen.before] * known, np.float32),
+            "strength": self._strength(frames, run, track.scene, seconds[lasting]),
         }
 
-    def _strength(self, frames: Array, run: tuple[int, int], scene: int) -> Array:
+    def _strength(self, frames: Array, run: tuple[int, int], scene: int, lost_s: Array) -> Array:
+        """(F,) of frames of a run, from 0 at and towards `lost_s`, times at which the face is there and its points mean
+        nothing."""
         first, last = run
         times = self.seconds[frames]
         strength = np.ones(len(frames))
+        if len(lost_s):
+            strength = np.minimum(strength, np.abs(times[:, None] - lost_s).min(axis=1) / FADE_S)
         if first > 0 and self.scene[first - 1] == scene:  # it comes within the scene
             step = self.seconds[first] - self.seconds[first - 1]
             strength = np.minimum(strength, (times - self.seconds[first] + step) / (FADE_S + step))
@@ -372,42 +378,6 @@ def _runs(frames: Array, seconds: Array) -> tuple[tuple[int, int], ...]:
     return (*runs, (start, int(frames[-1])))
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The rows of neighbouring pieces under numbers that hold for the video."""
-
-    frame: Array
-    number: Array
-    box: Array
-    points: Array
-    score: Array
-    detected: Array
-
-    @classmethod
-    def of(cls, pieces: Mapping[int, SegmentTracks], offsets: Array, ids: Mapping[tuple[int, int], int]) -> _Seen:
-        return cls(
-            np.concatenate([one.frame.astype(np.int64) + int(offsets[index]) for index, one in pieces.items()]),
-            np.array([ids[index, int(local)] for index, one in pieces.items() for local in one.track], np.int64),
-            np.concatenate([one.box for one in pieces.values()]),
-            np.concatenate([one.points for one in pieces.values()]),
-            np.concatenate([one.score for one in pieces.values()]),
-            np.concatenate([one.detected for one in pieces.values()]),
-        )
-
-    @property
-    def numbers(self) -> list[int]:
-        return [int(number) for number in np.unique(self.number)]
-
-    def of_track(self, number: int) -> _Seen:
-        return self._taken(np.flatnonzero(self.number == number))
-
-    def between(self, first: int, last: int) -> _Seen:
-        return self._taken(np.flatnonzero((self.frame >= first) & (self.frame <= last)))
-
-    def _taken(self, rows: Array) -> _Seen:
-        return _Seen(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
-
-
 def _sorted_rows(parts: Sequence[Mapping[str, Array]], size_wh: Array) -> PointRows:
     if not parts:
         return PointRows(
@@ -419,18 +389,10 @@ def _sorted_rows(parts: Sequence[Mapping[str, Array]], size_wh: Array) -> PointR
             np.zeros(0, np.bool_),
             np.zeros(0, np.bool_),
             np.zeros((0, 3), np.float32),
-            np.zeros(0, np.float32),
-            np.zeros(0, np.float32),
+            *[np.zeros(0, np.float32)] * 4,
         )
     every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((every["track"], every.pop("frame")))
     taken = {name: values[order] for name, values in every.items()}
-    pose = np.array([_pose(points) for points in taken["points"]], np.float32).reshape(-1, 3)
+    pose = np.array([pose_of(points) for points in taken["points"]], np.float32).reshape(-1, 3)
     return PointRows(**taken, pose=pose, visibility=visibility(taken["points"], pose[:, 0], size_wh))
-
-
-def _pose(points: Array) -> tuple[float, float, float]:
-    try:
-        return head_pose(points)
-    except ValueError:  # all points in one place or on a line
-        return (np.nan, np.nan, np.nan)

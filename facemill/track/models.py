@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +14,16 @@ from facemill.align import five_points, transform
 from facemill.boxes import LANDMARK_BOXES, BoxConvention, shorter_sides
 from facemill.detect import Detector, Faces, build_detector
 from facemill.identity import Embedder
-from facemill.landmarks import Square, build_predictor, five_in, hog_square, signature, turn_of, upright_boxes
+from facemill.landmarks import (
+    Square,
+    build_predictor,
+    five_in,
+    hog_square,
+    look_again,
+    signature,
+    turn_of,
+    upright_boxes,
+)
 from facemill.track.match import best_match, match
 from facemill.track.view import View
 from facemill.video import Frame
@@ -27,6 +36,18 @@ AGAIN_TURNS = tuple(tuple(np.radians(turns).tolist()) for turns in ([0, 20, -20]
 """By how much more than its last roll, clockwise: of the first group the best counts, the second is for a face that
 none of them shows. A detector that sees a face at the edge of what it bears draws its box beside it."""
 SIZES_KEPT = 8  # detectors by least face: loading one takes up to half a second, videos of an archive differ in size
+
+
+@dataclass(frozen=True)
+class SteadyPoints:
+    """Landmarks of N faces and how far they are to be trusted, as tables have it (`facemill.quality.are_trusted`).
+
+    points: (N, 68, 2). doubt: (N,) float32. presence: (N,) float32, NaN from a predictor that does not tell.
+    """
+
+    points: Array
+    doubt: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32]
 
 
 class FaceModels:
@@ -161,7 +182,13 @@ class FaceModels:
         return self._near.detect([picture])[0].boxes_xyxy.astype(float)
 
     def landmarks(self, picture: Array, boxes: Array, before: Array | None = None, fives: Array | None = None) -> Array:
-        """(N, 68, 2) points from the detector's boxes and, where they are known, the points of the frame before.
+        """(N, 68, 2), the points that `look` finds."""
+        return self.look(picture, boxes, before, fives).points
+
+    def look(
+        self, picture: Array, boxes: Array, before: Array | None = None, fives: Array | None = None
+    ) -> SteadyPoints:
+        """Points from the detector's boxes and, where they are known, the points of the frame before.
 
         `fives`: (N, 5, 2), eyes, nose tip and mouth corners by which a face is turned upright where nothing is known
         of the frame before.
@@ -176,8 +203,8 @@ class FaceModels:
         if before is not None:
             hog = (hog + _hog_boxes(upright_boxes(before), LANDMARK_BOXES, known)) / 2
         first = self._landmarks.predict(picture, hog, points5=known)
-        again = self._landmarks.predict(picture, upright_boxes(first), LANDMARK_BOXES, points5=_fives(first))
-        return (first + again) / 2
+        again, doubt, presence = look_again(self._landmarks, picture, first)
+        return SteadyPoints((first + again) / 2, doubt, presence)
 
     def embed_chips(self, chips: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Embeds crops of `facemill.identity.face_chips`, from any number of pictures: (N, 128)."""

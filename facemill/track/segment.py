@@ -9,7 +9,7 @@ Segments know nothing of each other, so that each can be a piece of work of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from facemill.errors import InputError
 from facemill.identity import face_chips
 from facemill.landmarks import roll_of
 from facemill.media import open_media
+from facemill.quality import are_trusted
 from facemill.reasons import Reason
 from facemill.track.match import JUMP_IOU, overlap
-from facemill.track.models import FaceModels
+from facemill.track.models import FaceModels, SteadyPoints
 from facemill.track.settings import TrackingSettings
 from facemill.track.tracker import (
     ONE_FRAME_ERRORS,
@@ -66,6 +67,8 @@ class SegmentTracks:
             on across the border.
         frame: (N,) int32, which of the F; rows are in order of frames, then of tracks. track: (N,) int32, from 0.
         box: (N, 4) float32; points: (N, 68, 2) float32; both in pixels of the frame.
+        yaw: (N,) float32, degrees, NaN where the points have no pose. doubt, presence: (N,) float32, see
+            `SteadyPoints`. All three tell whether the points are to be trusted.
         score: (N,) float32, of the detector. detected: (N,) bool, whether it saw the face in this very frame.
         look_track: (L,) int32. look_pts: (L,) int64. looks: (L, 128) float32, embeddings.
         errors: pts → why a frame could not be looked at.
@@ -82,6 +85,9 @@ class SegmentTracks:
     track: npt.NDArray[np.int32]
     box: npt.NDArray[np.float32]
     points: npt.NDArray[np.float32]
+    yaw: npt.NDArray[np.float32]
+    doubt: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32]
     score: npt.NDArray[np.float32]
     detected: npt.NDArray[np.bool_]
     look_track: npt.NDArray[np.int32]
@@ -165,10 +171,10 @@ def track_frames(frames: Iterable[Frame], models: FaceModels, settings: Tracking
         rows.begin(tracked)
         for face in tracked.faces:
             try:
-                points = rows.landmarks(tracked.frame, face, models)
-                if points is not None:
-                    rows.add(face, points)
-                    looks.offer(tracked.frame, face, points)
+                seen = rows.landmarks(tracked.frame, face, models)
+                if seen is not None:
+                    rows.add(face, seen)
+                    looks.offer(tracked.frame, face, seen.points[0])
             except ONE_FRAME_ERRORS as error:
                 rows.errors[tracked.frame.pts] = word_of(error)
         looks.settle(tracked.frame.time_s)
@@ -213,7 +219,7 @@ class _Rows:
         self._first_thumbnail: Thumbnail = np.zeros((THUMBNAIL_PX, THUMBNAIL_PX), np.float32)
         self._pts: list[int] = []
         self._scenes: list[int] = []
-        self._rows: list[tuple[int, TrackedFace, npt.NDArray[np.float32]]] = []
+        self._rows: list[tuple[int, TrackedFace, SteadyPoints, float]] = []  # frame, face, points and their yaw
         self._before: dict[int, tuple[int, Array, Array]] = {}  # track → frame, box and points where it was last
 
     def seen(self, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -230,8 +236,8 @@ class _Rows:
         if tracked.error is not None:
             self.errors[tracked.frame.pts] = tracked.error
 
-    def landmarks(self, frame: Frame, face: TrackedFace, models: FaceModels) -> npt.NDArray[np.float32] | None:
-        """(68, 2) in the frame; None where the box lies outside of it."""
+    def landmarks(self, frame: Frame, face: TrackedFace, models: FaceModels) -> SteadyPoints | None:
+        """Of the one face, in pixels of the frame; None where the box lies outside of it."""
         box = face.box_xyxy.astype(float)
         view = landmark_view(frame, box)
         if view.rgb.size == 0:
@@ -244,29 +250,35 @@ class _Rows:
             rolled = roll_of(fives[0]) - roll_of(five_points(before[0]))
             if abs((rolled + np.pi) % (2 * np.pi) - np.pi) > OTHER_ROLL:  # what was followed was no face's roll
                 before = None
-        points = view.to_frame(models.landmarks(view.rgb, view.to_view(box)[None], before, fives)[0])
-        return points.astype(np.float32)
+        found = models.look(view.rgb, view.to_view(box)[None], before, fives)
+        return replace(found, points=view.to_frame(found.points[0])[None].astype(np.float32))
 
-    def add(self, face: TrackedFace, points: npt.NDArray[np.float32]) -> None:
-        at = len(self._pts) - 1
-        self._before[face.track] = (at, face.box_xyxy.astype(float), points)
-        self._rows.append((at, face, points))
+    def add(self, face: TrackedFace, seen: SteadyPoints) -> None:
+        at, yaw = len(self._pts) - 1, pose_of(seen.points[0])[0]
+        self._rows.append((at, face, seen, yaw))
+        if are_trusted(np.array([yaw]), seen.doubt, seen.presence).all():
+            self._before[face.track] = (at, face.box_xyxy.astype(float), seen.points[0])
+        else:  # the next frame begins anew: points of something else would lead it astray
+            self._before.pop(face.track, None)
 
     def done(self, looks: _Looks, models: FaceModels) -> SegmentTracks:
         assert self.first is not None
         assert self.last is not None
         time_base = Fraction(self.first.time_base)
-        faces = [face for _, face, _ in self._rows]
+        faces, points = [face for _, face, _, _ in self._rows], [seen for _, _, seen, _ in self._rows]
         return SegmentTracks(
             time_base=np.array([time_base.numerator, time_base.denominator], np.int64),
             size_wh=np.array([self.first.width, self.first.height], np.int64),
             pts=np.array(self._pts, np.int64),
             scene=np.array(self._scenes, np.int32),
             ends=np.stack([self._first_thumbnail, thumbnail(self.last.luma)]),
-            frame=np.array([at for at, _, _ in self._rows], np.int32),
+            frame=np.array([at for at, _, _, _ in self._rows], np.int32),
             track=np.array([face.track for face in faces], np.int32),
             box=np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4),
-            points=np.array([points for _, _, points in self._rows], np.float32).reshape(-1, 68, 2),
+            points=np.array([seen.points[0] for seen in points], np.float32).reshape(-1, 68, 2),
+            yaw=np.array([yaw for _, _, _, yaw in self._rows], np.float32),
+            doubt=np.array([seen.doubt[0] for seen in points], np.float32),
+            presence=np.array([seen.presence[0] for seen in points], np.float32),
             score=np.array([face.score for face in faces], np.float32),
             detected=np.array([face.detected for face in faces], np.bool_),
             look_track=np.array([look.track for look in looks.done], np.int32),
@@ -342,9 +354,8 @@ def _box_around(points: Array) -> Array:
 
 def _face_clearness(frame: Frame, face: TrackedFace, points: Array) -> float:
     """0…1: less where the face is small, turned away, or partly outside the picture."""
-    try:
-        yaw = abs(head_pose(points)[0])
-    except ValueError:  # all points in one place or on a line
+    yaw = abs(pose_of(points)[0])
+    if np.isnan(yaw):
         return 0.0
     size = min(1.0, float(shorter_sides(face.box_xyxy[None])[0]) / LARGE_PX)
     inside = float(((points >= 0) & (points <= [frame.width - 1, frame.height - 1])).all(axis=1).mean())
@@ -356,3 +367,11 @@ def _sharpness(chip: npt.NDArray[np.uint8]) -> float:
     grey = cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY)[30:120, 30:120]
     variance = float(cv2.Laplacian(grey, cv2.CV_64F).var())
     return variance / (variance + 50.0)
+
+
+def pose_of(points: Array) -> tuple[float, float, float]:
+    """`facemill.align.head_pose` of (68, 2) points, NaN where they have none."""
+    try:
+        return head_pose(points)
+    except ValueError:  # all points in one place or on a line
+        return (np.nan, np.nan, np.nan)

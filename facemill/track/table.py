@@ -200,6 +200,8 @@ def _points_table(rows: PointRows) -> pa.Table:
         "bridged": rows.bridged,
         "points": _lists(_rounded(rows.points), 136),
         "visibility": _rounded(rows.visibility),
+        "doubt": _known(rows.doubt),
+        "presence": _known(rows.presence),
         "strength": rows.strength,
         "status": [str(State.OK)] * len(rows.pts),
     }
@@ -219,6 +221,12 @@ def _filled(values: Any, count: int, kind: pa.DataType) -> pa.Array:
 
 def _lists(values: npt.NDArray[np.float32], count: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), pa.float32()), count)
+
+
+def _known(values: npt.NDArray[np.float32]) -> pa.Array:
+    """Rounded to three digits of what they have in front, null where they are NaN."""
+    rounded = values.astype(np.float16).astype(np.float32)
+    return pa.array(rounded, pa.float32(), mask=np.isnan(values))
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -4,7 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from facemill.quality import LEAST_PRESENCE, LEAST_VISIBLE, MOST_DOUBT, face_px, is_seen, sharpness, visibility
+from facemill.quality import (
+    LEAST_PRESENCE,
+    LEAST_VISIBLE,
+    MOST_DOUBT,
+    PROFILE_DEG,
+    are_trusted,
+    face_px,
+    is_seen,
+    sharpness,
+    visibility,
+)
 
 
 @pytest.fixture
@@ -60,3 +70,10 @@ def test_a_face_is_seen_up_to_each_limit_and_what_nobody_knows_is_no_fault():
     assert is_seen(LEAST_VISIBLE, MOST_DOUBT, LEAST_PRESENCE)
     for visible, doubt, presence in ((0.5, None, None), (None, 0.2, None), (None, None, 5.0), (None, np.inf, 20.0)):
         assert not is_seen(visible, doubt, presence)
+
+
+def test_landmarks_are_trusted_up_to_each_limit():
+    yaw = np.array([0, -PROFILE_DEG, np.nan, 0, 0, 0, 0])
+    doubt = np.array([MOST_DOUBT, 0, 0, 0.2, np.nan, np.inf, 0])
+    presence = np.array([LEAST_PRESENCE, 20, 20, 20, np.nan, np.nan, 5])
+    assert are_trusted(yaw, doubt, presence).tolist() == [True, False, False, False, True, False, False]

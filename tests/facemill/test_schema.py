@@ -19,7 +19,7 @@ FROZEN = {
     "videos": (1, "63f62f5afe07"),
     "segments": (1, "3b57ec3b09f3"),
     "tracks": (1, "1b4926802148"),
-    "track_points": (1, "b9e3a4c03d64"),
+    "track_points": (2, "ff6b22af26d1"),
     "conversions": (3, "a0fd011a31df"),
 }
 

@@ -36,6 +36,9 @@ def piece(rows: list[Row], frames: int, start: int = 0, **changes: Any) -> Segme
         track=np.array([track for _, track, _ in rows], np.int32),
         box=np.concatenate([middles - 30, middles + 30], axis=1),
         points=middles[:, None] + face,
+        yaw=np.zeros(len(rows), np.float32),
+        doubt=np.full(len(rows), 0.02, np.float32),
+        presence=np.full(len(rows), np.nan, np.float32),
         score=np.ones(len(rows), np.float32),
         detected=np.ones(len(rows), np.bool_),
         look_track=np.array([*looks], np.int32),
@@ -129,6 +132,56 @@ def test_the_strength_fades_within_a_scene_and_nowhere_else() -> None:
     assert (strength[5:-5] == 1).all()
     whole = join_tracks([piece(still(0, 100, range(60)), 60)], SETTINGS)
     assert (whole.rows(0).strength == 1).all()
+
+
+NO_FACE: list[dict[str, float]] = [{"doubt": 0.3}, {"presence": 2.0}, {"yaw": 95.0}, {"yaw": np.nan}]
+
+
+def doubted(rows: list[Row], frames: range, wrong: dict[str, float], count: int = 60) -> SegmentTracks:
+    """A piece whose points mean nothing in some frames, and lie 40 px beside the face there."""
+    made = piece(rows, count)
+    at = np.isin(made.frame, frames)
+    changed = {name: np.where(at, value, getattr(made, name)).astype(np.float32) for name, value in wrong.items()}
+    points = made.points + np.where(at, 40.0, 0.0)[:, None, None].astype(np.float32)
+    return replace(made, points=points, **changed)
+
+
+@pytest.mark.parametrize("wrong", NO_FACE, ids=str)
+def test_points_that_mean_nothing_for_a_moment_lie_between_those_before_and_after(wrong: dict[str, float]) -> None:
+    moving = [(frame, 0, 100.0 + frame) for frame in range(60)]
+    found = join_tracks([doubted(moving, range(20, 30), wrong)], SETTINGS)
+    rows = found.rows(0)
+    assert rows.points.mean(axis=1)[:, 0] - rows.points[0].mean(axis=0)[0] == pytest.approx(np.arange(60), abs=1e-3)
+    assert (rows.strength == 1).all()
+    assert not rows.bridged.any()  # they were seen
+    assert found.tracks[0].bridged == 0
+
+
+@pytest.mark.parametrize("wrong", NO_FACE, ids=str)
+def test_the_strength_fades_where_points_mean_nothing_for_longer(wrong: dict[str, float]) -> None:
+    found = join_tracks([doubted(still(0, 100, range(60)), range(20, 31), wrong)], SETTINGS)
+    rows = found.rows(0)
+    assert (rows.strength[20:31] == 0).all()
+    assert rows.strength[15:20] == pytest.approx(np.arange(5, 0, -1) / 5, abs=1e-6)
+    assert rows.strength[31:36] == pytest.approx(np.arange(1, 6) / 5, abs=1e-6)
+    assert (rows.strength[:15] == 1).all()
+    assert (rows.strength[36:] == 1).all()
+    assert runs(found) == [((0, 59),)]  # the face was there all the time
+
+
+def test_a_moment_of_doubt_where_a_face_comes_or_goes_changes_nothing() -> None:
+    found = join_tracks([doubted(still(0, 100, range(60)), range(8), {"doubt": 0.3})], SETTINGS)
+    assert (found.rows(0).strength == 1).all()
+
+
+def test_rows_tell_doubt_and_presence_but_for_bridged_ones() -> None:
+    rows = [*still(0, 100, range(20)), *still(0, 100, range(25, 60))]
+    told = replace(piece(rows, 60), presence=np.full(55, 17.0, np.float32))
+    found = join_tracks([told], SETTINGS).rows(0)
+    for values, expected in ((found.doubt, 0.02), (found.presence, 17.0)):
+        assert np.isnan(values[found.bridged]).all()
+        assert values[~found.bridged] == pytest.approx(expected)
+    assert int(found.bridged.sum()) == 5
 
 
 def test_nothing_is_smoothed_across_a_cut() -> None:
