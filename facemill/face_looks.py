@@ -73,7 +73,7 @@ class FaceLooks:
         return len(self.video)
 
 
-def repeats(looks: FaceLooks, step: float) -> Rows:
+def repeats(looks: FaceLooks, step: float, pinned: int = 0) -> Rows:
     """(N,) for each face the better one that it is a copy of, or has the look of within its video; itself where none.
 
     The best is taken first and all that repeats it falls, then the best of what is left: what a face falls to stays,
@@ -81,13 +81,14 @@ def repeats(looks: FaceLooks, step: float) -> Rows:
 
     Args:
         step: how many times as far as the limits above two looks may be apart; 0 keeps all.
+        pinned: so many of the best stay whatever they repeat; what they are given is the pinned one that they repeat.
     """
     are_copies, look_the_same = _copies(looks), _same_looks(looks, step)
 
     def repeat(some: Rows, others: Rows) -> Flags:
         return np.asarray(are_copies(some, others) | look_the_same(some, others), np.bool_)
 
-    return _chosen(len(looks), repeat)
+    return _chosen(len(looks), repeat, pinned)
 
 
 def copies(looks: FaceLooks) -> Rows:
@@ -159,8 +160,8 @@ def _of_one_video(looks: FaceLooks, some: Rows, others: Rows) -> Flags:
     return np.asarray((own == other) & (own >= 0), np.bool_)
 
 
-def _chosen(count: int, alike: Alike) -> Rows:
-    """(count,) what stands for each face: the first kept one that it is like, else itself.
+def _chosen(count: int, alike: Alike, pinned: int = 0) -> Rows:
+    """(count,) what stands for each face: the first kept one that it is like, else itself. The pinned are kept.
 
     At most `_COMPARED_AT_ONCE` faces are compared with as many that are kept at a time: memory does not grow with their
     square.
@@ -174,13 +175,13 @@ def _chosen(count: int, alike: Alike) -> Rows:
             found = alike(left, some)
             hit = found.any(axis=1)
             stands[left[hit]] = some[found[hit].argmax(axis=1)]
-            left = left[~hit]
+            left = left[~hit | (left < pinned)]
         found = alike(left, left)
         for number, one in enumerate(left):
-            if stands[one] == one:
+            if stands[one] == one or one < pinned:
                 later = left[number + 1 :][found[number, number + 1 :]]
                 stands[later[stands[later] == later]] = one
-        kept = np.concatenate([kept, left[stands[left] == left]])
+        kept = np.concatenate([kept, left[(stands[left] == left) | (left < pinned)]])
     return stands
 
 

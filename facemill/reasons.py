@@ -74,6 +74,7 @@ class Reason(StrEnum):
     EXTREME_POSE = "extreme_pose", State.REJECTED, "the head is turned too far"
     SAME_LOOK = "same_look", State.REJECTED, "pose, expression and light of a face of the same video that is kept"
     DOUBTFUL_REFERENCE = "doubtful_reference", State.REJECTED, "a reference unlike the identity's other references"
+    DROPPED = "dropped", State.REJECTED, "a person has said so, see decisions.csv"
     WHICH_FACE = "which_face", State.REJECTED, "a reference with several faces, of which a person has to name one"
 
 

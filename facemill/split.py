@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 STRETCH = "~"
 """Between the name of a shot and the number of a stretch of it."""
@@ -28,32 +28,43 @@ class Split:
 
     Each identity with two clusters or more has at least one on either side: `added` and `removed` are the few that had
     to change sides for that, and for the size that is asked. `cut` are the shots of which each stretch is a cluster.
+    `joined` says of clusters and shots that go to a side with another one which.
     """
 
     share: float
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
     cut: frozenset[str] = frozenset()
+    joined: Mapping[str, str] = field(default_factory=dict)
 
     def cluster_of(self, name: str) -> str:
         """What goes to a side as a whole: a name itself, or the shot that it is a stretch of."""
         shot = _shot(name)
-        return name if shot in self.cut else shot
+        return name if shot in self.cut else self.joined.get(shot, shot)
 
     def is_val(self, name: str) -> bool:
         """Whether what is named is for validation: a cluster of stills, or a stretch of a shot as `of` was given it."""
         return self._holds_out(self.cluster_of(name))
 
     @classmethod
-    def of(cls, accepted: Iterable[tuple[str, str]], share: float, identities: Collection[str]) -> Split:
+    def of(
+        cls,
+        accepted: Iterable[tuple[str, str]],
+        share: float,
+        identities: Collection[str],
+        twins: Iterable[tuple[str, str]] = (),
+    ) -> Split:
         """Decides over all accepted faces, given as (identity, cluster); in memory a number for each cluster.
 
-        A stretch of a shot is named as the shot, `STRETCH`, and something that tells it from the others.
+        A stretch of a shot is named as the shot, `STRETCH`, and something that tells it from the others. `twins` are
+        pairs of clusters that go to one side: such shots are not cut.
         """
+        joined = _joined(twins)
         faces: dict[str, Counter[str]] = {identity: Counter() for identity in sorted(identities)}
         for identity, name in accepted:
             faces[identity][name] += 1
-        split = cls(share, cut=frozenset().union(*(_shots_to_cut(own, share) for own in faces.values())))
+        cut = frozenset().union(*(_shots_to_cut(own, share) for own in faces.values()))
+        split = cls(share, cut=cut - joined.keys(), joined=joined)
         clusters = {identity: split._clusters(own) for identity, own in faces.items()}
         for own in clusters.values():
             split = split._sized(own)
@@ -110,8 +121,8 @@ class Split:
     def _moved(self, cluster: str, *, val: bool) -> Split:
         one = frozenset({cluster})
         if val:
-            return Split(self.share, self.added | one, self.removed - one, self.cut)
-        return Split(self.share, self.added - one, self.removed | one, self.cut)
+            return replace(self, added=self.added | one, removed=self.removed - one)
+        return replace(self, added=self.added - one, removed=self.removed | one)
 
 
 def _shots_to_cut(faces: Counter[str], share: float) -> set[str]:
@@ -125,6 +136,18 @@ def _shots_to_cut(faces: Counter[str], share: float) -> set[str]:
         return set()
     stretched = {_shot(name) for name in faces if STRETCH in name}
     return {shot for shot in stretched if clusters[shot] > max(MOST * asked, 1)}
+
+
+def _joined(twins: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """For each cluster of a pair the first, by name, of all that pairs join it with."""
+    groups: dict[str, set[str]] = {}
+    for pair in twins:
+        both = {_shot(name) for name in pair}
+        if len(both) == 1:  # of one shot, which is cut only where there is nothing else to hold out
+            continue
+        group = both.union(*(groups.get(name, set()) for name in both))
+        groups.update(dict.fromkeys(group, group))
+    return {name: min(group) for name, group in groups.items()}
 
 
 def _shot(name: str) -> str:

@@ -19,6 +19,7 @@ class Data(StrEnum):
 
     INVENTORY = "data/inventory.json"
     ALL = "data"
+    DECISIONS = "data/decisions.json"
     WEIGHTS = "data/weights"
     CODE = "data/code"
     RAW = "data/raw"

@@ -6,7 +6,8 @@ its picture, and it is large, sharp and frontal enough. Every other row keeps on
 doubtful_reference, other_identity, second_face, face_too_small, blurred, extreme_pose, near_duplicate, same_look, in
 this order. The last two are for faces that show what a better one shows already (`facemill.face_looks`): copies of
 whatever picture, mirrored too, and within a video the same pose, expression and light. Train and validation are split
-by picture with its copies and by shot, so that no face has its twin on the other side.
+by picture with its copies and by shot, so that no face has its twin on the other side. What a person has said of faces
+in decisions.csv (`tasks.curating.decisions`) stands above all of these.
 
 A part of `faces` is judged by itself once the references are known; only repeats and the split ask about all of them:
 the good faces of one identity at a time are in memory, with some 1.5 KB each, and a number for each cluster. Faces are
@@ -19,17 +20,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.errors import FacemillError
+from facemill.files import read_json, write_json
 from facemill.picture_licences import attribution, licence_of, work_of
 from facemill.reasons import Reason, State
 from facemill.schema import DATASET, FACES, Bool, DatasetRow, FaceRow, Float32, StateColumns, String, TableSchema
 from facemill.split import Split
 from tasks.catalogue import Data
+from tasks.curating.decided import Decided, decided_faces
+from tasks.curating.decisions import DECISIONS_FILE, as_content, read_decisions
 from tasks.curating.judging import JUDGED, JudgedRow, JudgeSettings, judge_parts
 from tasks.curating.references import find_references, listed
 from tasks.curating.repeats import REPEATS, find_repeats
@@ -46,6 +51,7 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 class FinalRow(StateColumns, total=False):
     """What a row of `dataset` has beside those of a face: the verdict, its side, and where its picture was shown."""
 
+    identity: String  # another one than in `faces` where a person has said so
     cluster: String
     reference: Bool
     distance: Float32
@@ -53,20 +59,21 @@ class FinalRow(StateColumns, total=False):
     page: String
 
 
-FINAL = TableSchema("split_faces", 1, FinalRow)
+FINAL = TableSchema("split_faces", 2, FinalRow)
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     """Curates into `root/data/dataset`.
 
     Raises:
-        FacemillError: `faces` is missing; an identity has no usable reference, or only a person can say which; an
-            identity ends without a single accepted face (the table is there then, to see why).
+        FacemillError: `faces` is missing, or decisions.csv is broken; an identity has no usable reference, or only a
+            person can say which; an identity ends without a single accepted face (the table is there then, to see why).
     """
     start = time.monotonic()
     output, identities = root / Data.DATASET, sorted(params.identities)
     parts = tables.checked_parts(root / Data.FACES, FACES)
-    references = find_references(root, parts, identities)
+    decided = _read_decided(root, parts, identities)
+    references = find_references(root, parts, identities, decided.whose)
 
     code = read_deciders(root, "curate", params).key
     limits = params.curate.model_dump(mode="json", exclude={"val_share", "same_look"})
@@ -74,10 +81,11 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     repeating = open_store(root, "curate-repeats", REPEATS, code=code, same_look=params.curate.same_look)
     writing = open_store(root, "curate", DATASET, code=code)  # what the parameters decide is in the verdicts
     content = hash_files(root, "faces", parts, ours=True)
-    judged = judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate))
+    judged = judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate, decided))
     found, repeats = find_repeats(repeating, parts, content, judged.paths, identities, params.curate.same_look)
-    split = Split.of(_accepted(judged.paths.values(), repeats), params.curate.val_share, identities)
-    made = judged + found + _dataset_parts(writing, root, parts, content, judged.paths, repeats, split)
+    accepted = _accepted(judged.paths.values(), repeats.fallen)
+    split = Split.of(accepted, params.curate.val_share, identities, repeats.twins)
+    made = judged + found + _dataset_parts(writing, root, parts, content, judged.paths, repeats.fallen, split)
     publish_parts(made.paths, output)
     kept_bytes = sum(map(drop_unreached, (judging, repeating, writing)))
 
@@ -86,6 +94,22 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     finish(root, totals)
     _require_faces(output, identities)
     return totals
+
+
+def _read_decided(root: Path, parts: Sequence[Path], identities: Collection[str]) -> Decided:
+    """The faces that a person has decided about; says how many. What is read is what DVC then takes for our input."""
+    decisions = read_decisions(root, identities)
+    content, path = as_content(decisions), root / Data.DECISIONS
+    known = None
+    with suppress(FacemillError):  # there is none yet, or it was cut
+        known = read_json(path)
+    if known != content:
+        write_json(path, content)
+    decided = decided_faces(root, parts, decisions)
+    if decisions:
+        gone = f" {decided.gone} are about pictures or faces that are not there." if decided.gone else ""
+        say(f"curate: decisions in {DECISIONS_FILE}: {len(decisions)}, about {len(decided.whose)} faces.{gone}")
+    return decided
 
 
 def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
@@ -136,6 +160,7 @@ def _dataset_parts(
 
 def _with_split(verdict: JudgedRow, repeats: Mapping[str, tuple[Reason, str]], split: Split) -> FinalRow:
     final: FinalRow = {
+        "identity": verdict["identity"],
         "cluster": split.cluster_of(verdict["cluster"]),
         "reference": verdict["reference"],
         "distance": verdict["distance"],

@@ -1,10 +1,10 @@
 """Stage `inventory`: what lies in the sources, the references and the archive, by content.
 
-Out: `data/inventory.json`; `data/weights/STAGE.json`, what lies in the weights that a stage's parameters name;
-`data/code/STAGE.json`, which code and which packages decide its bytes. It runs each time (`always_changed` in dvc.yaml)
-and all are written the same while they would say the same, so that what follows is redone only if something else lies
-there. A file of the sources or the archive is read again only when its size or its time has changed
-(`tasks.work.file_hashes`).
+Out: `data/inventory.json`; `data/decisions.json`, what decisions.csv says of faces; `data/weights/STAGE.json`, what
+lies in the weights that a stage's parameters name; `data/code/STAGE.json`, which code and which packages decide its
+bytes. It runs each time (`always_changed` in dvc.yaml) and all are written the same while they would say the same, so
+that what follows is redone only if something else lies there. A file of the sources or the archive is read again only
+when its size or its time has changed (`tasks.work.file_hashes`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tasks.check import check_project
 from tasks.collect import plan_units
 from tasks.collect_videos import archive_videos
 from tasks.converting.corrections import hash_corrections
+from tasks.curating.decisions import as_content, read_decisions
 from tasks.params import Params, SampleArchive
 from tasks.paths import archive_folder
 from tasks.stages import STAGES
@@ -91,9 +92,10 @@ def _read(path: Path) -> object:
 
 @dataclass(frozen=True)
 class Found:
-    """The contents of data/inventory.json, and by stage those of data/weights/STAGE.json."""
+    """The contents of data/inventory.json, of data/decisions.json, and by stage those of data/weights/STAGE.json."""
 
     inventory: dict[str, Any]
+    decisions: dict[str, Any]
     weights: dict[str, dict[str, str]]
 
     def files(self, code: Mapping[str, Deciders]) -> dict[str, dict[str, Any]]:
@@ -104,6 +106,7 @@ class Found:
         """
         return {
             Data.INVENTORY: self.inventory,
+            Data.DECISIONS: self.decisions,
             **{weights_file(stage): files for stage, files in self.weights.items()},
             **{code_file(stage): deciders.as_dict() for stage, deciders in code.items()},
         }
@@ -125,9 +128,10 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
         show: whether a person sees how many files are read, and what is skipped.
 
     Raises:
-        FacemillError: a source or the archive is missing or empty.
+        FacemillError: a source or the archive is missing or empty, or decisions.csv is broken.
     """
     tell = say if show else tell_nobody
+    decisions = as_content(read_decisions(root, params.identities))
     units = plan_units(params, root, tell=tell)
     files = {unit.path for unit in units if unit.path is not None}
     videos = archive_videos(params, root, tell)
@@ -150,7 +154,7 @@ def look(params: Params, root: Path, *, show: bool = False) -> Found:
         "track": plugin_weights(params.track, root),
         "convert": hash_corrections(root) | occlusion_weights(params.convert, root),
     }
-    return Found(inventory, weights)
+    return Found(inventory, decisions, weights)
 
 
 def _portraits(params: Params) -> dict[str, str]:

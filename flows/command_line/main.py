@@ -19,7 +19,7 @@ import typer
 
 from facemill.errors import FacemillError
 from facemill.version import VERSION
-from flows.command_line import models, run, serve, stages, versions, videos
+from flows.command_line import models, review, run, serve, stages, versions, videos
 from tasks.commands.detector import detector_app
 from tasks.work.terminal import never_fail_to_print, say, say_error, say_traceback
 
@@ -40,6 +40,7 @@ app.command(rich_help_panel=_PIPELINE)(stages.verify_repro)
 app.command(rich_help_panel=_PIPELINE)(stages.clean)
 app.command(rich_help_panel=_KEPT)(stages.freshness)
 app.command(rich_help_panel=_KEPT)(stages.forget)
+app.add_typer(review.app, name="review", rich_help_panel=_KEPT)
 app.add_typer(run.app, name="run", rich_help_panel=_FLOWS)
 app.command(rich_help_panel=_FLOWS)(serve.serve)
 app.command(rich_help_panel=_FLOWS)(serve.server)

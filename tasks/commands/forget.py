@@ -12,7 +12,7 @@ still has any goes, a report is removed, and whatever else is left is named with
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from facemill.reasons import State
 from facemill.schema import CONVERSIONS, DATASET, FACES, RAW, TRACKS, UNIQUE, VIDEOS, FaceRow, RawRow
 from facemill.train.dataset import dataset_sha256
 from tasks.catalogue import Data
+from tasks.curating.decisions import DECISIONS_FILE, read_decisions, write_decisions
 from tasks.params import Params, load_params
 from tasks.stages import run_stage
 from tasks.work.forgotten import FORGOTTEN_FILE, Forgotten, What, add_forgotten, hash_of, read_forgotten
@@ -135,6 +136,7 @@ def forget(
     traces = found.traces
     pictures = [(What.PICTURE, each) for each in sorted(traces.sample_ids)]
     new = add_forgotten(root, [*words, *pictures, *((What.ADDRESS, each) for each in sorted(traces.addresses))])
+    _drop_decisions(root, params, asked.identities, traces.sample_ids)
     traces.sample_ids.update(read_forgotten(root).hashes.get(What.PICTURE, ()))  # of a command that was cut off, too
     tell(
         f"{_count(found.rows, 'picture')} and {_count(found.copies, 'copy', 'copies')} of them are in this project; "
@@ -146,6 +148,14 @@ def forget(
     for sentence in [*uses, *_told(root, left), *files, *_earlier(root, traces, versions=versions)]:
         tell(sentence)
     return left
+
+
+def _drop_decisions(root: Path, params: Params, identities: Collection[str], sample_ids: Collection[str]) -> None:
+    """Takes out of decisions.csv what was said of faces that are forgotten."""
+    known = read_decisions(root, {*params.identities, *identities})
+    left = [one for one in known if one.sample_id not in sample_ids and one.identity not in identities]
+    if len(left) < len(known):
+        write_decisions(root / DECISIONS_FILE, left)
 
 
 def _find(root: Path, wanted: Forgotten) -> _Found:

@@ -16,6 +16,7 @@ from typing import Any
 from facemill.errors import FacemillError
 from facemill.files import as_json
 from tasks.catalogue import Data, weights_file
+from tasks.curating.decisions import changes
 from tasks.inventory import current_code, look
 from tasks.params import load_params
 from tasks.params_file import PARAMS_FILE, read_params_file
@@ -124,7 +125,7 @@ def _leaves(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def _of_files(root: Path, entry: Mapping[str, Any], present: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What differs in the small inputs that the inventory makes."""
-    compare = {Data.INVENTORY: inventory_reasons} | {
+    compare = {Data.INVENTORY: inventory_reasons, Data.DECISIONS: changes} | {
         weights_file(stage): partial(weights_reasons, stage) for stage in STAGES
     }
     for dep in entry.get("deps", []):

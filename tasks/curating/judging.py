@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE, Bool, FaceRow, Float32, Int32, StateColumns, String, TableSchema, UniqueRow
 from facemill.split import STRETCH
 from tasks.catalogue import Data
+from tasks.curating.decided import NOBODY, Decided
 from tasks.curating.references import PICTURE_COLUMNS, Embeddings, References, read_embeddings, read_pictures
 from tasks.params import CurateParams
 from tasks.work.cluster import InlinePool
@@ -27,6 +28,7 @@ class JudgedRow(StateColumns, total=False):
     face_id: String
     identity: String
     cluster: String
+    kept: Bool  # by a person, whatever the rules say
     reference: Bool
     distance: Float32
     video: String | None  # that the face is a frame of
@@ -34,7 +36,7 @@ class JudgedRow(StateColumns, total=False):
     page: String  # that showed the picture
 
 
-JUDGED = TableSchema("judged_faces", 1, JudgedRow)
+JUDGED = TableSchema("judged_faces", 2, JudgedRow)
 """Scratch between judging and the split: a row for each row of `faces`."""
 _JUDGED = [
     "face_id",
@@ -62,22 +64,29 @@ class JudgeSettings:
 
     references: References
     params: CurateParams
+    decided: Decided = field(default_factory=Decided)
 
 
 def judge_parts(
     store: Store, root: Path, parts: Sequence[Path], content: Mapping[Path, str], settings: JudgeSettings
 ) -> Made:
-    """The verdicts on each part; comparing a part takes milliseconds, which is not worth a cluster's start."""
-    unique = root / Data.UNIQUE
-    plan = [
-        Part(part.stem, (WorkItem(content_key(content[part], _clusters_key(unique / part.name)), _pair(part, unique)),))
-        for part in parts
-    ]
+    """The verdicts on each part; comparing a part takes milliseconds, which is not worth a cluster's start.
+
+    What a person has said of faces counts for the parts that they lie in alone.
+    """
+    unique, plan = root / Data.UNIQUE, []
+    for part in parts:
+        decided = _decided_in(part, settings.decided)
+        key = content_key(content[part], _clusters_key(unique / part.name), *([decided] if decided else []))
+        plan.append(Part(part.stem, (WorkItem(key, (str(part), str(unique / part.name), decided)),)))
+    settings = replace(settings, decided=Decided())
     return make_parts(store, plan, judge_shard, None, InlinePool(), settings=settings, rows_per_shard=1)
 
 
-def _pair(part: Path, unique: Path) -> tuple[str, str]:
-    return str(part), str(unique / part.name)
+def _decided_in(part: Path, decided: Decided) -> dict[str, str]:
+    if not decided.whose:
+        return {}
+    return decided.of(tables.read_part(part, FACES, ["face_id"])["face_id"].to_pylist())
 
 
 def _clusters_key(part: Path) -> str:
@@ -85,12 +94,12 @@ def _clusters_key(part: Path) -> str:
 
 
 def judge_shard(shard: Shard) -> list[list[JudgedRow]]:
-    """Judges parts of `faces`. An item is (part of `faces`, part of `unique` of the same name)."""
+    """Judges parts of `faces`. An item is (part of `faces`, part of `unique` of the same name, what was decided)."""
     settings: JudgeSettings = shard.settings
-    return [_judge_part(Path(faces), Path(unique), settings) for faces, unique in shard.items]
+    return [_judge_part(Path(faces), Path(unique), whose, settings) for faces, unique, whose in shard.items]
 
 
-def _judge_part(faces: Path, unique: Path, settings: JudgeSettings) -> list[JudgedRow]:
+def _judge_part(faces: Path, unique: Path, whose: Mapping[str, str], settings: JudgeSettings) -> list[JudgedRow]:
     rows, pictures = tables.part_rows(faces, FACES, _JUDGED), read_pictures(unique)
     for row in rows:
         if (row["sample_id"], row["identity"]) not in pictures:
@@ -100,7 +109,7 @@ def _judge_part(faces: Path, unique: Path, settings: JudgeSettings) -> list[Judg
                 "two do not belong together. Bring both tables back with `dvc checkout data/unique data/faces`, or run "
                 "`dvc repro`"
             )
-    return judge_rows(rows, read_embeddings(faces), pictures, settings.references, settings.params)
+    return judge_rows(rows, read_embeddings(faces), pictures, settings.references, settings.params, whose)
 
 
 def judge_rows(
@@ -109,6 +118,7 @@ def judge_rows(
     pictures: Mapping[tuple[str, str], UniqueRow],
     references: References,
     params: CurateParams,
+    whose: Mapping[str, str],
 ) -> list[JudgedRow]:
     """The verdict for each row of a part of `faces`, all faces of a picture among them.
 
@@ -118,12 +128,14 @@ def judge_rows(
         pictures: the columns of `PICTURE_COLUMNS` by (sample_id, identity).
         references: whom the faces are compared with.
         params: the limits.
+        whose: what a person has said of faces, see `tasks.curating.decided.Decided`.
     """
     verdicts: list[JudgedRow] = [
         {
             "face_id": row["face_id"],
-            "identity": row["identity"],
+            "identity": whose.get(row["face_id"]) or row["identity"],
             **_origin(pictures.get((row["sample_id"], row["identity"]), UniqueRow())),
+            "kept": whose.get(row["face_id"], NOBODY) != NOBODY,
             "reference": row["face_id"] in references.own,
             "status": row["status"],
             "error": row["error"],
@@ -132,11 +144,15 @@ def judge_rows(
         for row in rows
     ]
     for identity, wanted in references.embeddings.items():
-        faces = [at for at, row in enumerate(rows) if row["identity"] == identity and row["status"] == State.OK]
+        faces = [
+            at for at, row in enumerate(rows) if verdicts[at]["identity"] == identity and row["status"] == State.OK
+        ]
         for at in faces:
             away = references.own.get(rows[at]["face_id"])
             verdicts[at]["distance"] = float(identity_distance(wanted, embeddings[at])) if away is None else away
-        _judge_identity([rows[at] for at in faces], [verdicts[at] for at in faces], references.refused, params)
+        own = [rows[at] for at in faces], [verdicts[at] for at in faces]
+        dropped = {row["face_id"] for row in own[0] if whose.get(row["face_id"]) == NOBODY}
+        _judge_identity(*own, references.refused, params, dropped)
     return verdicts
 
 
@@ -157,9 +173,12 @@ def _judge_identity(
     verdicts: Sequence[JudgedRow],
     refused: Mapping[str, tuple[Reason, str]],
     params: CurateParams,
+    dropped: Collection[str],
 ) -> None:
     nearest: dict[str, JudgedRow] = {}
     for row, verdict in zip(rows, verdicts, strict=True):
+        if row["face_id"] in dropped:
+            continue
         best = nearest.get(row["sample_id"])
         if best is None or _nearness(verdict) < _nearness(best):
             nearest[row["sample_id"]] = verdict
@@ -169,20 +188,26 @@ def _judge_identity(
             found = refused[row["face_id"]]
         elif verdict["distance"] > params.identity_distance and not verdict["reference"]:
             found = Reason.OTHER_IDENTITY, f"{verdict['distance']:.2f}, limit {params.identity_distance:g}"
-        elif verdict is not nearest[row["sample_id"]]:
-            found = (
-                Reason.SECOND_FACE,
-                f"{verdict['distance']:.2f}, the other {nearest[row['sample_id']]['distance']:.2f}",
-            )
+        elif (best := nearest.get(row["sample_id"], verdict)) is not verdict and row["face_id"] not in dropped:
+            found = Reason.SECOND_FACE, f"{verdict['distance']:.2f}, the other {best['distance']:.2f}"
         else:
             found = fault(row, params)
+        if row["face_id"] in dropped:
+            found = Reason.DROPPED, _rules_said(found)
+        elif verdict["kept"]:
+            verdict["detail"] = f"a person has kept it; {_rules_said(found)}"
+            found = None
         if found is not None:
             verdict |= {"status": found[0].state, "error": found[0], "detail": found[1]}
 
 
-def _nearness(verdict: JudgedRow) -> tuple[bool, float]:
-    """The lowest is the face of a picture that is the identity's: a reference is, whatever else is there."""
-    return not verdict["reference"], verdict["distance"]
+def _rules_said(found: tuple[Reason, str] | None) -> str:
+    return "the rules take it" if found is None else f"the rules say {found[0]}, {found[1]}"
+
+
+def _nearness(verdict: JudgedRow) -> tuple[bool, bool, float]:
+    """The lowest is the face of a picture that is the identity's: a person's word, then a reference, then nearness."""
+    return not verdict["kept"], not verdict["reference"], verdict["distance"]
 
 
 def fault(row: FaceRow, params: CurateParams) -> tuple[Reason, str] | None:

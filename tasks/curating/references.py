@@ -18,6 +18,7 @@ from facemill.reasons import Reason, State
 from facemill.references import ReferenceFace, Verdict, choose, distances_to_others
 from facemill.schema import FACES, UNIQUE, UniqueRow
 from tasks.catalogue import Data
+from tasks.curating.decided import place_of
 from tasks.work.results import content_key
 from tasks.work.terminal import say
 
@@ -64,13 +65,21 @@ class References:
         return content_key(plain, sorted(self.own), sorted(self.refused.items()))
 
 
-def find_references(root: Path, parts: Sequence[Path], identities: Sequence[str]) -> References:
+def find_references(
+    root: Path, parts: Sequence[Path], identities: Sequence[str], whose: Mapping[str, str]
+) -> References:
     """The faces that define the identities; tells which reference pictures are left out.
+
+    Args:
+        root: of the project.
+        parts: of `faces`.
+        identities: who is wanted.
+        whose: what a person has said of faces (`tasks.curating.decided.Decided`).
 
     Raises:
         FacemillError: an identity has no usable reference, or only a person can say which one is meant.
     """
-    faces = reference_faces(root, parts, identities)
+    faces = reference_faces(root, parts, identities, whose)
     verdicts = {identity: choose(own) for identity, own in faces.items()}
     for identity, verdict in verdicts.items():
         if verdict.question:
@@ -85,8 +94,13 @@ def find_references(root: Path, parts: Sequence[Path], identities: Sequence[str]
     return References.of(verdicts)
 
 
-def reference_faces(root: Path, parts: Sequence[Path], identities: Sequence[str]) -> dict[str, list[ReferenceFace]]:
-    """The faces in the reference pictures of each identity, a part of `faces` in memory at a time."""
+def reference_faces(
+    root: Path, parts: Sequence[Path], identities: Sequence[str], whose: Mapping[str, str]
+) -> dict[str, list[ReferenceFace]]:
+    """The faces in the reference pictures of each identity, a part of `faces` in memory at a time.
+
+    One that a person has dropped, or given to somebody else, is none; one that a person keeps is the one that is meant.
+    """
     found: dict[str, list[ReferenceFace]] = {identity: [] for identity in identities}
     for part in parts:
         rows = tables.part_rows(part, FACES, _REFERENCE)
@@ -94,10 +108,16 @@ def reference_faces(root: Path, parts: Sequence[Path], identities: Sequence[str]
             at
             for at, row in enumerate(rows)
             if row["role"] == "reference" and row["status"] == State.OK and row["identity"] in found
+            if whose.get(row["face_id"], row["identity"]) == row["identity"]
         ]
         if not chosen:
             continue
         embeddings, pictures = read_embeddings(part), read_pictures(root / Data.UNIQUE / part.name)
+        kept = {
+            (rows[at]["sample_id"], rows[at]["identity"]): "{},{}".format(*place_of(rows[at]["box"]))
+            for at in chosen
+            if rows[at]["face_id"] in whose
+        }
         for at in chosen:
             row = rows[at]
             picture = pictures.get((row["sample_id"], row["identity"]), UniqueRow())
@@ -109,7 +129,7 @@ def reference_faces(root: Path, parts: Sequence[Path], identities: Sequence[str]
                     box_xyxy=np.array(row["box"], np.float64),
                     score=row["score"],
                     embedding=embeddings[at],
-                    stated=picture.get("stated_face") or "",
+                    stated=picture.get("stated_face") or kept.get((row["sample_id"], row["identity"]), ""),
                 )
             )
     return found

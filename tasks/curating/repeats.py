@@ -7,6 +7,7 @@ compares none of them again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -19,13 +20,13 @@ from facemill.align import transform
 from facemill.embeddings import DIMENSIONS
 from facemill.face_looks import LOOK_BYTES, FaceLooks, repeats
 from facemill.reasons import Reason, State
-from facemill.schema import FACES, String, TableSchema
+from facemill.schema import FACES, Bool, String, Strings, TableSchema
 from tasks.curating.judging import JUDGED
 from tasks.work.cluster import InlinePool
 from tasks.work.results import Made, Part, Shard, Store, WorkItem, content_key, make_parts
 
 _LOOKED_AT = ["face_id", "look", "landmarks", "affine", "yaw", "pitch", "embedding", "sharpness", "face_px"]
-_JUDGED = ["identity", "status", "reference", "licence_rank", "video"]
+_JUDGED = ["identity", "status", "kept", "reference", "cluster", "licence_rank", "video"]
 
 
 class RepeatRow(TypedDict, total=False):
@@ -34,9 +35,24 @@ class RepeatRow(TypedDict, total=False):
     face_id: String
     error: String  # the reason's code: near_duplicate or same_look
     detail: String  # which one
+    stays: Bool  # all the same, since a person has kept it
+    clusters: Strings  # of both
 
 
-REPEATS = TableSchema("repeated_faces", 1, RepeatRow)
+REPEATS = TableSchema("repeated_faces", 2, RepeatRow)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """What repeats better faces.
+
+    Attributes:
+        fallen: reason and detail of each face that falls, by its id.
+        twins: pairs of clusters that hold the same face twice, since a person has kept both.
+    """
+
+    fallen: Mapping[str, tuple[Reason, str]]
+    twins: Sequence[tuple[str, str]] = ()
 
 
 def find_repeats(
@@ -46,10 +62,10 @@ def find_repeats(
     judged: Mapping[str, Path],
     identities: Collection[str],
     same_look: float,
-) -> tuple[Made, dict[str, tuple[Reason, str]]]:
-    """The good faces that show what a better one of their identity shows, by their ids, with the reason.
+) -> tuple[Made, Repeats]:
+    """The good faces that show what a better one of their identity shows.
 
-    Better is a reference, then the freer licence, the sharper face, the larger.
+    Better is one that a person has kept, then a reference, then the freer licence, the sharper face, the larger.
 
     Args:
         store: of `REPEATS`; `same_look` is in its base.
@@ -70,8 +86,9 @@ def find_repeats(
         value = identity, [(str(part), str(judged[part.stem])) for part in own]
         plan.append(Part(identity, (WorkItem(key, value),)))
     made = make_parts(store, plan, repeats_shard, None, InlinePool(), settings=same_look, rows_per_shard=1)
-    rows = (row for path in made.paths.values() for row in tables.part_rows(path, REPEATS))
-    return made, {row["face_id"]: (Reason(row["error"]), row["detail"]) for row in rows}
+    rows = [row for path in made.paths.values() for row in tables.part_rows(path, REPEATS)]
+    fallen = {row["face_id"]: (Reason(row["error"]), row["detail"]) for row in rows if not row["stays"]}
+    return made, Repeats(fallen, [(row["clusters"][0], row["clusters"][1]) for row in rows if row["stays"]])
 
 
 def repeats_shard(shard: Shard) -> list[list[RepeatRow]]:
@@ -82,14 +99,16 @@ def repeats_shard(shard: Shard) -> list[list[RepeatRow]]:
 def _repeats_of(identity: str, parts: Sequence[tuple[str, str]], same_look: float) -> list[RepeatRow]:
     if not parts:
         return []
-    ids, looks = _best_first([*_good_faces(identity, parts)])
+    ids, clusters, looks, kept = _best_first([*_good_faces(identity, parts)])
     fallen: list[RepeatRow] = []
-    stands = repeats(looks, same_look)
+    stands = repeats(looks, same_look, pinned=kept)
     for at in np.flatnonzero(stands != np.arange(len(ids))).tolist():
         other = int(stands[at])
         own_video = looks.video[at] >= 0 and looks.video[at] == looks.video[other]
         reason = Reason.SAME_LOOK if own_video else Reason.NEAR_DUPLICATE
-        fallen.append({"face_id": ids[at], "error": reason, "detail": f"of {ids[other]}"})
+        both = [clusters[at], clusters[other]] if at < kept else []
+        row: RepeatRow = {"face_id": ids[at], "error": reason, "detail": f"of {ids[other]}"}
+        fallen.append(row | {"stays": at < kept, "clusters": both})
     return fallen
 
 
@@ -102,7 +121,7 @@ def _good_faces(identity: str, parts: Sequence[tuple[str, str]]) -> Iterator[pa.
         points, affines = tables.matrix(faces, "landmarks", (68, 2)), tables.matrix(faces, "affine", (2, 3))
         mapped = np.array([transform(*one) for one in zip(points, affines, strict=True)], np.float32)
         narrow = pa.FixedSizeListArray.from_arrays(pa.array(mapped.ravel()), 136)
-        chosen = verdicts.filter(good).select(["reference", "licence_rank", "video"])
+        chosen = verdicts.filter(good).select(["kept", "reference", "cluster", "licence_rank", "video"])
         kept = faces.drop_columns(["landmarks", "affine"])
         yield pa.table({**_columns(kept), **_columns(chosen), "points": narrow})
 
@@ -111,10 +130,11 @@ def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     return dict(zip(table.column_names, table.columns, strict=True))
 
 
-def _best_first(parts: Sequence[pa.Table]) -> tuple[list[str], FaceLooks]:
-    """The ids and the looks of an identity's faces, the best first."""
+def _best_first(parts: Sequence[pa.Table]) -> tuple[list[str], list[str], FaceLooks, int]:
+    """The ids, the clusters and the looks of an identity's faces, the best first; so many a person has kept."""
     table = pa.concat_tables(parts)
     keys: list[tuple[str, Literal["ascending", "descending"]]] = [
+        ("kept", "descending"),
         ("reference", "descending"),
         ("licence_rank", "ascending"),
         ("sharpness", "descending"),
@@ -131,4 +151,5 @@ def _best_first(parts: Sequence[pa.Table]) -> tuple[list[str], FaceLooks]:
         embedding=tables.matrix(table, "embedding", (DIMENSIONS,)),
         video=pc.fill_null(video, -1).to_numpy().astype(np.int64),
     )
-    return table["face_id"].to_pylist(), looks
+    kept = int(pc.sum(table["kept"]).as_py() or 0)
+    return table["face_id"].to_pylist(), table["cluster"].to_pylist(), looks, kept

@@ -22,6 +22,8 @@ from facemill.schema import DatasetRow, FaceRow, RawRow, Row, TableSchema, Uniqu
 from facemill.train.dataset import dataset_sha256
 from tasks.catalogue import Data
 from tasks.curating.coverage import lacks, read_coverage
+from tasks.curating.decided import decided_faces
+from tasks.curating.decisions import read_decisions
 from tasks.curating.references import References, reference_faces
 from tasks.params import Params
 from tasks.report_page.charts import histogram
@@ -201,8 +203,11 @@ def _reference_sheets(root: Path, params: Params, album: Album) -> list[Sheet]:
     if not (root / Data.FACES).is_dir() or not (root / Data.UNIQUE).is_dir():
         return []
     parts = tables.checked_parts(root / Data.FACES, schema.FACES)
+    whose = decided_faces(root, parts, read_decisions(root, params.identities)).whose
     sheets = []
-    for identity, faces in list(reference_faces(root, parts, sorted(params.identities)).items())[:MAX_IDENTITIES]:
+    for identity, faces in list(reference_faces(root, parts, sorted(params.identities), whose).items())[
+        :MAX_IDENTITIES
+    ]:
         verdict = choose(faces)
         away = References.of({identity: verdict}).own
         urls = {face.face_id: face.url for face in faces}

@@ -1,9 +1,10 @@
 """Named versions of the dataset: save, list, bring back (tasks.versions.comparison compares them).
 
 A version is an annotated git tag `dataset/NAME` on a commit of its own whose tree is that of HEAD with the present
-dvc.yaml, dvc.lock and params.yaml. The user's branch, index and work tree stay as they are. The data lies in DVC's
-cache (and remote) under the hashes of that dvc.lock, so `git clone` + `dvc pull` brings a version to another machine
-(`git push origin NAME` or `--tags` takes the tags along), and `dvc gc --all-tags` keeps what versions need.
+dvc.yaml, dvc.lock, params.yaml and decisions.csv. The user's branch, index and work tree stay as they are. The data
+lies in DVC's cache (and remote) under the hashes of that dvc.lock, so `git clone` + `dvc pull` brings a version to
+another machine (`git push origin NAME` or `--tags` takes the tags along), and `dvc gc --all-tags` keeps what versions
+need.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from facemill.errors import FacemillError
 from facemill.files import read_object, write_bytes
 from tasks.catalogue import Data, metrics_file
+from tasks.curating.decisions import DECISIONS_FILE
 from tasks.params_file import PARAMS_FILE, no_project, parse_params_text
 from tasks.stages import REFRESH_STAGES, only_one
 from tasks.versions import dvc, git
@@ -86,7 +88,7 @@ def save_version(
     name = name or _next_name(versions)
     if name in {version.name for version in versions}:
         raise FacemillError(f"version {name!r} exists and holds other data: choose another name")
-    names = [STAGES_FILE, LOCK_FILE, PARAMS_FILE, *locks.metrics_files(lock)]
+    names = [STAGES_FILE, LOCK_FILE, PARAMS_FILE, DECISIONS_FILE, *locks.metrics_files(lock)]
     files = {each: (root / each).read_bytes() for each in names if (root / each).exists()}
     message = json.dumps({"dataset": dataset, "totals": _totals(root)}, indent=2, sort_keys=True)
     commit = git.commit_with_files(root, files, f"Dataset version {name}\n")
@@ -117,15 +119,16 @@ def list_versions(root: Path) -> list[Version]:
 
 
 def restore_version(root: Path, name: str, *, force: bool = False) -> Version:
-    """Brings a version's data and parameters back: params.yaml, the refresh stages of dvc.lock and their outputs.
+    """Brings a version's data, parameters and decisions back: params.yaml, decisions.csv, the refresh stages of
+    dvc.lock and their outputs.
 
     Model and videos are left as they are; `dvc repro` then says whether they are stale.
 
     Raises:
-        FacemillError: no such version; params.yaml or the dataset is in no commit and no version (and `force` is not
-            given); a refresh stage is running; the data is neither in the cache nor in the remote. Everything is then
-            as it was, and so it is after an interrupt: data that is half replaced is checked out again from the
-            cache. Should that fail too, the error says how to do it by hand.
+        FacemillError: no such version; params.yaml, decisions.csv or the dataset is in no commit and no version (and
+            `force` is not given); a refresh stage is running; the data is neither in the cache nor in the remote.
+            Everything is then as it was, and so it is after an interrupt: data that is half replaced is checked out
+            again from the cache. Should that fail too, the error says how to do it by hand.
     """
     versions = list_versions(root)
     version = named(versions, name)
@@ -170,7 +173,7 @@ def _no_refresh(root: Path) -> Iterator[None]:
 def _bring_back(root: Path, version: Version) -> None:
     present = locks.read(root)
     lock = locks.parse(git.show(root, version.tag, LOCK_FILE) or b"")
-    names = [PARAMS_FILE, *locks.metrics_files(lock)]
+    names = [PARAMS_FILE, DECISIONS_FILE, *locks.metrics_files(lock)]
     after = {each: git.show(root, version.tag, each) for each in names} | {
         LOCK_FILE: locks.dump(locks.merged(present, lock))
     }
@@ -233,13 +236,15 @@ def _check_untouched(root: Path, lock: Lock) -> None:
 
 def _check_saved(root: Path, versions: Sequence[Version]) -> None:
     """Refuses where bringing a version back would lose something that nobody can bring back."""
-    params = (root / PARAMS_FILE).read_bytes() if (root / PARAMS_FILE).exists() else None
     revisions = ["HEAD", *(version.tag for version in versions)]
-    saved = (git.show(root, revision, PARAMS_FILE) for revision in revisions)
-    if params is not None and not any(each is not None and _says_the_same(params, each) for each in saved):
-        raise FacemillError(
-            f"{PARAMS_FILE} has changes that are in no commit and no version: commit them, or give --force to lose them"
-        )
+    same: dict[str, Callable[[bytes, bytes], bool]] = {PARAMS_FILE: _says_the_same, DECISIONS_FILE: bytes.__eq__}
+    for name, says_the_same in same.items():
+        present = (root / name).read_bytes() if (root / name).exists() else None
+        saved = (git.show(root, revision, name) for revision in revisions)
+        if present is not None and not any(each is not None and says_the_same(present, each) for each in saved):
+            raise FacemillError(
+                f"{name} has changes that are in no commit and no version: commit them, or give --force to lose them"
+            )
     dataset = locks.dataset_hash(locks.read(root))
     committed = locks.dataset_hash(locks.parse(git.show(root, "HEAD", LOCK_FILE) or b""))
     if dataset not in {None, committed, *(version.dataset for version in versions)}:

@@ -148,6 +148,15 @@ def test_every_face_that_falls_names_one_that_stays_and_no_two_that_stay_repeat_
     for at in np.flatnonzero(stands != np.arange(len(looks))).tolist():
         pair = FaceLooks(**{name: column[[stands[at], at]] for name, column in vars(looks).items()})
         assert 0 in (copies(pair)[1], same_looks(pair, step)[1])
+    for pinned in (1, len(looks) // 2, len(looks)):
+        now = repeats(looks, step, pinned)
+        stays = (now == np.arange(len(looks))) | (np.arange(len(looks)) < pinned)
+        assert stays[now].all()
+        assert (now[:pinned] < max(pinned, 1)).all()
+        for one in np.flatnonzero(stays[pinned:]) + pinned:  # repeats nobody who stays before it
+            before = np.append(np.flatnonzero(stays[:one]), one)
+            some = FaceLooks(**{name: column[before] for name, column in vars(looks).items()})
+            assert repeats(some, step, len(before))[-1] == len(before) - 1
 
 
 def test_columns_of_other_shapes_are_refused() -> None:

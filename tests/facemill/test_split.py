@@ -29,6 +29,24 @@ def test_clusters_stay_whole_and_both_sides_hold_faces_whatever_the_paths(
         assert {True in side for side in own.values()} == ({True, False} if len(own) > 1 else {False})
 
 
+@given(
+    st.sets(FRAMES | PATHS.map(lambda path: f"{path}.jpg"), min_size=2, max_size=40),
+    st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=10),
+    st.floats(0.01, 0.5),
+)
+def test_clusters_with_a_face_in_common_go_to_one_side(
+    names: set[str], pairs: list[tuple[int, int]], share: float
+) -> None:
+    accepted = [("a", name) for name in sorted(names)]
+    twins = [(accepted[one % len(names)][1], accepted[other % len(names)][1]) for one, other in pairs]
+    split = Split.of(accepted, share, "a", twins)
+    for one, other in twins:
+        if Split(share).cluster_of(one) != Split(share).cluster_of(other):
+            assert split.cluster_of(one) == split.cluster_of(other)
+            assert split.is_val(one) == split.is_val(other)
+    assert not all(split.is_val(name) for name in names)
+
+
 def test_as_many_faces_are_held_out_of_videos_with_a_tilde_as_of_others() -> None:
     for name in ("VID~2.mp4", "~/~.mp4", "VID.mp4"):
         frames = [("a", f"{name}#shot={n // 5}{STRETCH}{n}") for n in range(200)]

@@ -22,6 +22,7 @@ from facemill.sources.sample.pictures import picture_bytes, picture_set
 from facemill.train.dataset import dataset_sha256
 from flows.command_line.main import app
 from tasks.commands.forget import Asked, forget
+from tasks.curating.decisions import DECISIONS_FILE, Decision, Verdict, read_decisions, write_decisions
 from tasks.stages import REFRESH_STAGES, run_stage
 
 SEED = 7
@@ -126,6 +127,8 @@ def test_a_picture_leaves_with_its_copies_and_what_is_left_is_a_project_that_nev
     needles = [row["sample_id"].encode() for row in copies] + [row["sample_id"][:16].encode() for row in copies]
     needles += [(project / url).read_bytes() for url in files] + [url.encode() for url in files] + crops
     assert len(whatever_is_left(project, needles)) > len(needles)
+    of_another = Decision("f" * 64, None, Verdict.DROP)
+    write_decisions(project / DECISIONS_FILE, [Decision(face["sample_id"], None, Verdict.DROP), of_another])
     (tmp_path / "list.txt").write_text(f"# theirs\n\n{face['sample_id']}\n")
     asked = {
         "sha": Asked(pictures=(face["sample_id"],)),
@@ -135,6 +138,7 @@ def test_a_picture_leaves_with_its_copies_and_what_is_left_is_a_project_that_nev
 
     sentences = told(project, asked)
     assert whatever_is_left(project, needles) == []
+    assert read_decisions(project, PEOPLE) == [of_another]
     assert "a search through data and .work finds nothing of it any more." in sentences
     assert any(files[0] in each and "Delete them there" in each for each in sentences)
 

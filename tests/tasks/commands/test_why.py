@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.commands.why import code_reasons, describe, inventory_reasons, params_reasons, weights_reasons, why
+from facemill.files import as_json
+from tasks.commands.why import (
+    _of_files,
+    code_reasons,
+    describe,
+    inventory_reasons,
+    params_reasons,
+    weights_reasons,
+    why,
+)
+from tasks.curating.decisions import Decision, Verdict, as_content
 from tasks.stages import STAGES
 
 PLAIN = st.recursive(
@@ -38,6 +49,18 @@ def inventory(*names: str, sha256: str = "1", archive: tuple[str, ...] = (), por
 )
 def test_what_lies_there_is_compared_by_name_and_content(old: dict, new: dict, said: list[str]) -> None:
     assert inventory_reasons(old, new) == said
+
+
+def test_what_a_person_said_is_counted(tmp_path: Path) -> None:
+    """As DVC's cache has the old content, and the inventory the new one."""
+    old, new = (as_content([Decision(digit * 64, None, Verdict.DROP) for digit in digits]) for digits in ("ab", "bcde"))
+    md5 = hashlib.md5(as_json(old)).hexdigest()
+    cached = tmp_path / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(as_json(old))
+    entry = {"deps": [{"path": "data/decisions.json", "md5": md5}]}
+    assert list(_of_files(tmp_path, entry, {"data/decisions.json": new})) == ["decisions: 3 new, 1 taken back"]
+    assert list(_of_files(tmp_path, entry, {"data/decisions.json": old})) == []
 
 
 def test_code_and_packages_are_named() -> None:

@@ -265,6 +265,21 @@ def test_restoring_refuses_to_lose_parameters_that_nobody_saved(project: Path) -
     assert (project / "params.yaml").read_text() == FIRST
 
 
+def test_what_a_person_said_of_faces_is_named_and_comes_back_with_the_data(project: Path) -> None:
+    said = "sample_id,x,y,verdict,identity,by,date,why\n" + "a" * 64 + ",,,drop,,,,\n"
+    (project / "params.yaml").write_text(SECOND.replace("d, bob, ok, val, null", "d, bob, rejected, null, dropped"))
+    (project / "decisions.csv").write_text(said)
+    curate(project)
+    assert save_version(project).name == "v3"
+    restore_version(project, "v1")
+    assert not (project / "decisions.csv").exists()
+    restore_version(project, "v3")
+    assert (project / "decisions.csv").read_text() == said
+    (project / "decisions.csv").write_text(said.replace("a", "b"))
+    with pytest.raises(FacemillError, match=r"decisions\.csv has changes that are in no commit"):
+        restore_version(project, "v1")
+
+
 @pytest.mark.parametrize(
     "text",
     [SECOND.replace("\n", "\r\n"), "limit: 2\n" + SECOND.replace("limit: 2\n", ""), SECOND.replace("[a, ", "[ 'a',  ")],
