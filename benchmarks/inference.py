@@ -3,9 +3,9 @@
     python benchmarks/inference.py [--models autoencoder/small transform/classic256] [--batches 1 64] [--seconds 2]
 
 Weights are random: what a face costs does not depend on them. torch and torch.compile run with the precision and the
-layout that conversion takes on the device. ONNX Runtime runs the file that `facemill export` writes, on the CPU, with
-as many threads as torch. *floor* is the time that the multiplications alone would take at the rate of a large matrix
-product, measured in the same run. Rounds of the three alternate; shown are medians of milliseconds for one face.
+layout that conversion takes on the device. ONNX Runtime runs the file that `facemill export model` writes, on the CPU,
+with as many threads as torch. *floor* is the time that the multiplications alone would take at the rate of a large
+matrix product, measured in the same run. Rounds of the three alternate; shown are medians of milliseconds for one face.
 
 The paper of `transform` (Korshunova et al. 2017) gives 40 ms at 256 px on a Titan X: `--models transform/classic256
 --batches 1`.

@@ -19,7 +19,7 @@ import typer
 
 from facemill.errors import FacemillError
 from facemill.version import VERSION
-from flows.command_line import models, review, run, serve, stages, versions, videos
+from flows.command_line import models, review, run, serve, stages, tables, versions, videos
 from tasks.commands.detector import detector_app
 from tasks.work.terminal import never_fail_to_print, say, say_error, say_traceback
 
@@ -53,7 +53,9 @@ app.command(rich_help_panel=_FOLDERS)(videos.convert)
 app.command(rich_help_panel=_FOLDERS)(videos.preview)
 app.command(rich_help_panel=_FOLDERS)(videos.status)
 app.command(rich_help_panel=_FOLDERS)(videos.detect)
-app.command(rich_help_panel=_KEPT)(models.export)
+app.command(rich_help_panel=_KEPT)(tables.query)
+app.add_typer(tables.export_app, name="export", rich_help_panel=_KEPT)
+app.add_typer(tables.import_app, name="import", rich_help_panel=_KEPT)
 app.command(rich_help_panel=_KEPT)(models.weights)
 app.command(rich_help_panel=_KEPT)(models.licences)
 app.command(rich_help_panel=_KEPT)(models.attribution)

@@ -1,4 +1,4 @@
-"""`facemill export`, `weights`, `licences`, `attribution`: models for others; nets, terms and works of others."""
+"""`facemill weights`, `licences`, `attribution`: nets, terms and works of others."""
 
 from __future__ import annotations
 
@@ -11,22 +11,6 @@ from flows.command_line.options import HERE, Root
 from tasks.catalogue import Data
 from tasks.paths import PATH
 from tasks.work.terminal import say
-
-
-def export(
-    root: Root = HERE,
-    identity: Annotated[
-        str | None, typer.Option(help="Name of the only identity that is wanted.", show_default="all of them")
-    ] = None,
-) -> None:
-    """Write the trained model as ONNX, a file for each identity, checked against torch.
-
-    Example: facemill export
-    """
-    from tasks.commands.export import export as write
-
-    for path, difference in write(root.resolve(), identity=identity).items():
-        say(f"{path}: differs from torch by at most {difference:.1e}.")
 
 
 def licences(

@@ -37,7 +37,7 @@ def review(
     from flows.review import project_faces, serve_review
 
     project = enter(root)
-    serve_review(project_faces(project, by or _user()), ensure_login(home_of(project)), port)
+    serve_review(project_faces(project, by or user()), ensure_login(home_of(project)), port)
 
 
 @app.command()
@@ -58,7 +58,7 @@ def sheets(
     from tasks.commands.review_sheets import write_sheets
 
     wanted = Wanted(identity, "ok") if reason == "ok" else Wanted(identity, reason=reason)
-    say("\n".join(write_sheets(project_faces(root.resolve(), _user()), wanted, folder)))
+    say("\n".join(write_sheets(project_faces(root.resolve(), user()), wanted, folder)))
 
 
 @app.command()
@@ -74,10 +74,10 @@ def take(
     from flows.review import project_faces
     from tasks.commands.review_sheets import take_list
 
-    say(take_list(project_faces(root.resolve(), by or _user()), listed))
+    say(take_list(project_faces(root.resolve(), by or user()), listed))
 
 
-def _user() -> str:
+def user() -> str:
     """Who works here; a container may know no name."""
     try:
         return getpass.getuser()

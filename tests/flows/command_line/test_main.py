@@ -131,7 +131,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
         (["stage", "curate"], "tasks.curate"),
         (["check"], "tasks.params"),
         (["version", "list"], "tasks.versions.store"),
-        (["export"], "facemill.model_folder"),
+        (["export", "model"], "facemill.model_folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,4 +1,4 @@
-"""`facemill export` on a model folder: a file for each identity, or for the one that is named."""
+"""`facemill export model` on a model folder: a file for each identity, or for the one that is named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from facemill.errors import FacemillError
 from facemill.landmarks import signature
 from facemill.model_folder import save_model
 from facemill.nets import build_model
-from tasks.commands.export import export
+from tasks.commands.export_model import export
 
 META = {
     "name": "autoencoder",
