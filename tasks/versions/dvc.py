@@ -3,6 +3,9 @@
 The group matters: DVC does not hand a termination on to the stage that it runs, so the stage, and its Dask workers,
 are ended with it. Where this process is killed too suddenly for that, the stage sees it and ends (tasks.work.callers).
 Every call has a deadline.
+
+What changes nothing, status and settings, is asked of DVC's library in this process: another one would take longer to
+start than to answer.
 """
 
 from __future__ import annotations
@@ -264,7 +267,20 @@ def _not_in_cache(root: Path, hashes: Sequence[str]) -> list[str]:
 
 
 def _status(root: Path, *stages: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(call(root, "status", "--json", *stages) or "{}")
+    """What `dvc status` says of these stages; nothing of those that are up to date.
+
+    Raises:
+        FacemillError: another DVC is at work, or DVC cannot read something, in its words.
+    """
+    from dvc.repo import Repo
+
+    mend(root)
+    try:
+        with contextlib.chdir(root), Repo() as repo:  # it takes stages for those of the current folder
+            answer: dict[str, Any] = repo.status(targets=list(stages))
+    except Exception as error:  # whatever it is: DVC's own command line says it and ends, too
+        said = ": ".join(str(each) or type(each).__name__ for each in (error, error.__cause__) if each)
+        raise FacemillError(f"dvc status failed in {root}: {said}{_who_holds(root, said)}") from error
     return answer
 
 

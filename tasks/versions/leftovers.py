@@ -20,7 +20,7 @@ import psutil
 
 from facemill.errors import FacemillError
 from facemill.files import write_bytes
-from facemill.locks import try_lock
+from facemill.locks import is_locked, try_lock
 from tasks.versions import dvc_lock, git
 from tasks.versions.dvc_lock import LOCK_FILE
 from tasks.work.scratch import WORK_FOLDER
@@ -53,14 +53,22 @@ def mend(root: Path) -> None:
 
 
 def running(root: Path) -> list[str]:
-    """The DVC processes that are at work in the project, each as "process 12: dvc repro"."""
-    found = []
+    """Who is at work in the project with DVC, each as "process 12: dvc repro".
+
+    That is every DVC, and whoever has DVC's lock: a flow asks DVC in its own process.
+    """
+    found = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             arguments = _arguments(process.cmdline())
-            if arguments is not None and process.pid != os.getpid() and Path(process.cwd()).is_relative_to(root):
-                found.append(f"process {process.pid}: dvc {' '.join(arguments)}")
-    return found
+            if arguments is not None and Path(process.cwd()).is_relative_to(root):
+                found[process.pid] = f"dvc {' '.join(arguments)}"
+    with suppress(OSError, ValueError, FacemillError, psutil.Error):
+        lock = root / _TMP / "lock"  # DVC writes its number there; that of the last one stays
+        if is_locked(lock):
+            holder = psutil.Process(int(lock.read_text()))
+            found.setdefault(holder.pid, " ".join(holder.cmdline()))
+    return [f"process {number}: {words}" for number, words in found.items() if number != os.getpid()]
 
 
 def _mend_lock(root: Path) -> None:

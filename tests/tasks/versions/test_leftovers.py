@@ -121,6 +121,20 @@ def test_the_lock_that_dvc_did_not_get_is_explained(project: Path) -> None:
             dvc.repro(project, "makes", deadline_s=60)
 
 
+HOLDS = "import sys; from dvc.repo import Repo; Repo().lock.lock(); print(flush=True); sys.stdin.read()"
+
+
+def test_who_has_the_lock_is_named_though_it_is_no_dvc(project: Path) -> None:
+    command = [sys.executable, "-c", HOLDS]
+    with subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(FacemillError, match=rf"Unable to acquire lock(.|\n)*At work there: process {holder.pid}: "):
+            dvc.stale(project, "makes")
+        holder.communicate()
+    assert leftovers.running(project) == []
+
+
 @pytest.mark.parametrize("kept", [1.0, 0.7, 0.5, 0.3, 0.0])
 def test_a_dvc_lock_that_was_cut_off_comes_back(project: Path, kept: float, capsys: pytest.CaptureFixture[str]) -> None:
     whole = (project / "dvc.lock").read_bytes()
