@@ -92,12 +92,7 @@ class Coverage:
             yaw_deg, pitch_deg: (N,), as `facemill.align.head_pose` has them.
             looks: (N, P·P) grey levels of the face, as `facemill.face_looks.face_look` has them.
         """
-        found = {
-            "yaw": np.digitize(yaw_deg, YAW_EDGES),
-            "pitch": np.digitize(pitch_deg, PITCH_EDGES),
-            "expression": _expressions(np.asarray(points, np.float64)),
-            "light": _lights(looks),
-        }
+        found = bins_of(points, yaw_deg, pitch_deg, looks)
         counts = {kind: tuple(np.bincount(found[kind], minlength=len(bins)).tolist()) for kind, bins in KINDS.items()}
         pose = np.zeros((5, 7), np.int64)
         np.add.at(pose, (found["pitch"], found["yaw"]), 1)
@@ -163,6 +158,39 @@ class Coverage:
             "parts": {kind: round(part, 1) for kind, part in self.parts.items()},
             "counts": {kind: dict(zip(bins, self.counts[kind], strict=True)) for kind, bins in KINDS.items()},
         }
+
+
+def bins_of(
+    points: npt.NDArray[Any], yaw_deg: npt.NDArray[Any], pitch_deg: npt.NDArray[Any], looks: npt.NDArray[np.uint8]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """(N,) by kind the number of each face's bin among those of `KINDS`; the arguments are those of `Coverage.of`."""
+    return {
+        "yaw": np.digitize(yaw_deg, YAW_EDGES),
+        "pitch": np.digitize(pitch_deg, PITCH_EDGES),
+        "expression": _expressions(np.asarray(points, np.float64)),
+        "light": _lights(looks),
+    }
+
+
+def spread_choice(bins: Mapping[str, npt.NDArray[np.int64]], budget: int) -> npt.NDArray[np.bool_]:
+    """(N,) which of a person's faces to take where only so many are wanted: of every look before more of one.
+
+    A look is a bin of each kind. The best face of each look is taken first, then the second best of each, and so on;
+    where not all of a turn fit, the better ones.
+
+    Args:
+        bins: as `bins_of` gives them, the best face first.
+        budget: how many are wanted, at most.
+    """
+    count = len(bins["yaw"])
+    chosen = np.zeros(count, np.bool_)
+    _, look = np.unique(np.stack([bins[kind] for kind in KINDS], axis=1), axis=0, return_inverse=True)
+    by_look = np.argsort(look.ravel(), kind="stable")
+    first = np.searchsorted(look.ravel()[by_look], look.ravel())  # where each face's look begins
+    turn = np.empty(count, np.int64)
+    turn[by_look] = np.arange(count) - first[by_look]
+    chosen[np.argsort(turn, kind="stable")[:budget]] = True
+    return chosen
 
 
 def lacks_sentence(name: str, own: Coverage, other_name: str, other: Coverage) -> str:

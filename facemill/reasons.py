@@ -73,6 +73,11 @@ class Reason(StrEnum):
     HIDDEN = "hidden", State.REJECTED, "too little of the face is to be seen, or its landmarks are not to be trusted"
     EXTREME_POSE = "extreme_pose", State.REJECTED, "the head is turned too far"
     SAME_LOOK = "same_look", State.REJECTED, "pose, expression and light of a face of the same video that is kept"
+    OVER_BUDGET = (
+        "over_budget",
+        State.REJECTED,
+        "more faces of this pose, expression and light than curate.budget asks for",
+    )
     DOUBTFUL_REFERENCE = "doubtful_reference", State.REJECTED, "a reference unlike the identity's other references"
     DROPPED = "dropped", State.REJECTED, "a person has said so, see decisions.csv"
     WHICH_FACE = "which_face", State.REJECTED, "a reference with several faces, of which a person has to name one"

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
+from facemill.coverage import PITCH_EDGES, YAW_EDGES, Coverage
 from facemill.reasons import Reason
 from tasks.versions.freshness import Freshness
 from tasks.versions.store import Version
@@ -87,6 +89,32 @@ def version_page(version: Version) -> str:
         f"`facemill version compare OLDER {version.name}` shows what it changed.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def coverage_page(coverage: Mapping[str, Coverage], lacks: Sequence[str]) -> str:
+    """Markdown about what the faces of each person show: a map of poses, a score with its parts, what is missing."""
+    lines = ["# What the faces show", *(f"- {_plain(sentence)}" for sentence in lacks)]
+    for identity, own in coverage.items():
+        parts = ", ".join(f"{kind} {part:.0f}" for kind, part in own.parts.items())
+        lines += [
+            "",
+            f"## {_plain(identity)}: readiness {own.readiness:.0f} of 100",
+            f"{_plain(own.sentence(identity))} The parts of the score: {parts}.",
+            "",
+            "| pitch \\ yaw | " + " | ".join(_spans(YAW_EDGES)) + " |",
+            "|---|" + "--:|" * (len(YAW_EDGES) + 1),
+            *(
+                f"| {span} | " + " | ".join(f"{count:,}" if count else "·" for count in counts) + " |"
+                for span, counts in zip(reversed(_spans(PITCH_EDGES)), own.pose[::-1].tolist(), strict=True)
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _spans(edges: Sequence[float]) -> list[str]:
+    """Between which borders bins lie, in degrees: below the first, between two, above the last."""
+    inner = [f"{low:g} to {high:g}°" for low, high in pairwise(edges)]
+    return [f"under {edges[0]:g}°", *inner, f"over {edges[-1]:g}°"]
 
 
 def freshness_page(found: Freshness) -> str:

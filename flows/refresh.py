@@ -31,6 +31,7 @@ from flows.stages import (
     show_reasons,
 )
 from flows.start import start_once
+from tasks.curating.coverage import lacks, read_coverage
 from tasks.inventory import current_code, look, would_change_nothing
 from tasks.params import Params, load_params
 from tasks.stages import REFRESH_STAGES, check_code
@@ -68,6 +69,7 @@ def refresh(then_train: bool = False) -> Refreshed:
     note_refresh(project, version)
     show_freshness(project, params)
     if version.is_new or not idle:
+        show_coverage(project, params, version)
         show_pictures("dataset", f"Dataset {version.name}", pictures.dataset_sheets(project))
     with pushed(project, REFRESH_STAGES):
         if then_train and dvc.stale(project, "train"):
@@ -108,6 +110,14 @@ def _run_stages(project: Path, *, asks_network: bool) -> dict[str, Metrics]:
         force = stage == "collect" and asks_network
         metrics[stage] = run_stage(project, stage, force=force) if changed else read_metrics(project, stage)
     return metrics
+
+
+def show_coverage(project: Path, params: Params, version: Version) -> None:
+    """What the faces of the new dataset show and what is missing, as an artifact."""
+    with forgiving():
+        coverage = read_coverage(project, params.identities)
+        page = pages.coverage_page(coverage, lacks(coverage, params.convert.becomes))
+        create_markdown_artifact(page, key="dataset-coverage", description=f"What the faces of {version.name} show")
 
 
 @task(cache_policy=NO_CACHE)

@@ -5,7 +5,8 @@ An identity is defined by its reference pictures: one face of each, of those tha
 its picture, and it is large, sharp and frontal enough. Every other row keeps one reason: those of `extract`,
 doubtful_reference, other_identity, second_face, face_too_small, blurred, extreme_pose, near_duplicate, same_look, in
 this order. The last two are for faces that show what a better one shows already (`facemill.face_looks`): copies of
-whatever picture, mirrored too, and within a video the same pose, expression and light. Train and validation are split
+whatever picture, mirrored too, and within a video the same pose, expression and light; over_budget is what is left
+where fewer are wanted. Train and validation are split
 by picture with its copies and by shot, so that no face has its twin on the other side. What a person has said of faces
 in decisions.csv (`tasks.curating.decisions`) stands above all of these.
 
@@ -76,13 +77,14 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
     references = find_references(root, parts, identities, decided.whose)
 
     code = read_deciders(root, "curate", params).key
-    limits = params.curate.model_dump(mode="json", exclude={"val_share", "same_look"})
+    limits = params.curate.model_dump(mode="json", exclude={"val_share", "same_look", "budget"})
     judging = open_store(root, "curate-judge", JUDGED, code=code, limits=limits, references=references.key)
-    repeating = open_store(root, "curate-repeats", REPEATS, code=code, same_look=params.curate.same_look)
+    choice = params.curate.same_look, params.curate.budget
+    repeating = open_store(root, "curate-repeats", REPEATS, code=code, same_look=choice[0], budget=choice[1])
     writing = open_store(root, "curate", DATASET, code=code)  # what the parameters decide is in the verdicts
     content = hash_files(root, "faces", parts, ours=True)
     judged = judge_parts(judging, root, parts, content, JudgeSettings(references, params.curate, decided))
-    found, repeats = find_repeats(repeating, parts, content, judged.paths, identities, params.curate.same_look)
+    found, repeats = find_repeats(repeating, parts, content, judged.paths, identities, *choice)
     accepted = _accepted(judged.paths.values(), repeats.fallen)
     split = Split.of(accepted, params.curate.val_share, identities, repeats.twins)
     made = judged + found + _dataset_parts(writing, root, parts, content, judged.paths, repeats.fallen, split)

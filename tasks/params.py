@@ -155,6 +155,9 @@ class CurateParams(_Group):
     same_look: Annotated[float, Field(ge=0, le=10)] = 1.0
     """How far pose, expression and light of two faces of one video may be apart to count as the same, in units of
     facemill.face_looks: 3 % of the distance of the eyes for the mouth, 3°. 0 keeps all frames."""
+    budget: Annotated[int, Field(ge=1)] | None = None
+    """Of each identity at most so many faces, chosen so that every pose, expression and light is there before more of
+    one is (facemill.coverage); null takes all. What a person has kept is taken in any case."""
     min_visibility: Annotated[float, Field(ge=0, le=1)] = LEAST_VISIBLE
     """Least share of the landmarks that lie in the picture, less where the head is turned to a profile."""
     max_doubt: Annotated[float, Field(ge=0)] = MOST_DOUBT

@@ -1,4 +1,4 @@
-"""Which of an identity's good faces show what a better one shows.
+"""Which of an identity's good faces show what a better one shows, and which are more than are wanted.
 
 What one identity's faces gave is known by the content of the parts that they lie in: a refresh that brings nothing new
 compares none of them again.
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from facemill import tables
 from facemill.align import transform
+from facemill.coverage import bins_of, spread_choice
 from facemill.embeddings import DIMENSIONS
 from facemill.face_looks import LOOK_BYTES, FaceLooks, repeats
 from facemill.reasons import Reason, State
@@ -30,16 +32,16 @@ _JUDGED = ["identity", "status", "kept", "reference", "cluster", "licence_rank",
 
 
 class RepeatRow(TypedDict, total=False):
-    """A good face that shows what a better one shows."""
+    """A good face that shows what a better one shows, or that is one too many."""
 
     face_id: String
-    error: String  # the reason's code: near_duplicate or same_look
+    error: String  # the reason's code: near_duplicate, same_look or over_budget
     detail: String  # which one
     stays: Bool  # all the same, since a person has kept it
     clusters: Strings  # of both
 
 
-REPEATS = TableSchema("repeated_faces", 2, RepeatRow)
+REPEATS = TableSchema("repeated_faces", 3, RepeatRow)
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,20 @@ def find_repeats(
     judged: Mapping[str, Path],
     identities: Collection[str],
     same_look: float,
+    budget: int | None,
 ) -> tuple[Made, Repeats]:
-    """The good faces that show what a better one of their identity shows.
+    """The good faces that show what a better one of their identity shows, and those that are more than are wanted.
 
     Better is one that a person has kept, then a reference, then the freer licence, the sharper face, the larger.
 
     Args:
-        store: of `REPEATS`; `same_look` is in its base.
+        store: of `REPEATS`; `same_look` and `budget` are in its base.
         parts: of `faces`.
         content: of each part, its hash.
         judged: the verdicts on each part, by its name; their names are hashes of what they hold.
         identities: whose faces are looked at; those of one at a time are in memory, with some 1.5 KB each.
         same_look: see `facemill.face_looks.repeats`.
+        budget: how many of an identity are wanted at most; None for all.
     """
     holding: dict[str, list[Path]] = {identity: [] for identity in identities}
     for part in parts:
@@ -85,18 +89,20 @@ def find_repeats(
         key = content_key(identity, [(content[part], judged[part.stem].stem) for part in own])
         value = identity, [(str(part), str(judged[part.stem])) for part in own]
         plan.append(Part(identity, (WorkItem(key, value),)))
-    made = make_parts(store, plan, repeats_shard, None, InlinePool(), settings=same_look, rows_per_shard=1)
+    made = make_parts(store, plan, repeats_shard, None, InlinePool(), settings=(same_look, budget), rows_per_shard=1)
     rows = [row for path in made.paths.values() for row in tables.part_rows(path, REPEATS)]
     fallen = {row["face_id"]: (Reason(row["error"]), row["detail"]) for row in rows if not row["stays"]}
     return made, Repeats(fallen, [(row["clusters"][0], row["clusters"][1]) for row in rows if row["stays"]])
 
 
 def repeats_shard(shard: Shard) -> list[list[RepeatRow]]:
-    """An item is (identity, pairs of a part of `faces` and the verdicts on it); the settings are `same_look`."""
-    return [_repeats_of(identity, parts, shard.settings) for identity, parts in shard.items]
+    """An item is (identity, pairs of a part of `faces` and the verdicts on it); settings are (same_look, budget)."""
+    return [_repeats_of(identity, parts, *shard.settings) for identity, parts in shard.items]
 
 
-def _repeats_of(identity: str, parts: Sequence[tuple[str, str]], same_look: float) -> list[RepeatRow]:
+def _repeats_of(
+    identity: str, parts: Sequence[tuple[str, str]], same_look: float, budget: int | None
+) -> list[RepeatRow]:
     if not parts:
         return []
     ids, clusters, looks, kept = _best_first([*_good_faces(identity, parts)])
@@ -109,7 +115,25 @@ def _repeats_of(identity: str, parts: Sequence[tuple[str, str]], same_look: floa
         both = [clusters[at], clusters[other]] if at < kept else []
         row: RepeatRow = {"face_id": ids[at], "error": reason, "detail": f"of {ids[other]}"}
         fallen.append(row | {"stays": at < kept, "clusters": both})
+    left = np.flatnonzero((stands == np.arange(len(ids))) | (np.arange(len(ids)) < kept))
+    if budget is not None and len(left) > budget:
+        fallen += [_too_many(ids[at], budget) for at in left[~_within(budget, left, looks, kept)].tolist()]
     return fallen
+
+
+def _within(budget: int, left: npt.NDArray[np.int64], looks: FaceLooks, kept: int) -> npt.NDArray[np.bool_]:
+    """(L,) which of the faces that repeat nothing are taken; those that a person has kept in any case."""
+    chosen = left < kept
+    others = left[~chosen]
+    yaw, pitch = looks.angles_deg[others].T
+    bins = bins_of(looks.points[others], yaw, pitch, looks.look[others])
+    chosen[~chosen] = spread_choice(bins, max(0, budget - int(chosen.sum())))
+    return chosen
+
+
+def _too_many(face_id: str, budget: int) -> RepeatRow:
+    detail = f"{budget} of its identity are wanted"
+    return {"face_id": face_id, "error": Reason.OVER_BUDGET, "detail": detail, "stays": False, "clusters": []}
 
 
 def _good_faces(identity: str, parts: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:

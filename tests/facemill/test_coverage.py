@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facemill.align import MEAN_FACE
-from facemill.coverage import FEW, KINDS, LEAST, Coverage, lacks_sentence
+from facemill.coverage import FEW, KINDS, LEAST, Coverage, lacks_sentence, spread_choice
 
 EVEN = np.full(256, 128, np.uint8)
 
@@ -135,3 +136,19 @@ def test_two_people_are_held_against_each_other() -> None:
     rare = filled(1000, expression={"smiling": 6})
     assert anna.lacks_of(rare) == []
     assert anna.lacks_of(Coverage.none()) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.just(4), st.integers(0, 2)), max_size=40),
+    st.integers(1, 45),
+)
+def test_a_choice_holds_every_look_before_more_of_one(faces: list[tuple[int, ...]], budget: int) -> None:
+    columns = np.array(faces, np.int64).reshape(-1, 4).T
+    chosen = spread_choice(dict(zip(KINDS, columns, strict=True)), budget)
+    assert chosen.sum() == min(budget, len(faces))
+    there, taken = Counter(faces), Counter(face for face, own in zip(faces, chosen, strict=True) if own)
+    most = max(taken.values(), default=0)
+    assert all(taken[look] >= min(there[look], most - 1) for look in there)
+    for look in there:  # of one look the better ones
+        own = [took for face, took in zip(faces, chosen, strict=True) if face == look]
+        assert own == sorted(own, reverse=True)

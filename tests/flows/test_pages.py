@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
+from facemill.coverage import KINDS, Coverage
 from flows import pages
 from tasks.versions.store import Version
 
@@ -71,3 +73,16 @@ def test_a_failed_video_shows_its_reason_and_no_frames() -> None:
     outcome = {"status": "failed", "error": "not_a_video", "detail": "no stream", "receipt": None}
     row = pages.video_row("a.mp4", outcome)
     assert (row["state"], row["reason"], row["frames"], row["seconds"]) == ("failed", "not_a_video", "", "")
+
+
+def test_coverage_is_a_map_of_poses_with_score_and_gaps() -> None:
+    pose = np.zeros((5, 7), np.int64)
+    pose[2, 3], pose[4, 0] = 1200, 1  # frontal; looking up, turned to the left
+    counts = {kind: tuple([1201] + [0] * (len(bins) - 1)) for kind, bins in KINDS.items()}
+    page = pages.coverage_page({"anna_b": Coverage(counts, pose)}, ["bert becomes anna, who is hardly ever smiling"])
+    assert "- bert becomes anna, who is hardly ever smiling" in page
+    assert "## anna\\_b: readiness" in page
+    assert "| over 30° | 1 | · | · | · | · | · | · |" in page
+    assert "| -15 to 15° | · | · | · | 1,200 | · | · | · |" in page
+    assert page.index("over 30°") < page.index("| under -30°")  # looking up stands above
+    assert "1,201 faces" in page

@@ -292,3 +292,17 @@ def test_a_file_of_a_spreadsheet_is_read():
         + '",,,drop,,ann,,"sun, glasses"\r\n,,,,,,,\r\n'
     )
     assert [one.why for one in parse_decisions(text.encode(), "x", PEOPLE)] == ["", "sun, glasses"]
+
+
+def test_a_budget_takes_every_look_and_whatever_a_person_kept(tmp_path, params):
+    params = params.model_copy(update={"curate": params.curate.model_copy(update={"budget": 4})})
+    frontal = [shown(f"frontal{number}", sharpness=90.0 - number) for number in range(8)]
+    turned = [shown("turned", yaw=40.0, sharpness=20.0), shown("up", pitch=25.0, sharpness=20.0)]
+    say(tmp_path, f"{sha('frontal7')},,,keep,anna,,,")
+    found = curated(tmp_path, params, [*references(), *frontal, *turned])
+    taken = {name for name, row in found.items() if row["identity"] == "anna" and row["status"] == "ok"}
+    assert len(taken) == 4
+    assert "anna-frontal7" in taken
+    left = found["anna-frontal6"]
+    assert (left["error"], left["detail"]) == (Reason.OVER_BUDGET, "4 of its identity are wanted")
+    assert {row["split"] for row in found.values() if row["status"] == "ok"} <= {"train", "val"}
