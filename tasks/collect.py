@@ -15,14 +15,15 @@ be so is not kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from facemill import tables
-from facemill.batches import batched_by_weight
+from facemill.batches import batched_by_weight, interleaved
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, read_object
 from facemill.foreign_files import valid_name
@@ -60,7 +61,9 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 from tasks.work.wrong_values import WrongValues
 
 KEPT_TOGETHER = 16
-"""So many pictures of one host are kept at a time: a kill costs at most these."""
+"""So many pictures are kept at a time: a kill costs at most these."""
+HOSTS_OF_A_JOB = 4
+"""For each of those that a worker asks at once: one that is slow holds one of them up, and the others go on."""
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -217,7 +220,7 @@ def _collect_pictures(
     kinds = network_kinds()
     local = {each.key: each for each in wanted if each.entry["source"] not in kinds}
     network = [each for each in wanted if each.entry["source"] in kinds]
-    found = _ask_network(store, network, settings, pool) if ask_network else {}
+    found = _ask_network(store, network, settings, pool, params.collect.hosts_at_once) if ask_network else {}
     carried = [unit for units in old.urls.values() for unit in units if unit not in found]
     _keep_carried(store, output, carried)
 
@@ -322,11 +325,17 @@ def _has_changed(path: Path | None, sha256: str | None) -> bool:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Units of one host, which a worker fetches one after another and keeps in a store."""
+    """Units of some hosts, which a worker fetches and keeps in a store: `at_once` hosts at a time, the units of each
+    one after another."""
 
     store: Store
-    units: tuple[Unit, ...]
+    hosts: tuple[tuple[Unit, ...], ...]
     settings: PictureSettings
+    at_once: int
+
+    @property
+    def units(self) -> list[Unit]:
+        return [unit for units in self.hosts for unit in units]
 
 
 def find_addresses(search: Wanted) -> list[Unit] | str:
@@ -344,14 +353,23 @@ def find_addresses(search: Wanted) -> list[Unit] | str:
 def fetch_addresses(addresses: Addresses) -> dict[str, int]:
     """Fetches pictures and keeps their rows among the results, some at a time; the rows' keys, each with its bytes."""
     kept: dict[str, int] = {}
-    found = (_row(item, addresses.settings) for unit in addresses.units for item in fetch(unit))
-    rows = (row for row in found if not _is_forgotten(row, addresses.settings.forgotten))
-    for together in batched_by_weight(rows, KEPT_TOGETHER, _weight, SHARD_BYTES):
-        kept |= _keep(addresses.store, together)
+    with closing(interleaved(_items_of, addresses.hosts, addresses.at_once)) as items:
+        # Decoded one at a time: that costs memory and processor, where fetching costs patience.
+        found = (_row(item, addresses.settings) for item in items)
+        rows = (row for row in found if not _is_forgotten(row, addresses.settings.forgotten))
+        for together in batched_by_weight(rows, KEPT_TOGETHER, _weight, SHARD_BYTES):
+            kept |= _keep(addresses.store, together)
     return kept
 
 
-def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool) -> dict[str, int]:
+def _items_of(units: Sequence[Unit]) -> Iterator[Item]:
+    for unit in units:
+        yield from fetch(unit)
+
+
+def _ask_network(
+    store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool, at_once: int
+) -> dict[str, int]:
     """What the network has today: keys of rows that are among the results, each with the bytes of its picture.
 
     A search that fails is a row, and so is each address that kills its worker; all others go on.
@@ -368,7 +386,9 @@ def _ask_network(store: Store, searches: Sequence[Wanted], settings: PictureSett
             reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
             say(f"collect: {detail or reason.sentence}")
             kept |= _keep(store, [_lost_row(searches[index], reason, detail)])
-    jobs = [Addresses(store, tuple(units.values()), settings) for units in by_host.values()]
+    hosts = sorted((tuple(units.values()) for units in by_host.values()), key=len, reverse=True)
+    count = _jobs_for(len(hosts), at_once, pool.workers)
+    jobs = [Addresses(store, tuple(hosts[number::count]), settings, at_once) for number in range(count)]
     for index, result in run_all(pool, fetch_addresses, jobs, _one_by_one):
         for number, keys in enumerate(result.results if isinstance(result, Cut) else [result]):
             if isinstance(keys, Lost):
@@ -382,8 +402,13 @@ def _weight(row: RawRow) -> int:
     return len(row["image"]["bytes"]) if row.get("image") else 0
 
 
+def _jobs_for(hosts: int, at_once: int, workers: int) -> int:
+    """How many pieces of work: each worker has one, and none has so many hosts that its death would cost much."""
+    return max(min(hosts, workers), -(-hosts // (HOSTS_OF_A_JOB * at_once)))
+
+
 def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], dict[str, int]], list[Addresses]]:
-    return fetch_addresses, [replace(job, units=(unit,)) for unit in job.units]
+    return fetch_addresses, [replace(job, hosts=((unit,),)) for unit in job.units]
 
 
 def _keep(store: Store, rows: Sequence[RawRow]) -> dict[str, int]:

@@ -101,6 +101,8 @@ class CollectParams(_Group):
     """Pictures with more are refused by their header. What is collected is taken by all later stages."""
     rows_per_shard: Annotated[int, Field(ge=1)] = 64
     """Pictures in a part of the table, and fetched by a worker at a time; fewer where they have more than 256 MiB."""
+    hosts_at_once: Annotated[int, Field(ge=1, le=256)] = 16
+    """So many hosts are asked for pictures at the same time by each worker; each host for one after another."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.2
     """The stage fails when a larger share of its rows failed."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemill.batches import batched, batched_by_weight
+from facemill.batches import batched, batched_by_weight, interleaved
 
 
 @given(st.lists(st.integers()), st.integers(1, 9))
@@ -38,3 +40,42 @@ def test_batches_by_weight_are_neither_too_long_nor_too_heavy(items: list[int], 
     assert all(sum(batch) <= most or len(batch) == 1 for batch in batches)
     for batch, following in itertools.pairwise(batches):  # none is shorter than it had to be
         assert len(batch) == size or sum(batch) + following[0] > most
+
+
+@given(st.lists(st.lists(st.integers(), max_size=5), max_size=12), st.integers(1, 5))
+def test_streams_are_read_to_their_ends_each_in_its_order(streams: list[list[int]], at_once: int) -> None:
+    named = [[(number, item) for item in items] for number, items in enumerate(streams)]
+    found = list(interleaved(iter, named, at_once))
+    assert [[item for item in found if item[0] == number] for number in range(len(named))] == named
+
+
+def test_so_many_streams_are_open_at_a_time() -> None:
+    """Each waits for the others: with fewer threads it would never end, and the barrier breaks."""
+    barrier = threading.Barrier(4)
+
+    def stream(number: int) -> Iterator[int]:
+        barrier.wait(10)
+        yield number
+
+    assert sorted(interleaved(stream, range(8), 4)) == list(range(8))
+
+
+def test_what_a_stream_raises_ends_all_of_them() -> None:
+    def stream(number: int) -> Iterator[int]:
+        if number == 3:
+            raise RuntimeError("three")
+        yield from itertools.count()
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="three"):
+        for _ in interleaved(stream, range(4), 4):
+            pass
+    assert threading.active_count() == before
+
+
+def test_streams_end_when_nobody_asks_on() -> None:
+    before = threading.active_count()
+    found = interleaved(lambda number: itertools.count(number), range(3), 2)
+    next(found)
+    found.close()
+    assert threading.active_count() == before
