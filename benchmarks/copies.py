@@ -116,14 +116,14 @@ def main() -> None:
 def looked_at(person: str, picture: RGB, tools: Tools) -> Picture:
     """As `dedup` and `extract` do it."""
     hashed = hash_picture(encode_jpeg(picture, 90))
-    [faces] = find([picture], tools)
-    if isinstance(faces, Exception) or not len(faces.scores):
+    [found] = find([picture], tools)
+    if isinstance(found, Exception) or found.turns or not len(found.faces):
         return Picture(person, hashed, None)
     centre = np.array(picture.shape[1::-1]) / 2
-    off = np.abs((faces.boxes_xyxy[:, :2] + faces.boxes_xyxy[:, 2:]) / 2 - centre).max(axis=1)
+    off = np.abs((found.faces.boxes_xyxy[:, :2] + found.faces.boxes_xyxy[:, 2:]) / 2 - centre).max(axis=1)
     if off.min() >= centre.min() / 4:
         return Picture(person, hashed, None)
-    row = faces_of(picture, faces, {"sample_id": "x" * 16, "identity": person}, tools)[int(off.argmin())]
+    row = faces_of(picture, found, {"sample_id": "x" * 16, "identity": person}, tools)[int(off.argmin())]
     points = transform(np.array(row["landmarks"]).reshape(68, 2), np.array(row["affine"]).reshape(2, 3))
     looks = FaceLooks(
         look=np.frombuffer(row["look"], np.uint8).reshape(1, LOOK_BYTES),

@@ -74,13 +74,13 @@ def extracted(folder: Path, pictures: int) -> dict[str, npt.NDArray[Any]]:
             picture = decode(path.read_bytes())
         except InputError:
             continue
-        [faces] = find([picture], tools)
-        if isinstance(faces, Exception) or not len(faces.scores):
+        [found_here] = find([picture], tools)
+        if isinstance(found_here, Exception) or found_here.turns or not len(found_here.faces):
             continue
         centre = np.array(picture.shape[1::-1]) / 2
-        boxes = faces.boxes_xyxy
+        boxes = found_here.faces.boxes_xyxy
         off = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - centre).max(axis=1)
-        for at, row in enumerate(faces_of(picture, faces, {"sample_id": path.stem, "identity": "x"}, tools)):
+        for at, row in enumerate(faces_of(picture, found_here, {"sample_id": path.stem, "identity": "x"}, tools)):
             found["person"].append(path.parent.name)
             found["middle"].append(bool(at == off.argmin() and off[at] < centre.min() / 4))
             found["embedding"].append(row["embedding"])

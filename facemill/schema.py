@@ -117,8 +117,6 @@ class FaceColumns(TypedDict, total=False):
     source: String
     url: String
     pts: Int64 | None
-    licence: String  # of the picture that it was found in, as in `raw`
-    author: String
     face_index: Int32  # by falling score; null where no face was found
     box: Box
     score: Float32
@@ -132,7 +130,7 @@ class FaceColumns(TypedDict, total=False):
     look: Binary  # what it looks like, see facemill.face_looks.face_look
     yaw: Float32  # degrees; signs as in facemill.align.head_pose
     pitch: Float32
-    roll: Float32
+    roll: Float32  # less the quarter turns of a picture in which faces were only found when it was turned
     visibility: Float32  # 0…1: share of the points in the picture, less where the head is turned to a profile
     doubt: Float32  # how far the points move if looked for again, over the eyes' distance: facemill.landmarks.doubt
     presence: Float32 | None  # logit of there being a face, from a predictor that tells it
@@ -156,6 +154,8 @@ class CreditColumns(TypedDict, total=False):
     """Whose work the picture is that a face was found in, read from what its source states."""
 
     page: String  # that showed the picture; empty where there is none
+    licence: String  # as the source words it
+    author: String
     licence_id: String  # as SPDX has it, or the source's words; empty where it states nothing
     licence_version: String  # empty where none was stated
     licence_address: String  # of the licence's text; empty where it is not known
@@ -324,8 +324,8 @@ def _arrow_type(hint: object) -> pa.DataType:
 
 RAW = TableSchema("raw", 4, RawRow)
 UNIQUE = TableSchema("unique", 4, UniqueRow)
-FACES = TableSchema("faces", 6, FaceRow)
-DATASET = TableSchema("dataset", 7, DatasetRow)
+FACES = TableSchema("faces", 7, FaceRow)
+DATASET = TableSchema("dataset", 8, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)

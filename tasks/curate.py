@@ -50,7 +50,7 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
 
 class FinalRow(StateColumns, total=False):
-    """What a row of `dataset` has beside those of a face: the verdict, its side, and where its picture was shown."""
+    """What a row of `dataset` has beside those of a face: the verdict, its side, and whose its picture is."""
 
     identity: String  # another one than in `faces` where a person has said so
     cluster: String
@@ -58,6 +58,8 @@ class FinalRow(StateColumns, total=False):
     distance: Float32
     split: String
     page: String
+    licence: String
+    author: String
 
 
 FINAL = TableSchema("split_faces", 2, FinalRow)
@@ -128,14 +130,14 @@ def dataset_shard(shard: Shard) -> list[list[DatasetRow]]:
 
 
 def _dataset_row(row: FaceRow, verdict: FinalRow) -> DatasetRow:
-    licence = licence_of(row["licence"])
+    licence = licence_of(verdict["licence"])
     return {
         **row,
         **verdict,
         "licence_id": licence.name,
         "licence_version": licence.version,
         "licence_address": licence.address,
-        "attribution": attribution(licence, row["author"], work_of(verdict["page"], row["url"])),
+        "attribution": attribution(licence, verdict["author"], work_of(verdict["page"], row["url"])),
     }
 
 
@@ -170,6 +172,8 @@ def _with_split(verdict: JudgedRow, repeats: Mapping[str, tuple[Reason, str]], s
         "error": verdict["error"],
         "detail": verdict["detail"],
         "page": verdict["page"],
+        "licence": verdict["licence"],
+        "author": verdict["author"],
     }
     if verdict["face_id"] in repeats:
         reason, detail = repeats[verdict["face_id"]]

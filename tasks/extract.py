@@ -45,7 +45,7 @@ from tasks.work.totals import Totals, finish, publish_parts
 
 BATCH_PX = 32_000_000
 """Pixels of the pictures that are held decoded at a time (96 MB), unless one alone has more."""
-_CARRIED = ["sample_id", "identity", "role", "source", "url", "pts", "licence", "author"]
+_CARRIED = ["sample_id", "identity", "role", "source", "url", "pts"]
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -108,9 +108,18 @@ def extract_shard(shard: Shard) -> list[list[FaceRow]]:
                 detail = f"{type(faces).__name__}: {faces}"
                 rows.append([_without_face(origin, Reason.PROCESSING_ERROR, detail)])
                 continue
-            none = [_without_face(origin, Reason.NO_FACE, f"by {tools.detector.name}")]
-            rows.append(faces_of(picture, faces, origin, tools) or none)
+            rows.append(faces_of(picture, faces, origin, tools) or [_nobody(picture, origin, tools)])
     return rows
+
+
+def _nobody(picture: RGB, origin: FaceRow, tools: Tools) -> FaceRow:
+    """The row of a picture in which nothing was found: smaller faces than its detail says were not looked for."""
+    height, width = picture.shape[:2]
+    least_px = round(tools.params.min_face_px * max(1.0, max(height, width) / tools.params.max_side_px))
+    if min(height, width) < least_px:
+        detail = f"not looked for: the picture has {width}×{height} px, and faces smaller than {least_px} px are not"
+        return _without_face(origin, Reason.FACE_TOO_SMALL, detail)
+    return _without_face(origin, Reason.NO_FACE, f"by {tools.detector.name}, from {least_px} px on, turned as well")
 
 
 def pictures_of(part: Path) -> Iterator[WorkItem]:
@@ -170,35 +179,85 @@ def load_tools(params: ExtractParams, stamps: str = "") -> Tools:
     return Tools(params, detector, landmarks, Embedder())
 
 
-def find(pictures: Sequence[RGB], tools: Tools) -> list[Faces | Exception]:
-    """The faces of each picture, in its own pixels, from copies of at most max_side_px that are searched together.
+@dataclass(frozen=True)
+class Found:
+    """The faces of a picture.
 
+    Attributes:
+        faces: in pixels of the picture turned by `turns`, in which they are upright enough for the detector.
+        turns: quarter turns, anticlockwise, as `numpy.rot90` counts them.
+    """
+
+    faces: Faces
+    turns: int = 0
+
+
+def find(pictures: Sequence[RGB], tools: Tools) -> list[Found | Exception]:
+    """The faces of each picture, from copies of at most max_side_px that are searched together.
+
+    A picture in which nothing is found is searched again, turned by a quarter, a half and three quarters: scans and
+    phones' pictures lie on their side, and detectors look for upright faces. The turn with the strongest face counts.
     A picture that makes the detector fail is found by asking for one at a time, and has its error instead.
     """
     copies = [_copy_for_search(picture, tools.params.max_side_px) for picture in pictures]
-    try:
-        found: list[Faces | Exception] = [*tools.detector.detect(copies)]
-    except Exception:  # of one picture, whichever: asked alone below, that one gets it as its row's reason
-        found = [_find_alone(copy, tools.detector) for copy in copies]
+    found: list[Found | Exception] = [
+        faces if isinstance(faces, Exception) else Found(faces) for faces in _search(copies, tools.detector)
+    ]
+    nowhere = [at for at, each in enumerate(found) if isinstance(each, Found) and not len(each.faces)]
+    for turns in (1, 2, 3) if nowhere else ():
+        turned = [np.ascontiguousarray(np.rot90(copies[at], turns)) for at in nowhere]
+        for at, faces in zip(nowhere, _search(turned, tools.detector), strict=True):
+            best = found[at]
+            if isinstance(faces, Faces) and isinstance(best, Found) and _strength(faces) > _strength(best.faces):
+                found[at] = Found(faces, turns)
     return [
-        faces if isinstance(faces, Exception) else _in_pixels_of(picture, copy, faces)
-        for picture, copy, faces in zip(pictures, copies, found, strict=True)
+        each if isinstance(each, Exception) else _in_pixels_of(picture, copy, each)
+        for picture, copy, each in zip(pictures, copies, found, strict=True)
     ]
 
 
-def faces_of(picture: RGB, found: Faces, origin: FaceRow, tools: Tools) -> list[FaceRow]:
+def faces_of(picture: RGB, found: Found, origin: FaceRow, tools: Tools) -> list[FaceRow]:
     """The rows of a picture's faces, strongest first; empty when there is none."""
-    convention = tools.detector.box_convention
-    points, presence = tools.landmarks.look(picture, found.boxes_xyxy, convention, points5=found.points5)
-    doubts = doubt(tools.landmarks, picture, points)
-    embeddings = tools.embedder.embed(picture, points)
+    faces, convention = found.faces, tools.detector.box_convention
+    turned = np.ascontiguousarray(np.rot90(picture, found.turns)) if found.turns else picture
+    points, presence = tools.landmarks.look(turned, faces.boxes_xyxy, convention, points5=faces.points5)
+    doubts = doubt(tools.landmarks, turned, points)
+    poses = [head_pose(each) for each in points]
+    embeddings = tools.embedder.embed(turned, points)
+    size = picture.shape[1], picture.shape[0]
+    boxes, points = _boxes_back(faces.boxes_xyxy, found.turns, size), _points_back(points, found.turns, size)
     return [
-        _face_row(origin, found.found_by or tools.detector.name, index, found.boxes_xyxy[index], float(score))
-        | _geometry(picture, points[index], tools.params, _face_id(origin, index))
+        _face_row(origin, faces.found_by or tools.detector.name, index, boxes[index], float(score))
+        | _geometry(picture, points[index], poses[index], tools.params, _face_id(origin, index))
         | {"doubt": float(doubts[index]), "presence": None if np.isnan(presence[index]) else float(presence[index])}
         | {"embedding": tables.as_float32(embeddings[index]), "predictor": signature(tools.landmarks.name)}
-        for index, score in enumerate(found.scores)
+        for index, score in enumerate(faces.scores)
     ]
+
+
+def _search(pictures: Sequence[RGB], detector: Detector) -> list[Faces | Exception]:
+    try:
+        return [*detector.detect(pictures)]
+    except Exception:  # of one picture, whichever: asked alone, that one gets it as its row's reason
+        return [_find_alone(picture, detector) for picture in pictures]
+
+
+def _strength(faces: Faces) -> float:
+    return float(faces.scores.max()) if len(faces) else -np.inf
+
+
+def _points_back(points: npt.NDArray[np.float32], turns: int, size_wh: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Points (…, 2) of a picture that was turned, in its own pixels: `turns` and `size_wh` of the unturned picture."""
+    x, y, (width, height) = points[..., 0], points[..., 1], size_wh
+    if turns == 0:
+        return points
+    back = {1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}[turns]
+    return np.stack(back, axis=-1).astype(np.float32)
+
+
+def _boxes_back(boxes: npt.NDArray[np.float32], turns: int, size_wh: tuple[int, int]) -> npt.NDArray[np.float32]:
+    corners = _points_back(boxes.reshape(-1, 2, 2), turns, size_wh)
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
 def _copy_for_search(picture: RGB, max_side_px: int) -> RGB:
@@ -217,13 +276,15 @@ def _find_alone(picture: RGB, detector: Detector) -> Faces | Exception:
     return faces
 
 
-def _in_pixels_of(picture: RGB, copy: RGB, found: Faces) -> Faces:
+def _in_pixels_of(picture: RGB, copy: RGB, found: Found) -> Found:
     if copy is picture:
         return found
     zoom = np.array([picture.shape[1] / copy.shape[1], picture.shape[0] / copy.shape[0]])
-    boxes = ((found.boxes_xyxy + 0.5) * np.tile(zoom, 2) - 0.5).astype(np.float32)
-    points5 = None if found.points5 is None else ((found.points5 + 0.5) * zoom - 0.5).astype(np.float32)
-    return replace(found, boxes_xyxy=boxes, points5=points5)
+    zoom = zoom[::-1] if found.turns % 2 else zoom
+    boxes = ((found.faces.boxes_xyxy + 0.5) * np.tile(zoom, 2) - 0.5).astype(np.float32)
+    fives = found.faces.points5
+    points5 = None if fives is None else ((fives + 0.5) * zoom - 0.5).astype(np.float32)
+    return replace(found, faces=replace(found.faces, boxes_xyxy=boxes, points5=points5))
 
 
 def _face_row(
@@ -245,11 +306,15 @@ def _face_row(
 
 
 def _geometry(
-    picture: npt.NDArray[np.uint8], points: npt.NDArray[np.float32], params: ExtractParams, face_id: str
+    picture: RGB,
+    points: npt.NDArray[np.float32],
+    pose: tuple[float, float, float],
+    params: ExtractParams,
+    face_id: str,
 ) -> FaceRow:
     affine = crop_affine(points, params.crop_px, params.coverage)
     crop = warp(picture, affine, params.crop_px)
-    yaw, pitch, roll = head_pose(points)
+    yaw, pitch, roll = pose
     return {
         "landmarks": tables.as_float32(points),
         "affine": affine.ravel().tolist(),
@@ -272,8 +337,6 @@ def _origin(row: UniqueRow) -> FaceRow:
         "source": row["source"],
         "url": row["url"],
         "pts": row["pts"],
-        "licence": row["licence"],
-        "author": row["author"],
     }
 
 

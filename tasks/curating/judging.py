@@ -34,6 +34,8 @@ class JudgedRow(StateColumns, total=False):
     video: String | None  # that the face is a frame of
     licence_rank: Int32
     page: String  # that showed the picture
+    licence: String
+    author: String
 
 
 JUDGED = TableSchema("judged_faces", 2, JudgedRow)
@@ -157,9 +159,15 @@ def judge_rows(
 
 
 def _origin(picture: UniqueRow) -> JudgedRow:
-    """Which cluster a picture belongs to, what decides between it and its copies, and where it was shown."""
-    rank, pts = licence_of(picture.get("licence")).rank, picture.get("pts")
-    origin: JudgedRow = {"video": None, "licence_rank": rank, "page": picture.get("page") or ""}
+    """Which cluster a picture belongs to, what decides between it and its copies, and whose it is."""
+    licence, pts = picture.get("licence") or "", picture.get("pts")
+    origin: JudgedRow = {
+        "video": None,
+        "licence_rank": licence_of(licence).rank,
+        "page": picture.get("page") or "",
+        "licence": licence,
+        "author": picture.get("author") or "",
+    }
     if pts is None:
         return origin | {"cluster": picture.get("cluster") or ""}
     video, _, place = picture["url"].partition("#pts=")

@@ -22,7 +22,9 @@ from tasks.curating.decided import place_of
 from tasks.work.results import content_key
 from tasks.work.terminal import say
 
-PICTURE_COLUMNS = ["sample_id", "identity", "cluster", "stated_face", "url", "page", "pts", "shot", "licence", "keep"]
+PICTURE_COLUMNS = [
+    *("sample_id", "identity", "cluster", "stated_face", "url", "page", "pts", "shot", "licence", "author", "keep")
+]
 """Of `unique`: all that curation knows of a picture, so that what is decided by it has them in its key."""
 _REFERENCE = ["face_id", "sample_id", "identity", "role", "url", "box", "score", "status"]
 

@@ -71,11 +71,11 @@ def curated(root, params, rows):
 
 def put_part(root, number, rows):
     """Writes a part of what the stage reads."""
-    beside = ("cluster", "stated", "shot", "page")
+    beside = ("cluster", "stated", "shot", "page", "licence", "author")
     faces = [{key: value for key, value in row.items() if key not in beside} for row in rows]
     tables.write_part(root / f"data/faces/{number:05d}.parquet", tables.from_rows(faces, FACES))
     pictures = {(row["sample_id"], row["identity"]): row["cluster"] for row in rows}
-    columns = ("source", "url", "page", "pts", "shot", "licence")
+    columns = ("source", "url", "page", "pts", "shot", "licence", "author")
     places = {(row["sample_id"], row["identity"]): {name: row.get(name) for name in columns} for row in rows}
     stated = {(row["sample_id"], row["identity"]): row.get("stated") for row in rows}
     unique = [

@@ -99,6 +99,61 @@ def test_a_face_row_holds_what_belongs_together(project, hopper):
     assert len({row["face_id"] for row in faces_in(project)}) == 5
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_face_that_lies_on_its_side_or_head_is_found(hopper, turns):
+    """As if the picture had been upright: the same crop, from the pixels of the picture as it is."""
+    tools = extract.load_tools(params_with(max_side_px=400, min_face_px=40).extract)
+    upright, origin = hopper[:, :-40], {"sample_id": "0" * 64, "identity": "anna"}
+    rows = []
+    for picture in (upright, np.ascontiguousarray(np.rot90(upright, -turns))):
+        [found] = extract.find([picture], tools)
+        rows.append(extract.faces_of(picture, found, origin, tools)[0])
+    straight, lying = rows
+    assert found.turns == turns
+    assert np.abs(decode(lying["crop"]["bytes"]).astype(int) - decode(straight["crop"]["bytes"])).mean() < 2
+    assert distance(np.array(straight["embedding"]), np.array(lying["embedding"])) < 0.05
+    points, (x1, y1, x2, y2) = np.reshape(lying["landmarks"], (68, 2)), lying["box"]
+    assert x1 < points[:, 0].mean() < x2
+    assert y1 < points[:, 1].mean() < y2
+    assert x2 - x1 == pytest.approx(y2 - y1, rel=0.5)
+    poses = [[row[name] for name in ("yaw", "pitch", "roll")] for row in rows]
+    assert poses[1] == pytest.approx(poses[0], abs=1)
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_mtcnn_finds_it_in_the_picture_as_it_is_or_turned(hopper, turns):
+    """Not always upside down: there it takes some faces for upright ones, and puts the mouth where the eyes are."""
+    tools = extract.load_tools(params_with(detector="mtcnn", min_face_px=40).extract)
+    rows = []
+    for picture in (hopper, np.ascontiguousarray(np.rot90(hopper, -turns))):
+        [found] = extract.find([picture], tools)
+        rows.append(extract.faces_of(picture, found, {"sample_id": "0" * 64, "identity": "anna"}, tools)[0])
+    assert distance(*(np.array(row["embedding"]) for row in rows)) < SAME_PERSON / 2
+
+
+def test_another_licence_or_author_is_no_reason_to_look_again(project):
+    part = project / "data/unique/00000.parquet"
+    extract.run(params_with(), project)
+    before = [path.read_bytes() for path in tables.parts(project / "data/faces")]
+    rows = [
+        row | {"licence": "CC0", "author": "Bo", "page": "https://a.example/"} for row in tables.part_rows(part, UNIQUE)
+    ]
+    tables.write_part(part, tables.from_rows(rows, UNIQUE))
+    assert extract.run(params_with(), project).worked == 0
+    assert [path.read_bytes() for path in tables.parts(project / "data/faces")] == before
+
+
+def test_what_was_not_looked_for_is_told_from_no_face(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
+    rows = [unique_row("small", encode_png(noise[:60])), unique_row("large", encode_png(noise))]
+    tables.write_part(tmp_path / "data/unique/00000.parquet", tables.from_rows(rows, UNIQUE))
+    extract.run(params_with(max_side_px=200, min_face_px=50, failure_limit=1.0), tmp_path)
+    assert [(row["error"], row["detail"]) for row in faces_in(tmp_path)] == [
+        ("face_too_small", "not looked for: the picture has 400×60 px, and faces smaller than 100 px are not"),
+        ("no_face", "by hog, from 100 px on, turned as well"),
+    ]
+
+
 def test_the_embedding_knows_the_same_face_in_another_picture(project):
     extract.run(params_with(), project)
     faces = [np.array(row["embedding"]) for row in faces_in(project) if row["status"] == "ok"]
