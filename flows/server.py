@@ -150,7 +150,7 @@ class _OwnServer(Server):
         self._log = _log(project)
         self._socket = _listening(port)
         super().__init__(f"http://{LOOPBACK_NAMES[0]}:{self._socket.getsockname()[1]}/api")
-        self._environment = _server_environment(self.api, login)
+        self._environment = _server_environment(project, self.api, login)
         self._lock = None if port is None else _locked(project, self.api)
         self._starts: deque[float] = deque(maxlen=_MOST_STARTS)
 
@@ -209,9 +209,11 @@ class _OwnServer(Server):
         self._starts.append(time.monotonic())
 
 
-def _server_environment(api: str, login: str) -> dict[str, str]:
+def _server_environment(project: Path, api: str, login: str) -> dict[str, str]:
     port = urlsplit(api).port
     return {
+        # Prefect makes the page where it is installed itself, where a container's user, for one, may not write.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home_of(project) / "page"),
         **os.environ,
         SERVER: login,
         "PREFECT_SERVER_UI_API_URL": api,  # what the page asks; it would be port 4200 whatever the port

@@ -181,6 +181,11 @@ def test_the_page_asks_for_the_login(served: Served) -> None:
     assert "<html" in httpx.get(served.page, follow_redirects=True).text
 
 
+def test_the_page_wants_no_environment_that_can_be_written_to(served: Served) -> None:
+    """Prefect makes it beside its own code, which belongs to root in a container: then there was no page at all."""
+    assert list((served.project / ".prefect" / "page").glob("*/index.html"))
+
+
 def test_a_socket_that_stays_open_wants_the_login_too(served: Served) -> None:
     async def events(token: str | None) -> Any:
         address = served.api.replace("http", "ws", 1) + "/events/out"
