@@ -90,7 +90,7 @@ def place_sets(sets: Mapping[str, FaceSet], device: torch.device) -> dict[str, F
 
 
 class Feed:
-    """Draws batches without end: every face once in an epoch, in a new order each time.
+    """Draws batches without end: every face once in an epoch, or in its turns, in a new order each time.
 
     `place` is all that resuming needs; two feeds with equal seeds give equal batches, wherever their faces lie. One of
     several processes is given its share of each batch, which is what those rows would be in the whole.
@@ -106,6 +106,7 @@ class Feed:
         *,
         device: torch.device | None = None,
         share: tuple[int, int] = (0, 1),
+        turns: Mapping[str, Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -116,6 +117,7 @@ class Feed:
             seed: of the order and of the augmentation.
             device: where batches are wanted; where the faces are, unless it is said.
             share: (which, of how many) processes.
+            turns: how often each face of an identity comes in an epoch, (N,) int64; once, unless it is said.
 
         Raises:
             FacemillError: the batch cannot be shared out evenly.
@@ -126,7 +128,8 @@ class Feed:
         self._sets, self._input_px, self._augmentation, self._seed = sets, input_px, augmentation, seed
         self._batch, self._share = batch, slice(which * batch // processes, (which + 1) * batch // processes)
         self._orders = {
-            identity: Order(len(faces), seed + 7919 * at) for at, (identity, faces) in enumerate(sets.items())
+            identity: Order(len(faces), seed + 7919 * at, (turns or {}).get(identity))
+            for at, (identity, faces) in enumerate(sets.items())
         }
         first = next(iter(sets.values()))
         self._field, self._host = first.field, first.faces.device
@@ -201,10 +204,14 @@ class Feed:
 
 
 class Order:
-    """Rows 0…count-1 in a new random order each epoch, as a pure function of (seed, place)."""
+    """Rows 0…count-1 in a new random order each epoch, as a pure function of (seed, place).
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count, self._seed = count, seed
+    `turns` says how often each comes in an epoch, (count,) int64; once, unless it is given.
+    """
+
+    def __init__(self, count: int, seed: int, turns: Tensor | None = None) -> None:
+        self._rows = None if turns is None else torch.arange(count).repeat_interleave(turns)
+        self._count, self._seed = count if self._rows is None else len(self._rows), seed
         self._latest = (-1, torch.empty(0, dtype=torch.int64))
 
     def take(self, first: int, count: int) -> Tensor:
@@ -223,6 +230,8 @@ class Order:
         if known != epoch:
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
             permutation = torch.randperm(self._count, generator=generator)
+            if self._rows is not None:
+                permutation = self._rows[permutation]
             self._latest = (epoch, permutation)  # one assignment: two threads may ask
         return permutation
 

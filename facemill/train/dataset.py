@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +19,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from facemill import tables
 from facemill.align import transform
 from facemill.batches import batched
+from facemill.coverage import bins_of
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import RGB, decode_own
 from facemill.schema import DATASET, DatasetRow
@@ -76,6 +78,38 @@ def load_faces(folder: Path, split: str, view: CropGeometry) -> dict[str, FaceSe
                     filling[identity] = _Filling(identity, sorted(ids[identity]), face)
                 filling[identity].add(row["face_id"], face)
     return {identity: filling[identity].done() for identity in sorted(filling)}
+
+
+def turns(folder: Path, balance: int) -> dict[str, Tensor]:
+    """How often each training face is drawn in an epoch, by identity, in the order of `load_faces`: (N,) int64.
+
+    A face whose look (a bin of each kind of facemill.coverage) is rarer than the commonest one of its identity comes as
+    many times more often, at most `balance` times; one that tells nothing of it comes once. What decides is made of
+    landmarks and crop, which `dataset_sha256` holds.
+
+    Raises:
+        FacemillError: the table is missing or of another version.
+    """
+    found: dict[str, list[tuple[str, tuple[int, ...] | None]]] = defaultdict(list)
+    for row in _rows(folder, "train", ["identity", "face_id", "landmarks", "affine", "yaw", "pitch", "look"]):
+        found[row["identity"]].append((row["face_id"], _look(row)))
+    return {identity: _turns([look for _, look in sorted(faces)], balance) for identity, faces in found.items()}
+
+
+def _look(row: DatasetRow) -> tuple[int, ...] | None:
+    told = [row[name] for name in ("landmarks", "affine", "yaw", "pitch", "look")]
+    if any(each is None for each in told):
+        return None
+    points = transform(np.reshape(row["landmarks"], (68, 2)), np.reshape(row["affine"], (2, 3)))
+    grey = np.frombuffer(row["look"], np.uint8)[None]
+    bins = bins_of(points[None], np.array([row["yaw"]]), np.array([row["pitch"]]), grey)
+    return tuple(int(number[0]) for number in bins.values())
+
+
+def _turns(looks: list[tuple[int, ...] | None], balance: int) -> Tensor:
+    counts = Counter(look for look in looks if look is not None)
+    most = max(counts.values(), default=1)
+    return torch.tensor([1 if look is None else min(balance, round(most / counts[look])) for look in looks])
 
 
 def dataset_sha256(folder: Path) -> str:

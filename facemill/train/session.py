@@ -23,7 +23,7 @@ from facemill.errors import FacemillError
 from facemill.model_folder import load_model
 from facemill.nets import SwapModel, build_model
 from facemill.train.data import FaceSet, Feed, place_sets
-from facemill.train.dataset import CropGeometry, load_faces
+from facemill.train.dataset import CropGeometry, load_faces, turns
 from facemill.train.distributed import ALONE, Ranks
 from facemill.train.engine import Evaluate, Log, Outcome, fit
 from facemill.train.objectives import Objective, Published, build_objective
@@ -120,6 +120,7 @@ def prepare_training(
     feed = Feed(
         sets, model.input_px, settings.batch, settings.augment, seed,
         device=device, share=(ranks.number, ranks.processes),
+        turns=turns(dataset, settings.balance) if settings.balance > 1 else None,
     )  # fmt: skip
     if settings.compile == "auto" and device.type == "cuda" and (problem := compile_problem(device)):
         remarks.append(f"torch.compile does not work here, so it is left out ({problem})")

@@ -138,3 +138,6 @@ class FaceTraining(DeviceChoice, Pace):
     objective says."""
     augment: Augmentation = field(default_factory=Augmentation)
     """How strongly faces are changed."""
+    balance: Annotated[int, Limits(ge=1, le=20)] = 1
+    """Faces of a rare pose, expression and light (facemill.coverage) are drawn up to so many times in an epoch, as
+    often as the commonest are there; 1 draws each face once."""

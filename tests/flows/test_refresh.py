@@ -38,6 +38,7 @@ def test_the_page_shows_rows_progress_version_and_faces() -> None:
     assert float(latest_artifact("extract-progress")) == 100
     assert "| curate | 4 | 3 | 1 | 0 |" in latest_artifact("dataset-version")
     assert "![hopper: accepted](data:image/jpeg;base64," in latest_artifact("dataset")
+    assert "## hopper: readiness " in latest_artifact("dataset-coverage")
 
 
 @pytest.mark.usefixtures("refreshed")

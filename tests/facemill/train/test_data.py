@@ -18,7 +18,7 @@ from facemill.errors import FacemillError
 from facemill.pictures import encode_png
 from facemill.schema import DATASET
 from facemill.train.data import FaceSet, Feed, Order
-from facemill.train.dataset import CropGeometry, face_eyes, face_weights, load_faces
+from facemill.train.dataset import CropGeometry, face_eyes, face_weights, load_faces, turns
 from facemill.train.settings import Augmentation
 
 VIEW = CropGeometry(input_px=32, crop_coverage=1.6, train_coverage=1.0)
@@ -194,3 +194,29 @@ def test_every_face_comes_once_in_an_epoch_in_a_new_order_each_time() -> None:
 
 def test_a_batch_larger_than_the_set_runs_through_several_epochs() -> None:
     assert sorted(Order(3, seed=1).take(0, 9).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_rare_looks_have_more_turns_and_at_most_as_many_as_are_asked(write: Write) -> None:
+    even, dark = bytes([128] * 256), bytes([20] * 256)
+    frontal = {"yaw": 0.0, "pitch": 0.0, "look": even}
+    rows = [("anna", frontal)] * 6 + [("anna", frontal | {"look": dark})] * 3
+    rows += [("anna", frontal | {"yaw": 50.0}), ("anna", frontal | {"look": None}), ("bert", frontal)]
+    folder = write(*rows, ("anna", frontal | {"split": "val"}))
+    found = turns(folder, 4)
+    ids = load_faces(folder, "train", VIEW)["anna"].face_ids
+    by_face = dict(zip(ids, found["anna"].tolist(), strict=True))
+    assert by_face == {f"anna-{at}": 1 for at in (*range(6), 10)} | {f"anna-{at}": 2 for at in (6, 7, 8)} | {
+        "anna-9": 4
+    }
+    assert found["bert"].tolist() == [1]
+    assert turns(folder, 1)["anna"].tolist() == [1] * 11
+
+
+def test_every_face_comes_in_its_turns_in_an_epoch() -> None:
+    order = Order(3, seed=1, turns=torch.tensor([1, 3, 2]))
+    first, second = order.take(0, 6).tolist(), order.take(6, 6).tolist()
+    assert sorted(first) == sorted(second) == [0, 1, 1, 1, 2, 2]
+    assert first != second
+    assert (
+        Order(3, seed=1, turns=torch.ones(3, dtype=torch.int64)).take(0, 9).tolist() == Order(3, 1).take(0, 9).tolist()
+    )

@@ -37,6 +37,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "crop": {"bytes": encode_jpeg(rng.integers(0, 255, (160, 160, 3), dtype=np.uint8)), "path": None},
             "landmarks": tables.as_float32(crop_points(160, 1.6)),
             "affine": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+            "yaw": 0.0 if at else 50.0,
+            "pitch": 0.0,
+            "look": bytes([128] * 256),
             "split": split,
             "status": "ok",
         }
@@ -68,6 +71,13 @@ def test_it_trains_and_equal_arguments_train_alike(dataset: Path, tmp_path: Path
     first, again, other = ends
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_a_balanced_training_draws_rare_looks_more_often(dataset: Path) -> None:
+    for balance, epochs_draws, expected in ((1, 3, 2), (5, 2, 2)):  # 3 and 4 faces an epoch, in batches of 2
+        feed = prepared(dataset, replace(SETTINGS, balance=balance)).feed
+        drawn = "; ".join(feed.describe(place + 1) for place in range(epochs_draws))
+        assert drawn.count("anna-0") == drawn.count("bert-0") == expected
 
 
 def test_what_is_held_out_is_shown_and_where_nothing_is_the_training_faces(dataset: Path) -> None:
