@@ -91,6 +91,10 @@ def nms(
     return order[alive]
 
 
+SAME_FACE_IOU = 0.3
+"""Boxes of one face in neighbouring frames, or in two views of one picture, overlap more."""
+
+
 def iou(boxes_xyxy: npt.NDArray[Any], others_xyxy: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """(N, 4) and (M, 4) -> (N, M) intersection over union, 0…1."""
     first, second = boxes_xyxy.astype(np.float64), others_xyxy.astype(np.float64)

@@ -1,7 +1,8 @@
 """Pictures and videos in, detection records (S12) out: boxes, tracks, landmarks, pose and close-ups of all faces.
 
 Faces of a video are detected at key frames and followed between (`track/tracker.py`); pictures go through the detector
-several at a time. The 68 landmarks are looked for anew in each frame, in a view of the face that is large enough.
+several at a time. Where nobody is upright, pictures are searched turned by quarters, key frames now and then. The 68
+landmarks are looked for anew in each frame, in a view of the face that is large enough.
 Whatever cannot be read ends in a record with the reason, and the next file goes on.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,13 +25,16 @@ from facemill.detection_records import EndRecord, FaceRecord, FileRecord, FrameR
 from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, write_bytes
 from facemill.foreign_files import fitting_name, open_regular
-from facemill.landmarks import landmark_box
-from facemill.landmarks.dlib import DlibPredictor
+from facemill.landmarks import build_predictor, landmark_box, signature
 from facemill.media_files import PICTURE_SUFFIXES, read_limited
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex, sniff
 from facemill.reasons import Reason, State
+from facemill.track.models import FaceModels
+from facemill.track.search import TurnedSearch
+from facemill.track.settings import TrackingSettings
 from facemill.track.tracker import FaceTracker, TrackSettings, whole_frames
 from facemill.track.view import Still, View, Viewable, landmark_view
+from facemill.turned_faces import faces_at_any_roll, turned_faces
 from facemill.video import Frame, VideoReader
 
 Array = npt.NDArray[Any]
@@ -48,6 +53,7 @@ class RecordSettings:
     Attributes:
         detector: a registered name, or several ("hog,mtcnn"); `options`: as `build_detector` has them, files as paths.
         min_face_px: smaller faces are not looked for.
+        predictor: of the landmarks, a registered name; `predictor_options`: as `build_predictor` has them.
         every: in videos, frames from one key frame to the next; 1 detects in each; None: 10, at most 0.4 s.
         landmarks: whether the 68 points and the pose are wanted.
         crops: folder of the close-ups, None for none; `crop_format`: jpeg or png.
@@ -57,6 +63,8 @@ class RecordSettings:
     detector: str = "auto"
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    predictor: str = "dlib"
+    predictor_options: Mapping[str, Any] = field(default_factory=dict)
     min_face_px: int = 40
     every: int | None = None
     landmarks: bool = True
@@ -86,7 +94,8 @@ class Recorder:
         self._detector = build_detector(
             settings.detector, min_face_px=settings.min_face_px, device=settings.device, **settings.options
         )
-        self._landmarks = DlibPredictor() if settings.landmarks or settings.crops else None
+        wanted = settings.landmarks or settings.crops is not None
+        self._landmarks = build_predictor(settings.predictor, **settings.predictor_options) if wanted else None
 
     def record(self, files: Iterable[tuple[Path, str]]) -> Iterator[Record]:
         """Records of files, each with the name that it gets, in this order.
@@ -131,7 +140,9 @@ class Recorder:
         yield counts.end(warnings=warnings)
 
     def _frames(self, frames: Iterable[Frame], name: str) -> Iterator[FrameRecord]:
-        tracker = FaceTracker(whole_frames(self._detector), self.settings.tracking)
+        search = TurnedSearch(whole_frames(self._detector), self._turned, TrackingSettings.turned_every)
+        again = self._models.again if self._landmarks is not None else None
+        tracker = FaceTracker(search, self.settings.tracking, again)
         for index, tracked in enumerate(tracker.follow(frames)):
             faces = [
                 self._face(tracked.frame, f"{name}/{index:06d}-{face.track}", face.box_xyxy, face.score, face.points5)
@@ -146,6 +157,18 @@ class Recorder:
                 error=tracked.error,
                 faces=tuple(FaceRecord(**face) for face in faces),
             )
+
+    def _turned(self, frames: Sequence[Frame]) -> list[Faces]:
+        return [turned_faces(self._detector, frame.rgb) for frame in frames]
+
+    @cached_property
+    def _models(self) -> FaceModels:
+        """What looks for a face again that was lost in a video: loaded with the first one."""
+        settings = self.settings
+        return FaceModels(
+            settings.detector, settings.device, settings.options,
+            landmarks=settings.predictor, landmark_options=settings.predictor_options,
+        )  # fmt: skip
 
     def _pictures(self, files: Sequence[tuple[Path, str]]) -> Iterator[Record]:
         opened = [_opened(path) for path, _ in files]
@@ -169,13 +192,13 @@ class Recorder:
     def _detected(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> Iterator[Faces | Exception]:
         """One answer for each picture; if the detector fails on one of them, the others are asked for alone."""
         try:
-            yield from self._detector.detect(pictures) if pictures else []
+            yield from faces_at_any_roll(self._detector, pictures)
             return
         except _FILE_ERRORS:
             pass
         for picture in pictures:
             try:
-                yield self._detector.detect([picture])[0]
+                yield faces_at_any_roll(self._detector, [picture])[0]
             except _FILE_ERRORS as error:
                 yield error
 
@@ -190,7 +213,7 @@ class Recorder:
         face: dict[str, Any] = {"box": tuple(map(float, box)), "score": score}
         if points5 is not None:
             face["points5"] = _as_points(points5)
-        landmarks = self._points_of(picture, box)
+        landmarks = self._points_of(picture, box, points5)
         if landmarks is None:
             return face
         face["landmarks"] = _as_points(landmarks)
@@ -203,15 +226,16 @@ class Recorder:
             face["crop"] = self._cut(Path(self.settings.crops), picture, crop_name, landmarks)
         return face
 
-    def _points_of(self, picture: Viewable, box: Array) -> Array | None:
+    def _points_of(self, picture: Viewable, box: Array, points5: Array | None) -> Array | None:
         """(68, 2) in pixels of the picture; None where they are not wanted or the box lies outside."""
         if self._landmarks is None:
             return None
         view = landmark_view(picture, box)
         if view.rgb.size == 0:
             return None
-        own = view.to_view(box)[None]
-        return view.to_frame(self._landmarks.predict(view.rgb, own, self._detector.box_convention)[0])
+        own, fives = view.to_view(box)[None], None if points5 is None else view.to_view(points5)[None]
+        found = self._landmarks.predict(view.rgb, own, self._detector.box_convention, points5=fives)
+        return view.to_frame(found[0])
 
     def _cut(self, folder: Path, picture: Viewable, name: str, landmarks: Array) -> str | None:
         """Writes a close-up and gives its path below the folder."""
@@ -231,7 +255,8 @@ class Recorder:
 
     def _head(self, name: str) -> FileRecord:
         settings = self.settings
-        used = {"min_face_px": settings.min_face_px, "every": settings.every, "device": settings.device}
+        used: dict[str, Any] = {} if self._landmarks is None else {"landmarks": signature(settings.predictor)}
+        used |= {"min_face_px": settings.min_face_px, "every": settings.every, "device": settings.device}
         return FileRecord(file=name, detector=self._detector.name, options=used | _without_folders(settings.options))
 
 

@@ -34,6 +34,7 @@ from facemill.pictures import RGB, decode, encode_jpeg
 from facemill.quality import face_px, sharpness, visibility
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, UNIQUE, FaceRow, UniqueRow
+from facemill.turned_faces import boxes_turned_back, turned_back
 from tasks.catalogue import Data
 from tasks.params import ExtractParams, Params
 from tasks.work.cluster import one_thread, open_pool
@@ -224,8 +225,8 @@ def faces_of(picture: RGB, found: Found, origin: FaceRow, tools: Tools) -> list[
     doubts = doubt(tools.landmarks, turned, points)
     poses = [head_pose(each) for each in points]
     embeddings = tools.embedder.embed(turned, points)
-    size = picture.shape[1], picture.shape[0]
-    boxes, points = _boxes_back(faces.boxes_xyxy, found.turns, size), _points_back(points, found.turns, size)
+    boxes = boxes_turned_back(faces.boxes_xyxy, picture.shape, found.turns).astype(np.float32)
+    points = turned_back(points, picture.shape, found.turns).astype(np.float32)
     return [
         _face_row(origin, faces.found_by or tools.detector.name, index, boxes[index], float(score))
         | _geometry(picture, points[index], poses[index], tools.params, _face_id(origin, index))
@@ -244,20 +245,6 @@ def _search(pictures: Sequence[RGB], detector: Detector) -> list[Faces | Excepti
 
 def _strength(faces: Faces) -> float:
     return float(faces.scores.max()) if len(faces) else -np.inf
-
-
-def _points_back(points: npt.NDArray[np.float32], turns: int, size_wh: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Points (…, 2) of a picture that was turned, in its own pixels: `turns` and `size_wh` of the unturned picture."""
-    x, y, (width, height) = points[..., 0], points[..., 1], size_wh
-    if turns == 0:
-        return points
-    back = {1: (width - 1 - y, x), 2: (width - 1 - x, height - 1 - y), 3: (y, height - 1 - x)}[turns]
-    return np.stack(back, axis=-1).astype(np.float32)
-
-
-def _boxes_back(boxes: npt.NDArray[np.float32], turns: int, size_wh: tuple[int, int]) -> npt.NDArray[np.float32]:
-    corners = _points_back(boxes.reshape(-1, 2, 2), turns, size_wh)
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
 def _copy_for_search(picture: RGB, max_side_px: int) -> RGB:

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facemill.boxes import iou
+from facemill.boxes import SAME_FACE_IOU, iou
 
 Array = npt.NDArray[Any]
 
-SAME_FACE_IOU = 0.3
-"""Boxes of one face in neighbouring frames overlap more."""
 JUMP_IOU = 0.5
 """Below this the same face has moved further than faces do from one frame to the next."""
 

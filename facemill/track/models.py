@@ -24,8 +24,9 @@ from facemill.landmarks import (
     turn_of,
     upright_boxes,
 )
-from facemill.track.match import best_match, match
+from facemill.track.match import best_match
 from facemill.track.view import View
+from facemill.turned_faces import turned_faces
 from facemill.video import Frame
 
 Array = npt.NDArray[Any]
@@ -101,24 +102,7 @@ class FaceModels:
         """The faces of frames that lie on their side or upside down: each frame is searched turned by a quarter, a half
         and three quarters, at half the size, for faces at least twice as large. Gives their five points."""
         views = [View.whole(frame, max_side_px // 2) for frame in frames]
-        found = []
-        for view in views:
-            faces = Faces.empty(points=True)
-            for quarters in (1, 2, 3):
-                turned = np.ascontiguousarray(np.rot90(view.rgb, quarters))
-                [seen] = self._sized(min_face_px).detect([turned])
-                back = turned_back(seen.boxes_xyxy, view.rgb.shape, quarters)
-                squares = [self._square(box, quarters * np.pi / 2) for box in back]
-                keep = [row for row, box in enumerate(back) if not match(box[None], faces.boxes_xyxy)]
-                fives = np.array([five_in(squares[row]) for row in keep], np.float32).reshape(-1, 5, 2)
-                faces = Faces(
-                    np.concatenate([faces.boxes_xyxy, back[keep]]).astype(np.float32),
-                    np.concatenate([faces.scores, seen.scores[keep]]),
-                    np.concatenate([faces.points5, fives]) if faces.points5 is not None else fives,
-                    seen.found_by,
-                )
-            found.append(_in_frame(view, faces, min_face_px))
-        return found
+        return [_in_frame(view, turned_faces(self._sized(min_face_px), view.rgb), min_face_px) for view in views]
 
     def again(self, frame: Frame, box: Array, roll: float) -> Faces:
         """One face that the detector does not see, looked for around its place in a view that is turned by its last
@@ -222,17 +206,6 @@ def _hog_boxes(boxes: Array, convention: BoxConvention, fives: Array | None) -> 
         return convention.to_hog(boxes)
     squares = [hog_square(box, convention, turn_of(five)) for box, five in zip(boxes, fives, strict=True)]
     return np.array([[*(one.centre - one.side / 2), *(one.centre + one.side / 2)] for one in squares])
-
-
-def turned_back(boxes: Array, shape: tuple[int, ...], quarters: int) -> Array:
-    """Boxes (N, 4) of a picture that was turned by `np.rot90` as boxes of the picture, whose shape (H, W, …) it is."""
-    height, width = shape[:2]
-    x0, y0, x1, y1 = np.asarray(boxes, np.float64).reshape(-1, 4).T
-    if quarters == 1:  # counterclockwise: what was at the right edge is on top now
-        return np.stack([width - 1 - y1, x0, width - 1 - y0, x1], axis=1)
-    if quarters == 2:
-        return np.stack([width - 1 - x1, height - 1 - y1, width - 1 - x0, height - 1 - y0], axis=1)
-    return np.stack([y0, height - 1 - x1, y1, height - 1 - x0], axis=1)
 
 
 def _in_frame(view: View, found: Faces, min_face_px: int) -> Faces:

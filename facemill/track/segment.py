@@ -8,7 +8,7 @@ Segments know nothing of each other, so that each can be a piece of work of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from facemill.align import five_points, head_pose
 from facemill.boxes import shorter_sides
-from facemill.detect import Faces
 from facemill.embeddings import DIMENSIONS
 from facemill.errors import InputError
 from facemill.identity import face_chips
@@ -30,6 +29,7 @@ from facemill.quality import are_trusted
 from facemill.reasons import Reason
 from facemill.track.match import JUMP_IOU, overlap
 from facemill.track.models import FaceModels, SteadyPoints
+from facemill.track.search import TurnedSearch
 from facemill.track.settings import TrackingSettings
 from facemill.track.tracker import (
     ONE_FRAME_ERRORS,
@@ -163,7 +163,7 @@ def track_frames(frames: Iterable[Frame], models: FaceModels, settings: Tracking
     """`track_segment` of frames that somebody else reads; None where there are none."""
     rows, looks = _Rows(), _Looks(models)
     tracker = FaceTracker(
-        _Search(models, settings),
+        _search(models, settings),
         TrackSettings(every=settings.every, every_s=settings.every_s, remember_s=settings.remember_s),
         models.again,
     )
@@ -184,29 +184,19 @@ def track_frames(frames: Iterable[Frame], models: FaceModels, settings: Tracking
     return rows.done(looks, models)
 
 
+def _search(models: FaceModels, settings: TrackingSettings) -> TurnedSearch:
+    least, most = settings.min_face_px, settings.max_side_px
+    return TurnedSearch(
+        lambda frames: models.find(frames, least, most),
+        lambda frames: models.find_turned(frames, least, most),
+        settings.turned_every,
+    )
+
+
 def _counted(frames: Iterable[Frame], on_frame: Callable[[], None]) -> Iterator[Frame]:
     for frame in frames:
         on_frame()
         yield frame
-
-
-class _Search:
-    """Upright faces in every frame that it is asked about; where there are none, now and then turned ones."""
-
-    def __init__(self, models: FaceModels, settings: TrackingSettings) -> None:
-        self._models, self._settings = models, settings
-        self._empty = 0  # frames without an upright face so far
-
-    def __call__(self, frames: Sequence[Frame]) -> list[Faces]:
-        least, most = self._settings.min_face_px, self._settings.max_side_px
-        found = self._models.find(frames, least, most)
-        for place, faces in enumerate(found):
-            if len(faces) or not self._settings.turned_every:
-                continue
-            if self._empty % self._settings.turned_every == 0:
-                [found[place]] = self._models.find_turned([frames[place]], least, most)
-            self._empty += 1
-        return found
 
 
 class _Rows:

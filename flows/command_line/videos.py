@@ -106,6 +106,17 @@ def detect(
             "several dsfd.threshold=0.7. It can be given several times.",
         ),
     ] = None,
+    predictor: Annotated[
+        str, typer.Option(help="Name of the landmark predictor: dlib (for research only) or mesh.")
+    ] = "dlib",
+    predictor_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Option of the landmark predictor, as landmark_options of params.yaml has it, such as "
+            "weights=FILE. It can be given several times.",
+        ),
+    ] = None,
     every: Annotated[
         int | None,
         typer.Option(
@@ -128,11 +139,13 @@ def detect(
     """
     from facemill.recorder import RecordSettings
     from tasks.commands.detect import write_records
-    from tasks.work.plugin_files import typed_detector_options
+    from tasks.work.plugin_files import typed_detector_options, typed_predictor_options
 
     settings = RecordSettings(
         detector=detector,
         options=typed_detector_options(detector, detector_option or [], Path.cwd()),
+        predictor=predictor,
+        predictor_options=typed_predictor_options(predictor, predictor_option or [], Path.cwd()),
         device=device,
         min_face_px=min_face_px,
         every=every,

@@ -25,8 +25,6 @@ from facemill.swap.occlusion.methods import METHODS as OCCLUSION
 from facemill.swap.settings import SwapSettings
 from tasks.paths import place
 
-_FLAG = "--detector-option"
-
 
 class LooksForFaces(Protocol):
     """A group of params.yaml that names a detector and a landmark predictor, each with options."""
@@ -84,32 +82,47 @@ def typed_detector_options(detector: str, texts: Sequence[str], root: Path) -> d
     Raises:
         FacemillError: no such detector or option, or a value that it does not take, in one sentence.
     """
-    names = detector_names(detector)
+    builders = {name: DETECTORS[name] for name in detector_names(detector)}
+    checked = _typed_options("--detector-option", "detector options", builders, texts, root)
+    return {name: own for name, own in checked.items() if own} if len(builders) > 1 else checked[detector.strip()]
+
+
+def typed_predictor_options(predictor: str, texts: Sequence[str], root: Path) -> dict[str, Any]:
+    """The same of a landmark predictor, ready for `build_predictor`. Raises as `typed_detector_options`."""
+    builders = {predictor: PREDICTORS[predictor]}
+    return _typed_options("--predictor-option", "landmark options", builders, texts, root)[predictor]
+
+
+def _typed_options(
+    flag: str, called: str, builders: Mapping[str, Callable[..., Any]], texts: Sequence[str], root: Path
+) -> dict[str, dict[str, Any]]:
+    """The options of each plug-in by its name; `called`: what messages call them."""
+    names = [*builders]
     given: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in texts:
         key, equals, value = text.partition("=")
         owner, dot, option = key.partition(".") if len(names) > 1 else (names[0], ".", key)
         if not equals or not dot or not option or owner not in given:
             form = f"DETECTOR.NAME=VALUE with one of {', '.join(names)}" if len(names) > 1 else "NAME=VALUE"
-            raise FacemillError(f"{_FLAG}: {text!r} must be {form}")
+            raise FacemillError(f"{flag}: {text!r} must be {form}")
         if option in given[owner]:
-            raise FacemillError(f"{_FLAG}: {key} is given twice")
-        given[owner][option] = _typed(options_of(DETECTORS[owner]).get(option, ()), key, value)
+            raise FacemillError(f"{flag}: {key} is given twice")
+        given[owner][option] = _typed(options_of(builders[owner]).get(option, ()), key, value, flag)
     checked = {}
     for name, own in given.items():
-        placed = _Chosen({name: DETECTORS[name]}, own).with_paths(_placed_in(root))
-        checked[name] = checked_options(DETECTORS[name], placed, whose=name, key="detector options")
-    return {name: own for name, own in checked.items() if own} if len(names) > 1 else checked[names[0]]
+        placed = _Chosen({name: builders[name]}, own).with_paths(_placed_in(root))
+        checked[name] = checked_options(builders[name], placed, whose=name, key=called)
+    return checked
 
 
-def _typed(kinds: Sequence[type], key: str, text: str) -> Any:
+def _typed(kinds: Sequence[type], key: str, text: str, flag: str) -> Any:
     """The value that a text means: what can only be text or a path is taken as it stands."""
     if kinds and {*kinds} <= {str, Path, NoneType}:
         return None if text == "null" and NoneType in kinds else text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise FacemillError(f"{_FLAG}: {key} cannot be {text!r}, which means nothing in params.yaml") from None
+        raise FacemillError(f"{flag}: {key} cannot be {text!r}, which means nothing in params.yaml") from None
 
 
 def plugin_weights(group: LooksForFaces, root: Path) -> dict[str, str]:

@@ -156,3 +156,30 @@ def test_close_ups_that_cannot_be_written_stop_the_work(tmp_path: Path, hopper: 
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(FacemillError, match="got"):
         RecordSettings(**wrong)
+
+
+def test_a_lying_face_is_found_in_a_picture_and_followed_in_a_clip(
+    recorder: Recorder, tmp_path: Path, collins: np.ndarray
+) -> None:
+    lying = np.ascontiguousarray(np.rot90(cv2.resize(collins[0:300, 80:380], (240, 240))))
+    (tmp_path / "lying.png").write_bytes(encode_png(lying))
+    clip = make_clip(tmp_path / "lying.mkv", frames=[lying] * 12, pts=[at * 512 for at in range(12)], sound=None)
+    found = [one for one in record(recorder, tmp_path / "lying.png", clip) if isinstance(one, FrameRecord)]
+    assert len(found) == 13
+    for one in found:
+        [face] = one.faces
+        assert face.pose is not None
+        assert face.pose["roll"] == pytest.approx(-90 + 3, abs=8)  # 3: her own
+    assert {face.track for one in found[1:] for face in one.faces} == {0}
+
+
+def test_the_landmark_predictor_is_chosen_and_told(tmp_path: Path, mesh_weights: Path, collins: np.ndarray) -> None:
+    (tmp_path / "collins.png").write_bytes(encode_png(collins))
+    settings = RecordSettings(detector="hog", predictor="mesh", predictor_options={"weights": mesh_weights})
+    head, frame, _ = record(Recorder(settings), tmp_path / "collins.png")
+    assert isinstance(head, FileRecord)
+    assert isinstance(frame, FrameRecord)
+    assert str(head.options["landmarks"]).startswith("mesh ")
+    assert frame.faces[0].landmarks is not None
+    with pytest.raises(FacemillError, match="facemill weights mesh"):
+        Recorder(RecordSettings(detector="hog", predictor="mesh"))

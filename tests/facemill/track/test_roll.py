@@ -17,7 +17,7 @@ from facemill.align import five_points
 from facemill.detect import Faces
 from facemill.landmarks import Square, five_in, roll_of
 from facemill.track.join import join_tracks
-from facemill.track.models import FaceModels, turned_back
+from facemill.track.models import FaceModels
 from facemill.track.segment import track_frames
 from facemill.track.settings import TrackingSettings
 from facemill.track.tracker import FaceTracker, TrackSettings, whole_frames
@@ -81,19 +81,6 @@ def test_turned_frames_are_searched_now_and_then_and_only_where_nobody_is_uprigh
     asked.clear()
     track_frames(nobody[:41], counting, TrackingSettings(every=10, every_s=10.0, turned_every=0))
     assert asked == []
-
-
-@given(
-    quarters=st.integers(1, 3),
-    box=st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(22, 35)] * 2),
-)
-def test_boxes_of_a_turned_picture_come_back_to_their_place(quarters: int, box: tuple[int, int, int, int]) -> None:
-    x0, y0, x1, y1 = box
-    marked = np.zeros((40, 60), np.uint8)
-    marked[y0 : y1 + 1, x0 : x1 + 1] = 1
-    ys, xs = np.nonzero(np.rot90(marked, quarters))
-    [back] = turned_back(np.array([[xs.min(), ys.min(), xs.max(), ys.max()]]), marked.shape, quarters)
-    assert back.tolist() == [x0, y0, x1, y1]
 
 
 @given(roll=st.floats(-np.pi, np.pi), side=st.floats(20, 500))

@@ -20,6 +20,7 @@ from tasks.work.plugin_files import (
     placed_options,
     plugin_weights,
     typed_detector_options,
+    typed_predictor_options,
 )
 
 
@@ -121,6 +122,18 @@ def test_typed_options_are_those_of_params_yaml(
 ) -> None:
     """A number that is a name or a hash stays text, as the builder declares it."""
     assert typed_detector_options(detector, typed, home) == _in(home, options)
+
+
+def test_options_of_a_landmark_predictor_are_typed_likewise(home: Path) -> None:
+    assert typed_predictor_options("mesh", ["weights=~/net"], home) == _in(home, {"weights": Path("{home}/net")})
+    assert typed_predictor_options("dlib", ["jitters=4"], home) == {"jitters": 4}
+    for name, typed, message in (
+        ("dlib", ["jitters"], "--predictor-option: 'jitters' must be NAME=VALUE$"),
+        ("dlib", ["weights=x"], "dlib has no option weights; there are jitters$"),
+        ("eyes", [], "no landmark predictor 'eyes'"),
+    ):
+        with pytest.raises(FacemillError, match=message):
+            typed_predictor_options(name, typed, home)
 
 
 def _in(home: Path, options: dict[str, Any]) -> dict[str, Any]:
