@@ -30,9 +30,16 @@ from facemill.errors import FacemillError
 from facemill.patience import PICTURE_SEARCH
 from facemill.processes import end_group
 from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._addresses import address_unit, fetch_address, is_address
+from facemill.sources._addresses import address_unit, fetch_address, host_of, is_address
+from facemill.sources._opt_outs import AGENT
 
 _TOLD_LINES = 4
+_PAGE_BYTES = 50_000_000
+_AGENT = f"{AGENT}/0.1"
+_ENTRY = re.compile(
+    r'\["(?P<picture>https?:[^"\s]{1,4000})",\s*\d{1,6},\s*\d{1,6}\]'
+    r'|"2003":\[null,"[^"]{0,200}","(?P<page>https?:[^"\s]{1,4000})"'
+)
 UNKNOWN_LICENCE = "unknown"
 
 
@@ -126,26 +133,71 @@ def search(
         FacemillError: no chromedriver or Chrome, deadline passed, the library failed, or its page had nothing.
     """
     driver = _find_chromedriver(chromedriver)
-    request = {"query": query, "limit": limit, "result_url": result_url, "chromedriver": driver}
+    request = {"query": query, "limit": limit, "result_url": result_url, "chromedriver": driver, "agent": _AGENT}
     with tempfile.TemporaryDirectory(prefix="facemill-google-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         code, told = _run_worker(folder, deadline_s)
-        logs = sorted((folder / "logs").glob("*.json"))
+        page, logs = _page(folder), sorted((folder / "logs").glob("*.json"))
         if code is None:
             raise FacemillError(
                 f"google: the search for {query!r} was not finished within {deadline_s:g} s and was ended: raise the "
                 "source's deadline_s, or try again when the network is better"
             )
-        if code != 0 or not logs:
+        if code != 0 or not (page or logs):
             raise FacemillError(_failure(query, code, told))
-        found = _read_logs(logs)
+        found = read_page(page) if page else _read_logs(logs)
     if not found:
-        raise FacemillError(
-            f"google: the result page for {query!r} held no pictures; Google may have changed it or asked for consent. "
-            "Collect the pictures by hand into a folder and use a source of `kind: folder`"
-        )
+        raise FacemillError(f"google: the result page for {query!r} {_why_nothing(page)}")
     return found[:limit]
+
+
+def read_page(page: str) -> list[tuple[str, str]]:
+    """Addresses of pictures and of the pages that show them ("" where unknown), in a result page's own order.
+
+    A picture is written as `["address", height, width]`, whatever its address ends in: first Google's thumbnail, then
+    the picture, then under "2003" the page that shows it. Google's own hosts hold thumbnails, logos and icons.
+    """
+    found: dict[str, str] = {}
+    last = ""
+    for match in _ENTRY.finditer(page):
+        if match["page"] is not None:
+            if last:
+                found[last] = found[last] or _address(match["page"])
+            continue
+        url = _address(match["picture"])
+        if url and not _is_googles(url):
+            last = url
+            found.setdefault(url, "")
+    return list(found.items())
+
+
+def _address(text: str) -> str:
+    address = _unescape(text)
+    return address if re.fullmatch(r"https?://\S+", address) else ""
+
+
+def _is_googles(url: str) -> bool:
+    return re.search(r"(^|\.)(google(\.[a-z]+)+|gstatic\.com|googleusercontent\.com)$", host_of(url)) is not None
+
+
+def _why_nothing(page: str) -> str:
+    """Why a page holds no pictures, with what to do."""
+    by_hand = "collect the pictures by hand into a folder and use a source of `kind: folder`"
+    if re.search(r"https://consent\.google\.[a-z.]+/", page):
+        return f"is one that asks for consent to cookies, which is a person's to give; {by_hand}"
+    if "captcha-form" in page or re.search(r"google\.[a-z.]+/sorry/", page):
+        return f"is one that asks whether a person is there (unusual traffic); search less often, or {by_hand}"
+    return f"held no pictures; try other words. If there are some, Google has changed the page: {by_hand}"
+
+
+def _page(folder: Path) -> str:
+    """The beginning of the result page that the worker has kept; empty where there is none."""
+    try:
+        with (folder / "page.html").open("rb") as stream:
+            return stream.read(_PAGE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _find_chromedriver(stated: str | None) -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from facemill.errors import FacemillError
 from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
 from facemill.sources import Surroundings, Unit, fetch
-from facemill.sources.google import GoogleSource, search
+from facemill.sources.google import GoogleSource, read_page, search
 
 PICTURE = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
 WRITE_LOG = """
 os.makedirs("logs")
 json.dump({entries}, open("logs/q.json", "w"))
 """
+WRITE_PAGE = 'open("page.html", "w").write({page!r})'
 
 
 def plan(collected: tuple[str, ...] = (), **options: object) -> list[Unit]:
@@ -76,6 +78,9 @@ def test_at_the_deadline_the_browser_ends_too(library, driver, tmp_path: Path) -
         ("raise RuntimeError('net::ERR_NAME_NOT_RESOLVED')", "could not be loaded"),
         ("raise TypeError('changed')", "TypeError: changed"),
         (WRITE_LOG.format(entries=[]), "held no pictures"),
+        (WRITE_PAGE.format(page="<form action='https://consent.google.de/save'>"), "asks for consent"),
+        (WRITE_PAGE.format(page="<form id='captcha-form'>"), "unusual traffic"),
+        (WRITE_PAGE.format(page="<p>Nothing for these words</p>"), "held no pictures; try other words"),
     ],
 )
 def test_every_other_end_is_an_error_with_a_remedy(library, driver, body: str, message: str) -> None:
@@ -97,6 +102,22 @@ def test_a_result_page_must_be_a_web_address(tmp_path: Path) -> None:
         plan(query="anna", result_url="page.html")
 
 
+def test_a_page_is_read_by_where_addresses_stand_and_not_by_how_they_end() -> None:
+    thumb = '["https://encrypted-tbn0.gstatic.com/images?q\\u003dtbn:a",183,275]'
+    page = (
+        '["https://www.google.com/logo.png",92,272] ["https://fonts.gstatic.com/icon.svg",24,24]'
+        f'[1,[0,"id",{thumb},["https://a.example/photo?id\\u003d7\\u0026w=1",1200,800],null,0,"rgb(1,2,3)",'
+        '{"2003":[null,"ref","https://a.example/page","A title"]}]]'
+        f'[1,[0,"id",{thumb},["https://b.example/2.jpg",90,80],null,{{"2003":[null,"ref","javascript:x"]}}]]'
+        f'[1,[0,"id",{thumb},["https://a.example/photo?id\\u003d7\\u0026w=1",1200,800]]]'
+        '"https://c.example/banner.png" ["https://d.example/x.jpg","no size"]'
+    )
+    assert read_page(page) == [
+        ("https://a.example/photo?id=7&w=1", "https://a.example/page"),
+        ("https://b.example/2.jpg", ""),
+    ]
+
+
 @pytest.mark.skipif(
     not (shutil.which("chromedriver") and shutil.which("chromium")),
     reason="wants Chromium and its driver: apt-get install chromium chromium-driver",
@@ -106,12 +127,17 @@ def test_chromium_reads_a_result_page_and_its_pictures_are_collected(site, https
     monkeypatch.setenv("SSL_CERT_FILE", str(https_site.authority))
     urls = [https_site.put(f"/{name}.jpg", PICTURE) for name in ("one", "two", "three")]
     entries = ",".join(f'["{url}",480,640]' for url in urls)
-    page = f"<html><body><p>Results</p><script>var data = [{entries}];</script></body></html>".encode()
+    script = f"var data = [{entries}]; fetch('/driven?' + navigator.webdriver + navigator.userAgent)"
+    page = f"<html><body><p>Results</p><script>{script}</script></body></html>".encode()
     result = site.put("/search", page, Content_Type="text/html")
     [unit] = plan(query="anna", limit=2, result_url=result, allow_private_addresses=True)
     items = list(fetch(unit))
     assert [(item.url, item.data) for item in items] == [(url, PICTURE) for url in urls[:2]]
     assert "/search" in site.visits
+    [told] = [unquote(path) for path in site.visits if path.startswith("/driven?")]
+    assert told.startswith("/driven?trueMozilla/5.0")
+    assert "HeadlessChrome" in told
+    assert told.endswith(" facemill/0.1")
 
 
 def _ended(pid: int) -> bool:
