@@ -55,13 +55,9 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
         KeyboardInterrupt: told to end; the state was saved, the same command goes on from it.
     """
     start = time.monotonic()
-    dataset = root / Data.DATASET
-    fingerprint = dataset_sha256(dataset)
-    scratch = _scratch(root, params, fingerprint)
-    references = load_references(dataset)
-    terms = terms_to_train(params, root)
-    meta = _describe(params, _identities(params, dataset, references), fingerprint, references, _predictor(dataset))
-    meta[MODEL_TERMS] = [each.plain() for each in terms]
+    fingerprint = dataset_sha256(root / Data.DATASET)
+    scratch = training_scratch(root, params, fingerprint)
+    meta = describe_model(params, root, fingerprint)
     processes = _processes(params)
     if processes == 1:
         ended = train_model(params, root, scratch, meta)
@@ -90,8 +86,41 @@ def load_references(dataset: Path) -> dict[str, list[list[float]]]:
     return {identity: [faces[face_id] for face_id in sorted(faces)] for identity, faces in found.items()}
 
 
-def _scratch(root: Path, params: Params, dataset: str) -> Path:
-    """The scratch folder of this training, known by all that decides its weights and by nothing else."""
+def describe_model(params: Params, root: Path, dataset: str) -> dict[str, Any]:
+    """What `model.json` says: all that conversion needs, and what the model was made of.
+
+    Args:
+        dataset: the dataset's fingerprint.
+
+    Raises:
+        FacemillError: no dataset, fewer than two identities, one without rights or references, faces with the
+            landmarks of two predictors, or terms that params.yaml does not allow.
+    """
+    faces = root / Data.DATASET
+    references = load_references(faces)
+    terms = terms_to_train(params, root)
+    identities = _identities(params, faces, references)
+    return {
+        "name": params.train.model,
+        "preset": params.train.preset,
+        "identities": identities,
+        "crop_px": params.extract.crop_px,
+        "crop_coverage": params.extract.coverage,
+        "train_coverage": params.train.coverage,
+        "landmarks": _predictor(faces),
+        "dataset": dataset,
+        "seed": params.seed,
+        "references": {identity: references[identity] for identity in identities},
+        MODEL_TERMS: [each.plain() for each in terms],
+    }
+
+
+def training_scratch(root: Path, params: Params, dataset: str) -> Path:
+    """The scratch folder of a training, known by all that decides its weights and by nothing else.
+
+    Args:
+        dataset: the dataset's fingerprint.
+    """
     key = content_key(
         read_deciders(root, "train", params).key,
         {name: value for name, value in params.train.plain().items() if name not in _NOT_IN_WEIGHTS},
@@ -179,28 +208,6 @@ def _predictor(dataset: Path) -> str:
             "run the stages extract and curate again"
         )
     return found[0]
-
-
-def _describe(
-    params: Params,
-    identities: list[str],
-    dataset: str,
-    references: Mapping[str, list[list[float]]],
-    predictor: str,
-) -> dict[str, Any]:
-    """What `model.json` says: all that conversion needs, and what the model was made of."""
-    return {
-        "name": params.train.model,
-        "preset": params.train.preset,
-        "identities": identities,
-        "crop_px": params.extract.crop_px,
-        "crop_coverage": params.extract.coverage,
-        "train_coverage": params.train.coverage,
-        "landmarks": predictor,
-        "dataset": dataset,
-        "seed": params.seed,
-        "references": {identity: references[identity] for identity in identities},
-    }
 
 
 def _metrics(ended: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,12 @@ def preview(
     model: Annotated[
         Path | None, typer.Option(help="Folder of the model that draws the faces.", show_default=Data.MODEL, **PATH)
     ] = None,
+    training: Annotated[
+        bool,
+        typer.Option(
+            "--training", help="Draw with the model whose training is going on, as its newest checkpoint has it."
+        ),
+    ] = False,
     tries: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,10 +70,15 @@ def preview(
 
     Example: facemill preview ~/footage --try colour=none
     """
-    from tasks.commands.preview import PAGE, write_preview
+    from tasks.commands.preview import PAGE, early_model, write_preview
 
+    if training and model is not None:
+        raise typer.BadParameter(
+            "name a model, or take the one that is being trained, not both", param_hint="--training"
+        )
     root = root.resolve()
-    shown = write_preview(root, videos, output, model=model or root / Data.MODEL, tries=tries or (), clips=clips)
+    drawn_by = early_model(root) if training else model or root / Data.MODEL
+    shown = write_preview(root, videos, output, model=drawn_by, tries=tries or (), clips=clips)
     somebody = sum(any(face.becomes for face in video.faces) for video in shown)
     say(f"In {somebody} of {len(shown)} files somebody is replaced; see {output / PAGE}.")
 

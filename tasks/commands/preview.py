@@ -28,9 +28,12 @@ from tasks.converting.plan import preview_jobs
 from tasks.params import parse_params
 from tasks.params_file import read_params_file
 from tasks.report_page.thumbnails import Album
+from tasks.training.early import save_early_model
 from tasks.work.cluster import InlinePool, one_thread
 from tasks.work.plugin_files import placed_occlusion
 from tasks.work.progress import track as show_progress
+from tasks.work.scratch import WORK_FOLDER
+from tasks.work.terminal import say
 
 PAGE = "preview.html"
 FACES_PER_VIDEO = 12
@@ -102,6 +105,19 @@ def write_preview(
     page = _template().render(videos=shown, names=names, becomes=plain.convert.becomes, refused=album.refused)
     write_bytes(output / PAGE, page.encode())
     return shown
+
+
+def early_model(root: Path) -> Path:
+    """The folder of the model whose training is going on, made of its newest checkpoint.
+
+    Raises:
+        FacemillError: no training with these parameters has written a checkpoint yet.
+    """
+    params, folder = parse_params(read_params_file(root)), root / WORK_FOLDER / "preview" / "model"
+    one_thread()
+    step = save_early_model(params, root, folder)
+    say(f"The training is at step {step} of {params.train.steps}, or somewhat beyond.")
+    return folder
 
 
 def _shown(

@@ -25,6 +25,7 @@ from facemill.device import choose_device
 from facemill.errors import FacemillError
 from facemill.files import read_json, write_json
 from facemill.model_folder import save_model
+from facemill.nets import SwapModel
 from facemill.processes import ProcessId, ends_with
 from facemill.swap.detail.exemplars import exemplar_table
 from facemill.train.checkpoint import saved_step
@@ -76,8 +77,7 @@ def train_model(
         crop_coverage=params.extract.coverage, seed=params.seed, ranks=ranks,
         device=device or choose_device(train.device, "train.device"),
     )  # fmt: skip
-    landmarks = params.extract.landmarks, plugin_files.placed_options(params.extract, root).landmarks
-    measures = SwapMeasures(meta["references"], train.measured_faces, *landmarks)
+    measures = measures_of(params, root, meta["references"])
     watcher = _Watcher(session, scratch, train, measures)
     with watcher if ranks.first else ExitStack():
         for remark in session.remarks if ranks.first else ():
@@ -92,11 +92,21 @@ def train_model(
     if ranks.first and outcome.reason is not StopReason.SIGNAL:
         metrics, model = watcher.measure(), session.model
         whole = {**meta, "input_px": model.input_px, "steps": outcome.step, "training": session.objective.describe()}
-        exemplars = _exemplars(params, session, root / Data.DATASET, measures) if params.train.exemplars else None
+        exemplars = travelling_exemplars(params, root, model, measures) if params.train.exemplars else None
         card = _card(params, session, whole, metrics, exemplars)
         save_model(root / Data.MODEL, model, whole, card, exemplars)
         ended["metrics"] = {curve(name): round(value, 5) for name, value in metrics.items()}
     return ended
+
+
+def measures_of(params: Params, root: Path, references: Mapping[str, list[list[float]]]) -> SwapMeasures:
+    """What swaps are measured with, by the landmarks that the faces of the dataset have.
+
+    Args:
+        references: embeddings that define each identity.
+    """
+    landmarks = params.extract.landmarks, plugin_files.placed_options(params.extract, root).landmarks
+    return SwapMeasures(references, params.train.measured_faces, *landmarks)
 
 
 def curve(metric: str) -> str:
@@ -167,10 +177,16 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
     return {**asdict(outcome), "reason": str(outcome.reason)}
 
 
-def _exemplars(params: Params, session: Session, dataset: Path, measures: SwapMeasures) -> pa.Table:
-    """Pictures of everybody whom the model draws, as many as the settings say. Where landmarks are not to be looked for
-    in what it draws, since nothing is measured, nothing is said of where they lie."""
-    model, device = session.model, next(session.model.parameters(), torch.empty(0)).device
+def travelling_exemplars(params: Params, root: Path, model: SwapModel, measures: SwapMeasures) -> pa.Table:
+    """Pictures of everybody whom a model draws, as many as the settings say. Where landmarks are not to be looked for
+    in what it draws, since nothing is measured, nothing is said of where they lie.
+
+    Args:
+        root: of the project; `data/dataset` is read.
+        model: in any mode; it is left in the mode it was in.
+        measures: finds landmarks in what it draws.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
 
     def draw(crops: npt.NDArray[np.uint8], identity: str) -> npt.NDArray[np.float32]:
         batch = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255  # (N, 3, P, P)
@@ -181,7 +197,7 @@ def _exemplars(params: Params, session: Session, dataset: Path, measures: SwapMe
     was_training = model.training
     model.eval()
     table = exemplar_table(
-        dataset,
+        root / Data.DATASET,
         {name: params.identities[name].rights.basis for name in model.identities},
         params.train.exemplars,
         draw,

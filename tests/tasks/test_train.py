@@ -18,8 +18,8 @@ import yaml
 from facemill import tables
 from facemill.align import crop_points
 from facemill.errors import FacemillError
-from facemill.files import folder_sha256, read_json
-from facemill.model_folder import EXEMPLARS_FILE, load_model
+from facemill.files import file_sha256, folder_sha256, read_json
+from facemill.model_folder import EXEMPLARS_FILE, WEIGHTS_FILE, load_model, read_meta
 from facemill.pictures import encode_jpeg
 from facemill.schema import DATASET
 from facemill.swap.detail.exemplars import read_exemplars
@@ -29,6 +29,7 @@ from facemill.train.dataset import dataset_sha256
 from tasks import train
 from tasks.licences import of_model
 from tasks.params import parse_params
+from tasks.training.early import save_early_model
 from tasks.work.curves import cut
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -236,6 +237,25 @@ def test_a_finished_training_is_published_again_without_a_step(trained: Path) ->
     output, _ = stage(trained).communicate(timeout=120)
     assert f"goes on after step {STEPS}" in output
     assert published(trained) == before
+
+
+@pytest.mark.parametrize("decay", [None, 0.8])
+def test_a_training_can_be_looked_at_before_it_ends(tmp_path: Path, decay: float | None) -> None:
+    """The model of a checkpoint is the one that a training that ends there publishes, averaged weights included."""
+    root = project(tmp_path, {"anna": 3, "bert": 3})
+    settings = {"steps": 4, "batch": 2, "save_every": 2, "evaluate_every": 4, "device": "cpu", "ema_decay": decay}
+    params = parse_params(PARAMS | {"train": settings})
+    with pytest.raises(FacemillError, match="has written a checkpoint yet"):
+        save_early_model(params, root, tmp_path / "early")
+    train.run(params, root)
+    assert save_early_model(params, root, tmp_path / "early") == 4
+    early, published = tmp_path / "early", root / "data" / "model"
+    assert file_sha256(early / WEIGHTS_FILE) == file_sha256(published / WEIGHTS_FILE)
+    one, other = (read_exemplars(folder / EXEMPLARS_FILE, ["anna"])["anna"] for folder in (early, published))
+    assert one.ids == other.ids
+    # a model that trained lies in memory otherwise than one that was read, and rounds otherwise
+    assert np.abs(one.drawn.astype(int) - other.drawn).max() <= 1
+    assert read_meta(early)["references"] == read_meta(published)["references"]
 
 
 @pytest.mark.parametrize(
