@@ -86,7 +86,7 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: s
     values = [*rows]
     numbers = [bool(values) and all(isinstance(row[n], int) for row in values) for n in range(len(columns))]
     heads = [
-        Column(Text(one_line(name)), justify="right" if number else "left")
+        Column(Text(one_line(name)), justify="right" if number else "left", overflow="fold")  # a path is not cut off
         for name, number in zip(columns, numbers, strict=True)
     ]
     table = Table(*heads, title=Text(one_line(title)) if title else None, title_justify="left")

@@ -70,6 +70,13 @@ def test_a_table_holds_it_in_cells_heads_and_titles(name: str, shown: str, capsy
     assert len(said.splitlines()) == 6
 
 
+def test_a_narrow_table_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    path = "/usr/local/lib/python3.11/dist-packages/prefect/engine.py"
+    say_table(("run", "why not"), [("imaginary-cobra", f"process 113: {path}")])
+    assert path in "".join(line.split("│")[2].strip() for line in capsys.readouterr().out.splitlines() if "│" in line)
+
+
 @each
 def test_versions_totals_and_progress_show_it(
     name: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
