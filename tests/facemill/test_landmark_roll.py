@@ -21,7 +21,7 @@ from facemill.errors import FacemillError
 from facemill.landmarks import LandmarkPredictor, build_predictor, doubt, landmark_box, upright_boxes
 from facemill.landmarks._upright import Square, roll_of
 from facemill.landmarks.mesh import MAX_BYTES, TASK_MEMBER, VERTICES, MeshPredictor, read_net
-from facemill.quality import is_seen
+from facemill.quality import LEAST_PRESENCE, is_seen
 
 Picture = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
@@ -260,6 +260,18 @@ def test_a_drawing_and_a_face_behind_glass_are_borne(predictor: LandmarkPredicto
     glass = collins // 2 + np.ascontiguousarray(collins[::-1, ::-1]) // 4 + 40
     assert np.isfinite(predictor.predict(drawing, boxes)).all()
     assert error(predictor.predict(glass, boxes)[0], plain) < 0.1
+
+
+def test_a_statue_is_a_face_like_another(predictor: LandmarkPredictor, collins: Picture) -> None:
+    """Her portrait in stone: without colour, without the dark of eyes and brows, smooth and grainy."""
+    boxes = build_detector("hog", min_face_px=60).detect([collins])[0].boxes_xyxy[:1]
+    plain = predictor.predict(collins, boxes)[0].astype(np.float64)
+    grey = cv2.bilateralFilter(cv2.cvtColor(collins, cv2.COLOR_RGB2GRAY), 9, 40, 5).astype(np.float64)
+    grain = np.random.default_rng(1).normal(0, 6, grey.shape)
+    stone = np.clip(np.rint(110 + 0.5 * grey + grain), 0, 255).astype(np.uint8)
+    points, presence = predictor.look(np.repeat(stone[:, :, None], 3, axis=2), boxes)
+    assert error(points[0], plain) < 0.1
+    assert not presence[0] < LEAST_PRESENCE
 
 
 def test_weights_that_are_missing_or_not_named_say_how_to_get_them(tmp_path: Path) -> None:

