@@ -145,7 +145,8 @@ def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> 
         "extract": {"detector": "hog", "min_face_px": 100},
         "curate": {},
         "train": train,
-        "convert": {"becomes": {replaced: new}, "identity_distance": 0.5, "min_face_px": 100},
+        "track": {"detector": "hog", "min_face_px": 100},
+        "convert": {"becomes": {replaced: new}, "identity_distance": 0.5},
         "report": {},
     }
     write_bytes(work / "params.yaml", yaml.safe_dump(params).encode())
