@@ -19,7 +19,6 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib.resources import files
-from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -255,10 +254,3 @@ def _listening(port: int) -> socket.socket:
         raise FacemillError(
             f"port {port} is taken: is another `facemill review` running? --port takes another"
         ) from None
-
-
-def project_faces(project: Path, by: str) -> FaceList:
-    """The faces of a project. Raises FacemillError where params.yaml, decisions.csv or the dataset cannot be used."""
-    from tasks.params import load_params
-
-    return FaceList(project, sorted(load_params(project).identities), by)

@@ -34,7 +34,8 @@ def review(
         return
     from flows.login import ensure_login
     from flows.project import enter, home_of
-    from flows.review import project_faces, serve_review
+    from flows.review import serve_review
+    from tasks.commands.review import project_faces
 
     project = enter(root)
     serve_review(project_faces(project, by or user()), ensure_login(home_of(project)), port)
@@ -53,8 +54,7 @@ def sheets(
 
     Example: facemill review sheets sheets --reason blurred
     """
-    from flows.review import project_faces
-    from tasks.commands.review import Wanted
+    from tasks.commands.review import Wanted, project_faces
     from tasks.commands.review_sheets import write_sheets
 
     wanted = Wanted(identity, "ok") if reason == "ok" else Wanted(identity, reason=reason)
@@ -71,7 +71,7 @@ def take(
 
     Example: facemill review take sheets/faces.csv
     """
-    from flows.review import project_faces
+    from tasks.commands.review import project_faces
     from tasks.commands.review_sheets import take_list
 
     say(take_list(project_faces(root.resolve(), by or user()), listed))

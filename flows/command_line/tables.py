@@ -101,8 +101,8 @@ def import_faces(
     Example: facemill import faces faces
     """
     from flows.command_line.review import user
-    from flows.review import project_faces
     from tasks.commands.face_folders import describe_import
     from tasks.commands.face_folders import import_faces as taken
+    from tasks.commands.review import project_faces
 
     say(describe_import(taken(project_faces(root.resolve(), user()), folder, even_many=even_many)))

@@ -25,6 +25,7 @@ from facemill.schema import DATASET, DatasetRow
 from tasks.catalogue import Data
 from tasks.curating.decided import place_of, rows_meant
 from tasks.curating.decisions import DECISIONS_FILE, Decision, Verdict, as_content, read_decisions, write_decisions
+from tasks.params import load_params
 from tasks.work.scratch import WORK_FOLDER
 
 _COLUMNS = ["face_id", "sample_id", "identity", "role", "source", "url", "page", "licence", "box", "face_px", "score"]
@@ -265,6 +266,11 @@ class FaceList:
     def _read_crops(self, part: int) -> dict[str, bytes]:
         rows = tables.part_rows(self._parts[part], DATASET, ["face_id", "crop"])
         return {row["face_id"]: row["crop"]["bytes"] for row in rows if row["crop"]}
+
+
+def project_faces(root: Path, by: str) -> FaceList:
+    """The faces of a project, looked through by somebody. Raises FacemillError as `FaceList`, or for params.yaml."""
+    return FaceList(root, [*load_params(root).identities], by)
 
 
 def take(faces: FaceList, decisions: Sequence[Decision]) -> int:
