@@ -2,95 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import pytest
+from archives import parameters, rows_of, stamps
 from clips import make_clip, times
-from known_nets import model_folder
 from odd_files import ALIKE, make_broken_links, make_no_files, make_odd_files, odd_names
 
 from facemill import schema, tables
-from facemill.errors import FacemillError, InputError
+from facemill.errors import FacemillError
 from facemill.files import file_sha256, read_json, write_json
 from facemill.landmarks import signature
-from facemill.reasons import Reason, State
 from facemill.swap import job as swap_job
-from facemill.track.models import FaceModels
 from facemill.video import probe
-from tasks import convert, track
+from tasks import convert
 from tasks.converting import plan as convert_plan
-from tasks.converting.state import read_status
-from tasks.converting.videos import FrameCount, convert_video
-from tasks.params import ClusterParams, Params, parse_params
-from tasks.work.cluster import InlinePool, Pool
+from tasks.work.cluster import InlinePool
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def face(hopper: np.ndarray) -> list[np.ndarray]:
-    """Four frames of 256×256 with Hopper in them."""
-    small = cv2.resize(hopper[20:420, 60:460], (256, 256), interpolation=cv2.INTER_AREA)
-    return [np.roll(small, index, axis=1) for index in range(4)]
-
-
-@pytest.fixture(scope="module")
-def originals(face: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of one stem, one in a folder with a name of its own kind, one without a face, one of an odd size, one
-    cut off in the middle, two that are none."""
-    folder = tmp_path_factory.mktemp("originals")
-    (folder / "день 1 & 2").mkdir()
-    make_clip(folder / "talk.mp4", frames=face)
-    make_clip(folder / "talk.avi", frames=face, codec="mpeg4", sound=None)
-    make_clip(folder / "день 1 & 2" / "日本 100%.mkv", frames=face, sound=None)
-    make_clip(folder / "nobody.mp4", frames=3, size=(160, 128))
-    make_clip(folder / "odd.mp4", frames=2, size=(255, 257), pix_fmt="yuv444p")
-    whole = make_clip(folder / "cut.mkv", frames=40, sound=None).read_bytes()
-    (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
-    (folder / "letter.mp4").write_text("Dear Sir or Madam,\n" * 50)
-    (folder / "empty.mov").write_bytes(b"")
-    (folder / "notes.txt").write_text("not for us")
-    return folder
-
-
-@pytest.fixture
-def archive(originals: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(originals, tmp_path / "in"))
-
-
-def parameters(tracking: dict[str, Any] | None = None, **changes: Any) -> Params:
-    person = {"rights": {"basis": "own", "evidence": "a test's own"}, "references": ["sample:hopper"]}
-    person["sources"] = [{"kind": "sample", "person": "hopper"}]
-    group: dict[str, Any] = {"becomes": {"hopper": "collins"}, "encoder": {"preset": "ultrafast"}}
-    group |= {"detail": "match", "occlusion": "none"}
-    values = {"identities": {"hopper": person, "collins": person}, "archive": {"kind": "sample"}}
-    values |= {"convert": group | changes, "track": tracking or {}, "cluster": {"kind": "inline"}}
-    return parse_params(values)
-
-
-def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
-    return {row["video"]: row for row in tables.iterate_rows(folder, schema.CONVERSIONS)}
-
-
-def stamps(folder: Path) -> dict[str, int]:
-    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".mp4", ".mkv", ".mov", ".avi")]
-    # which file it is, since a converted video has the date of its source
-    return {str(path.relative_to(folder)): path.stat().st_ino for path in found}
 
 
 def test_every_video_of_a_folder_becomes_one_row(archive: Path, model: Path, tmp_path: Path) -> None:
@@ -282,118 +216,6 @@ def test_names_that_are_one_on_the_output_s_file_system_are_refused_before_any_w
         convert_plan.check_alike(["other.mp4", *names, *names], tmp_path)
 
 
-def project(root: Path, archive: Path, model: Path) -> Path:
-    """A project after collect, track and train."""
-    data = root / "data"
-    shutil.copytree(archive, data / "archive")
-    shutil.copytree(model, data / "model")
-    rows = []
-    for path in sorted(archive.rglob("*.*")):
-        if path.suffix in (".mp4", ".avi", ".mkv", ".mov"):
-            row: dict[str, Any] = {"video": path.relative_to(archive).as_posix(), "sha256": file_sha256(path)}
-            try:
-                row |= {"codec": probe(path).codec, "status": State.OK}
-            except InputError as error:
-                row |= {"status": error.reason.state, "error": error.reason, "detail": error.detail}
-            rows.append(row)
-    tables.write_part(data / "videos" / "00000.parquet", tables.from_rows(rows, schema.VIDEOS))
-    track.run(parameters(), root)
-    return root
-
-
-def test_the_stage_reconciles_and_its_tables_do_not_depend_on_the_run(
-    archive: Path, model: Path, tmp_path: Path
-) -> None:
-    root = project(tmp_path / "project", archive, model)
-    totals = convert.run(parameters(), root)
-    assert totals.counts == {"ok": {"": 5}, "failed": {"not_a_video": 1, "empty_file": 1, "video_truncated": 1}}
-    assert json.loads((root / "data" / "metrics" / "convert.json").read_text())["frames_swapped"] == 12
-    rows, odd = rows_of(root / "data" / "conversions"), probe(root / "data" / "converted" / "odd.mp4")
-    assert (rows["cut.mkv"]["error"], rows["cut.mkv"]["output"]) == ("video_truncated", None)
-    assert not (root / "data" / "converted" / "cut.mkv").exists()
-    assert (odd.width, odd.height) == (255, 257)
-    table, videos = root / "data" / "conversions" / "00000.parquet", root / "data" / "converted"
-    before = table.read_bytes(), {name: file_sha256(videos / name) for name in stamps(videos)}
-    shutil.rmtree(root / ".work")
-    convert.run(parameters(), root)
-    assert (table.read_bytes(), {name: file_sha256(videos / name) for name in stamps(videos)}) == before
-
-
-def test_several_pairs_are_converted_at_once_and_counted_apart(
-    archive: Path, hopper: np.ndarray, collins: np.ndarray, tmp_path: Path
-) -> None:
-    """Collins is in one of the videos; in which order the pairs are written does not matter."""
-    make_clip(archive / "collins.mp4", frames=[collins[:256, 96:352]] * 3)
-    tools = FaceModels("hog")
-    known = {
-        name: tools.embed(one, tools.landmarks(one, tools.search(one, 80)[:1]))
-        for name, one in (("hopper", hopper), ("collins", collins))
-    }
-    model_folder(tmp_path / "model", known)
-    pairs = [{"hopper": "collins", "collins": "hopper"}, {"collins": "hopper", "hopper": "collins"}]
-    out = tmp_path / "out"
-    convert.convert_folder(parameters(becomes=pairs[0]), archive, out, tmp_path / "model")
-    rows = rows_of(out / ".facemill" / "conversions")
-    who = [{"replaced": "collins", "new": "hopper"}, {"replaced": "hopper", "new": "collins"}]
-    assert rows["talk.mp4"]["becomes"] == [who[0] | {"frames": 0}, who[1] | {"frames": 4}]
-    assert rows["collins.mp4"]["becomes"] == [who[0] | {"frames": 3}, who[1] | {"frames": 0}]
-    assert rows["letter.mp4"]["becomes"] == [one | {"frames": None} for one in who]
-    assert rows["talk.mp4"]["warnings"] == ["collins was not seen"]
-    everybody = "collins and hopper were not seen: the file is the source's, byte for byte"
-    assert rows["nobody.mp4"]["warnings"] == [everybody]
-    again, retried = (
-        convert_plan.plan_folder(parameters(becomes=pairs[1]), archive, out, tmp_path / "model", retry=retry)
-        for retry in (False, True)
-    )
-    assert not again.todo  # in which order the pairs are written does not matter
-    assert {job.video for job in retried.todo} == {"cut.mkv", "letter.mp4", "empty.mov"}
-
-
-def test_the_stage_takes_finished_videos_from_scratch_when_its_outputs_are_gone(
-    archive: Path, model: Path, tmp_path: Path
-) -> None:
-    root = project(tmp_path / "project", archive, model)
-    convert.run(parameters(), root)
-    before = stamps(root / "data" / "converted")
-    for name in ("converted", "conversions"):  # as DVC does before it runs a stage
-        shutil.rmtree(root / "data" / name)
-    assert convert_plan.plan_archive(parameters(), root).todo == ()
-    convert.run(parameters(), root)
-    assert stamps(root / "data" / "converted") == before
-
-
-def test_a_video_that_changed_after_collect_is_a_row_with_a_reason(archive: Path, model: Path, tmp_path: Path) -> None:
-    root = project(tmp_path / "project", archive, model)
-    make_clip(root / "data" / "archive" / "talk.mp4", frames=2)
-    convert.run(parameters(), root)
-    row = rows_of(root / "data" / "conversions")["talk.mp4"]
-    assert (row["status"], row["error"]) == ("failed", "unreadable")
-    assert "has changed since it was tracked" in row["detail"]
-
-
-def test_a_failure_that_lies_in_the_file_is_taken_up_again_only_with_retry(
-    archive: Path, model: Path, tmp_path: Path
-) -> None:
-    root = project(tmp_path / "project", archive, model)
-    good = (root / "data" / "archive" / "talk.mp4").read_bytes()
-    (root / "data" / "archive" / "talk.mp4").unlink()
-    assert convert.run(parameters(), root).counts["failed"]["unreadable"] == 1
-    (root / "data" / "archive" / "talk.mp4").write_bytes(good)
-    assert "unreadable" not in convert.run(parameters(), root).counts["failed"]
-    todo = {
-        retry: {job.video for job in convert_plan.plan_archive(parameters(), root, retry=retry).todo}
-        for retry in (False, True)
-    }
-    assert todo == {False: set(), True: {"cut.mkv"}}
-
-
-def test_too_many_failures_fail_the_stage_and_keep_the_rest(archive: Path, model: Path, tmp_path: Path) -> None:
-    root = project(tmp_path / "project", archive, model)
-    with pytest.raises(FacemillError, match=r"3 of 8 rows failed \(1 empty_file, 1 not_a_video, 1 video_trunc"):
-        convert.run(parameters(failure_limit=0.1), root)
-    assert len(stamps(root / "data" / "converted")) == 5
-
-
 def test_too_many_failures_fail_a_folder_too_and_name_its_videos(archive: Path, model: Path, tmp_path: Path) -> None:
     for path in (archive / "talk.avi", archive / "odd.mp4", archive / "nobody.mp4", archive / "cut.mkv"):
         path.unlink()
@@ -409,198 +231,6 @@ def test_too_many_failures_fail_a_folder_too_and_name_its_videos(archive: Path, 
     assert "and 2 more" in message
     assert set(stamps(out)) == {"talk.mp4", "день 1 & 2/日本 100%.mkv"}
     assert len(rows) == 9
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """The kernel refuses to let any file of this process grow beyond `size` bytes, as a full disk or quota does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_full_disk_ends_the_run_and_costs_nothing_that_was_finished(model: Path, tmp_path: Path) -> None:
-    archive, out = tmp_path / "three", tmp_path / "out"
-    archive.mkdir()
-    noise = np.random.default_rng(7).integers(0, 256, (12, 128, 160, 3), np.uint8)
-    make_clip(archive / "1.mp4", frames=3, sound=None)
-    convert.convert_folder(parameters(), archive, out, model)
-    make_clip(archive / "2.mp4", frames=list(noise), sound=None)
-    make_clip(archive / "3.mp4", frames=3, sound=None)
-    with largest_file(100_000), pytest.raises(FacemillError, match=r"no space left to write 2\.mp4"):
-        convert.convert_folder(parameters(), archive, out, model)
-    first = stamps(out)
-    assert set(first) == {"1.mp4"}
-    assert not list(out.rglob(".facemill-new-*"))
-    assert convert.convert_folder(parameters(), archive, out, model).counts["ok"] == {"": 3}
-    assert stamps(out)["1.mp4"] == first["1.mp4"]
-
-
-@pytest.mark.parametrize("every_s", [0, 1e6])
-def test_the_table_grows_with_each_video_and_an_interrupted_run_leaves_all_that_ended(
-    archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every_s: float
-) -> None:
-    out = tmp_path / "out"
-    last = convert_plan.plan_folder(parameters(), archive, out, model).todo[-1].video
-
-    def up_to_the_last(pool: Pool, job: swap_job.ConversionJob, *rest: Any) -> Any:
-        if job.video == last:
-            raise FacemillError("broken off")
-        return convert_video(pool, job, *rest)
-
-    monkeypatch.setattr("tasks.converting.rows._EVERY_S", every_s)
-    monkeypatch.setattr("tasks.converting.rows._MOST_SHARE", 1e9)
-    monkeypatch.setattr("tasks.converting.videos.convert_video", up_to_the_last)
-    with pytest.raises(FacemillError, match="broken off"):
-        convert.convert_folder(parameters(), archive, out, model)
-    grown = rows_of(out / ".facemill" / "conversions")
-    monkeypatch.undo()
-    convert.convert_folder(parameters(), archive, out, model)
-    whole = rows_of(out / ".facemill" / "conversions")
-    assert len(whole) == 8
-    assert grown == {video: row for video, row in whole.items() if video != last}
-
-
-def test_a_job_is_plain_data_and_its_outcome_says_why(archive: Path, model: Path, tmp_path: Path) -> None:
-    plan = convert_plan.plan_folder(parameters(), archive, tmp_path / "out", model)
-    job = next(job for job in pickle.loads(pickle.dumps(plan.todo)) if job.video == "letter.mp4")
-    outcome = convert_video(InlinePool(), job, plan.tracking, FrameCount([job]))
-    assert (outcome["status"], outcome["error"]) == ("failed", Reason.NOT_A_VIDEO)
-    assert json.loads(Path(job.outcome).read_text())["error"] == "not_a_video"
-
-
-def test_a_job_that_kills_its_worker_costs_that_video_alone(
-    archive: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The stand-in for FFmpeg crashing on one file: a module that workers load and that ends the process there."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import os\n"
-        "real = os.open\n"
-        "def open(path, *args, **options):\n"
-        "    if str(path).endswith('talk.avi'): os._exit(9)\n"
-        "    return real(path, *args, **options)\n"
-        "os.open = open\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=2)})
-    totals = convert.convert_folder(params, archive, tmp_path / "out", model)
-    assert totals.counts["failed"]["worker_killed"] == 1
-    assert totals.counts["ok"] == {"": 4}
-
-
-INTERRUPTED = """
-import signal, sys
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests in the background ignores it
-sys.path.insert(0, sys.argv[4])
-from test_convert import parameters
-from tasks.convert import convert_folder
-convert_folder(parameters(), *map(Path, sys.argv[1:4]))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
-    archive: Path, model: Path, tmp_path: Path, face: list[np.ndarray], number: signal.Signals
-) -> None:
-    shutil.rmtree(archive / "день 1 & 2")
-    for name in ("talk.avi", "nobody.mp4", "odd.mp4", "cut.mkv"):
-        (archive / name).unlink()
-    make_clip(archive / "zz long.mp4", frames=face * 20)  # the first one, since it is the longest
-    out, here = tmp_path / "out", Path(__file__)
-    paths = [str(archive), str(out), str(model), str(here.parent)]
-    environment = {"PYTHONPATH": f"{here.parent.parent}:{here.parent.parent.parent}"}
-    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, *paths], env=environment) as process:
-        deadline = time.monotonic() + 60
-        while not list(out.rglob("parts/*/.facemill-new-*.mp4")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(number)
-    assert process.returncode == -number
-    assert not (out / "zz long.mp4").exists()
-    if number == signal.SIGINT:
-        assert not list(out.rglob(".facemill-new-*"))
-        assert len(list(out.rglob("parts/*/*.mp4"))) == 1  # what was at work was done first
-    first = {name: which for name, which in stamps(out).items() if not name.startswith(".facemill/parts/")}
-    totals = convert.convert_folder(parameters(), archive, out, model)
-    assert totals.counts["ok"] == {"": 2}
-    assert not list(out.rglob(".facemill-new-*"))
-    assert {name: stamps(out)[name] for name in first if ".facemill-new-" not in name} == {
-        name: stamp for name, stamp in first.items() if ".facemill-new-" not in name
-    }
-
-
-def test_a_long_film_is_converted_in_segments_to_the_same_bytes_however_it_is_interrupted(
-    model: Path, tmp_path: Path, face: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half a minute in three segments, by one process at once; by two workers, after somebody has taken a part away and
-    damaged another one."""
-    archive = tmp_path / "in"
-    archive.mkdir()
-    make_clip(archive / "film.mp4", frames=face * 38, rate=5, options={"g": "25"})  # 152 frames at 5 a second
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    convert.convert_folder(parameters(), archive, whole, model)
-    receipt = read_json(whole / ".facemill" / "receipts" / "film.mp4.json")["receipt"]
-    assert (receipt["segments"], receipt["frames_swapped"]) == (3, 152)
-    assert times(whole / "film.mp4") == times(archive / "film.mp4")
-
-    monkeypatch.setattr("tasks.converting.videos.conclude", _broken_off)
-    with pytest.raises(FacemillError, match="broken off"):
-        convert.convert_folder(parameters(), archive, parts, model)
-    made = sorted(parts.rglob("parts/*/*.mp4"))
-    assert len(made) == 3
-    state = read_status(parts / ".facemill")
-    assert [(video.stage, video.frames_done) for video in state.videos] == [("running", 152)]
-    made[0].unlink()
-    made[1].write_bytes(b"damaged")
-    monkeypatch.undo()
-    two = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=2)})
-    convert.convert_folder(two, archive, parts, model)
-    assert file_sha256(parts / "film.mp4") == file_sha256(whole / "film.mp4")
-    assert not list(parts.rglob("parts/*/*"))
-    assert [video.stage for video in read_status(parts / ".facemill").videos] == ["converted"]
-
-
-def _broken_off(ending: Any) -> None:
-    raise FacemillError("broken off")
-
-
-def test_a_persons_word_stands_above_the_looks(archive: Path, model: Path, tmp_path: Path) -> None:
-    root = project(tmp_path / "project", archive, model)
-    (root / "tracks.yaml").write_text("talk.mp4:\n  - {track: 0, is: nobody}\nodd.mp4:\n  - {track: 7, is: hopper}\n")
-    convert.run(parameters(), root)
-    rows = rows_of(root / "data" / "conversions")
-    assert (rows["talk.mp4"]["passed_on"], rows["talk.avi"]["passed_on"]) == (True, False)
-    assert "tracks.yaml names track 7" in rows["odd.mp4"]["detail"]
-    (root / "tracks.yaml").write_text("talk.mp4:\n  - {track: 0, is: bert}\n")
-    with pytest.raises(FacemillError, match=r"talk.mp4: track 0 is 'bert', whom params.yaml does not know"):
-        convert.run(parameters(), root)
-
-
-def test_a_worker_that_lives_on_sees_that_another_model_lies_in_the_folder(
-    archive: Path, model: Path, tmp_path: Path
-) -> None:
-    for name in ("talk.avi", "nobody.mp4", "odd.mp4", "cut.mkv", "letter.mp4", "empty.mov"):
-        (archive / name).unlink()
-    own = Path(shutil.copytree(model, tmp_path / "model"))
-    convert.convert_folder(parameters(), archive, tmp_path / "first", own)
-    references = read_json(own / "model.json")["references"]
-    shutil.rmtree(own)
-    model_folder(own, {name: np.asarray(rows, np.float32) for name, rows in references.items()})  # other random weights
-    convert.convert_folder(parameters(), archive, tmp_path / "again", own)
-    swap_job._swapper.cache_clear()
-    swap_job._references.cache_clear()
-    convert.convert_folder(parameters(), archive, tmp_path / "fresh", own)
-    first, again, fresh = (file_sha256(tmp_path / out / "talk.mp4") for out in ("first", "again", "fresh"))
-    assert first != again == fresh
-
-
-def test_workers_of_a_real_cluster_convert_too(archive: Path, model: Path, tmp_path: Path) -> None:
-    params = parameters().model_copy(update={"cluster": ClusterParams(kind="local", workers=1)})
-    assert convert.convert_folder(params, archive, tmp_path / "out", model).counts["ok"] == {"": 5}
 
 
 def test_a_model_of_unknown_terms_is_refused_for_commerce_before_any_video(
