@@ -30,7 +30,7 @@ lint: $(VENV)/.installed-dev ## style, types, layers
 ui: $(VENV)/.installed ## the Prefect page; `facemill login` prints its address and the login that it asks for
 	@$(BIN)/facemill server
 
-BENCHMARKS := alignment archive changes convert dedup dsfd extract inference parts refresh repro train
+BENCHMARKS := alignment archive changes collect convert dedup dsfd extract inference parts refresh repro train
 bench: $(VENV)/.installed-dev ## every benchmark that needs nothing but this folder; the others want data of yours, see benchmarks/
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 

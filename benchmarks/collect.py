@@ -1,12 +1,14 @@
-"""What collecting from the network costs: pictures a second, a long list's memory, one dead host among many.
+"""What fetching from the network costs: pictures a second, a long list's memory, one dead host among many.
 
-    python benchmarks/collect.py [--pictures 1000] [--rows 100000] [--hosts 1000]
+    python benchmarks/collect.py [--pictures 640] [--rows 100000] [--hosts 1000] [--wait 0.1]
 
 A server on loopback, a process of its own, sends a photo of 480×480 px after `--wait` seconds, as a host far away
-would. Each address of 127.0.0.0/8 is a host for facemill. *rate*: `collect` as `facemill stage` runs it, inventory left
-out, with so many hosts asked at once, where the first run also makes the parts of the table. *list*: the same
-pictures' addresses in a CSV of many rows, all of which answer 404; peak memory of the process that plans, with the
-workers beside it. *dead*: all hosts have one picture; then one more has ten and takes connections without answering.
+would; each address of 127.0.0.0/8 is a host for facemill. Pictures are fetched as a worker of `collect` fetches them,
+opt-outs looked for, without Dask, decoding and the table.
+
+*rate*: pictures of 64 hosts with so many hosts asked at once. *dead*: a picture of each host; then one more host has
+ten, and takes connections without answering. *list*: peak memory of a process that reads a CSV of so many rows into
+units, and of one that only starts.
 """
 
 from __future__ import annotations
@@ -14,28 +16,28 @@ from __future__ import annotations
 import argparse
 import http.server
 import multiprocessing
-import os
 import resource
 import socket
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from facemill.batches import interleaved
 from facemill.pictures import encode_jpeg
-from tasks import collect, inventory
-from tasks.params import parse_params
-
-RIGHTS = {"basis": "own", "evidence": "drawn by this benchmark"}
+from facemill.sources import Item, Surroundings, Unit, fetch, find
+from facemill.sources.urls import UrlsSource
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--pictures", type=int, default=640)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--hosts", type=int, default=1000)
     parser.add_argument("--wait", type=float, default=0.1, help="seconds before the server answers")
@@ -45,74 +47,76 @@ def main() -> None:
     server.start()
     port = ports.get()
     for at_once in (1, 8, 64):
-        hosts = [f"127.0.{number // 200}.{number % 200 + 1}" for number in range(64)]
+        hosts = [f"127.0.{at_once}.{number + 1}" for number in range(64)]
         urls = [f"http://{hosts[n % 64]}:{port}/{n}.jpg" for n in range(arguments.pictures)]
-        run(f"{at_once} at once, {len(urls)} pictures of 64 hosts", urls, at_once)
-    hosts = [f"127.1.{number // 200}.{number % 200 + 1}" for number in range(arguments.hosts)]
-    alive = [f"http://{host}:{port}/1.jpg" for host in hosts]
-    run(f"{len(alive)} hosts", alive, 16)
-    with silent() as dead:
-        run("and a dead one with ten pictures", [f"http://127.2.0.1:{dead}/{n}.jpg" for n in range(10)] + alive, 16)
-    for rows in (arguments.rows // 100, arguments.rows // 10, arguments.rows):
-        run(f"a list of {rows} rows that answer 404", [f"http://127.0.0.1:{port}/gone/{n}" for n in range(rows)], 16)
+        fetched(f"{at_once} at once", urls, at_once)
+    for network in (1, 2):
+        alive = [f"http://127.{network}.{n // 200}.{n % 200 + 1}:{port}/1.jpg" for n in range(arguments.hosts)]
+        with silent() as dead:
+            extra = [f"http://127.9.0.1:{dead}/{n}.jpg" for n in range(10)] if network == 2 else []
+            fetched(f"{len(alive)} hosts{' and a dead one' if extra else ''}", extra + alive, 16)
     server.terminate()
+    for rows in (0, arguments.rows // 100, arguments.rows // 10, arguments.rows):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            print(f"a list of {rows} rows: peak {process.submit(listed, rows).result()} MiB", flush=True)
 
 
-def run(what: str, urls: list[str], at_once: int) -> None:
-    """Collects the addresses into a project of its own, in a process of its own, and prints what it took."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        seconds, counts, peak, workers = process.submit(collected, urls, at_once).result(1800)
-    rate = len(urls) / seconds
+def fetched(what: str, urls: Sequence[str], at_once: int) -> None:
+    """Fetches the addresses, each host's one after another, and prints what it took."""
+    by_host: dict[str, list[Unit]] = {}
+    for unit in units(urls):
+        by_host.setdefault(unit.host, []).append(unit)
+    start, busy = time.monotonic(), time.process_time()
+    living, ended = 0, 0.0
+    for item in interleaved(items, by_host.values(), at_once):
+        if item.data is not None:
+            living, ended = living + 1, time.monotonic() - start
+    seconds, busy = time.monotonic() - start, time.process_time() - busy
     print(
-        f"\n{what}: {seconds:.1f} s, {rate:.0f} a second, {counts}, peak {peak} MiB, a worker {workers} MiB", flush=True
+        f"{what}: {living} of {len(urls)} pictures, the last after {ended:.1f} s, {living / ended:.0f} a second; "
+        f"all over after {seconds:.1f} s, {busy:.1f} s busy",
+        flush=True,
     )
 
 
-def collected(urls: list[str], at_once: int) -> tuple[float, dict[str, int], int, int]:
-    """Seconds, rows by state, and the peaks of this process and of its largest child, in MiB."""
+def units(urls: Iterable[str]) -> list[Unit]:
+    """What a list of these addresses is found to consist of."""
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "archive").mkdir()
-        (root / "list.txt").write_text("\n".join(urls))
-        (root / "reference.jpg").write_bytes(picture())
-        (root / "archive" / "none.mp4").write_bytes(b"no video")
-        listed = {"kind": "urls", "path": "list.txt", "allow_private_addresses": True}
-        drawn = {"kind": "sample", "person": "collins", "pictures": 4}
-        params = parse_params(
-            {
-                "identities": {
-                    "anna": {"rights": RIGHTS, "references": ["reference.jpg"], "sources": [listed]},
-                    "bea": {"rights": RIGHTS, "references": ["reference.jpg"], "sources": [drawn]},
-                },
-                "archive": {"kind": "folder", "path": "archive"},
-                "collect": {"failure_limit": 1.0, "hosts_at_once": at_once},
-                "convert": {"becomes": {"anna": "bea"}},
-            }
-        )
-        inventory.run(params, root)
-        start = time.monotonic()
-        totals = collect.run(params, root)
-        seconds = time.monotonic() - start
-    own, child = (resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return seconds, {str(state): sum(reasons.values()) for state, reasons in totals.counts.items()}, own, child
+        path = Path(name) / "list.txt"
+        with path.open("w") as stream:
+            stream.writelines(f"{url}\n" for url in urls)
+        [listed] = UrlsSource(path=str(path), allow_private_addresses=True).plan("anna", "sample", Surroundings())
+        return find(listed)
 
 
-def picture() -> bytes:
-    """A photo's size and weight: smooth, with some noise; 60 KB."""
+def items(host: Sequence[Unit]) -> Iterator[Item]:
+    for unit in host:
+        yield from fetch(unit)
+
+
+def listed(rows: int) -> int:
+    """Peak memory in MiB of this process with the units of so many rows."""
+    found = units(f"https://host{n % 1000}.example/pictures/{n}.jpg" for n in range(rows))
+    assert len(found) == rows
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def photo() -> bytes:
+    """A photo's size and weight: smooth, with some noise."""
     noise = np.random.default_rng(0).integers(0, 40, (480, 480, 3))
     ramp = np.linspace(0, 200, 480)[:, None, None]
     return encode_jpeg((noise + ramp).clip(0, 255).astype(np.uint8), 80)
 
 
 def serve(ports: Any, wait_s: float) -> None:
-    """Answers /N.jpg with the photo, N behind its end to make each another one, and everything else with 404."""
-    photo = picture()
+    """Answers every address that ends in .jpg with the photo, and others with 404, at once."""
+    picture = photo()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            body = photo + self.path.encode() if self.path.endswith(".jpg") else b""
+            body = picture if self.path.endswith(".jpg") else b""
             if body:
                 time.sleep(wait_s)
             self.send_response(200 if body else 404)
@@ -132,26 +136,22 @@ def serve(ports: Any, wait_s: float) -> None:
     server.serve_forever()
 
 
-class silent:
+@contextmanager
+def silent() -> Iterator[int]:
     """A port that takes connections and never answers."""
+    held = []
 
-    def __enter__(self) -> int:
-        self._socket = socket.create_server(("0.0.0.0", 0), backlog=128)
-        self._held: list[socket.socket] = []
-        threading.Thread(target=self._take, daemon=True).start()
-        return int(self._socket.getsockname()[1])
-
-    def _take(self) -> None:
+    def take() -> None:
         while True:
             try:
-                self._held.append(self._socket.accept()[0])
+                held.append(server.accept()[0])
             except OSError:
                 return
 
-    def __exit__(self, *problem: object) -> None:
-        self._socket.close()
+    with socket.create_server(("0.0.0.0", 0), backlog=128) as server:
+        threading.Thread(target=take, daemon=True).start()
+        yield int(server.getsockname()[1])
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     main()

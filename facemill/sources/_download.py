@@ -22,6 +22,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from urllib.parse import quote
 
@@ -125,10 +126,11 @@ class Downloader:
             read_s=self.policy.read_s,
             allow_private=self.policy.allow_private_addresses,
         )
-        # SSL_CERT_FILE is how a company's own authority is named; certifi's list works without any system package.
-        authorities = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
         self._pool = httpcore.ConnectionPool(
-            ssl_context=authorities, network_backend=self._wire, max_connections=8, keepalive_expiry=5.0
+            ssl_context=_authorities(os.environ.get("SSL_CERT_FILE")),
+            network_backend=self._wire,
+            max_connections=8,
+            keepalive_expiry=5.0,
         )
         self._sites: OrderedDict[str, _Site] = OrderedDict()
         self._asked: OrderedDict[str, float] = OrderedDict()
@@ -350,6 +352,16 @@ class Downloader:
         if not self.policy.allow_private_addresses and port not in (80, 443):
             raise InputError(Reason.DOWNLOAD_FAILED, f"port {port}, only 80 and 443")
         return Address(url.scheme, host.strip("[]"), port, target, shown)
+
+
+@lru_cache(maxsize=4)
+def _authorities(own: str | None) -> ssl.SSLContext:
+    """Whose certificates count; read once, since that takes 40 ms and each thread has a downloader.
+
+    Args:
+        own: SSL_CERT_FILE, how a company's own authority is named; certifi's list works without any system package.
+    """
+    return ssl.create_default_context(cafile=own or certifi.where())
 
 
 @dataclass
