@@ -10,7 +10,6 @@ get other bytes.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -28,8 +27,8 @@ PICTURES = 59
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        root, pictures = Path(folder) / "project", Pictures(Path(folder) / "pictures")
-        pictures.add(2 * PICTURES, random.Random(1))
+        root, pictures = Path(folder) / "project", Pictures(Path(folder) / "pictures", seed=1)
+        pictures.add(2 * PICTURES, "first")
         clone(root, pictures.folder, small)
         print(f"first run: {_told(root, lambda: None)}")
         for name, change in _changes(root, pictures.folder).items():

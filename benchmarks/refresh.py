@@ -2,6 +2,7 @@
 
     python benchmarks/refresh.py                     # 10,000 pictures, some 20 minutes on two cores
     python benchmarks/refresh.py --pictures 1000
+    timeout 600 python benchmarks/refresh.py --pictures 100000 --folder bench   # again and again, until it ends
 
 Each step is `dvc repro curate` in a copy of the project in an empty folder, as in a fresh clone. Against the first run,
 in the same run of this script, as ratios: worker seconds (targets: at most 2 % for 1 % more), bytes that DVC's cache
@@ -11,11 +12,15 @@ to do, medians of five.
 
 The pictures are views of the two sample people, 128 px, each turned, moved, scaled and lit by chance, so that none is
 another's duplicate by its bytes; `dedup.hash_distance` is 0, or most of them would be near duplicates.
+
+With `--folder` all of it stays there, and a run that was broken off at any moment goes on: the tables must be equal all
+the same. The seconds of a step are then those of its last stretch.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -25,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +40,7 @@ import yaml
 
 from facemill import tables
 from facemill.detect import build_detector
+from facemill.files import read_json, write_json
 from facemill.pictures import decode, encode_jpeg
 from facemill.schema import DATASET, FACES, RAW, UNIQUE, TableSchema
 from facemill.sources.sample.portraits import portrait_file
@@ -51,55 +57,83 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="where all of it stays, so that what is broken off can go on")
     arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        grown, fresh = Path(folder) / "grown", Path(folder) / "another path" / "fresh"
-        pictures = Pictures(Path(folder) / "pictures")
-        pictures.add(arguments.pictures, rng)
-        clone(grown, pictures.folder)
-        first = measured(grown)
-        steps = {"first run": first}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (arguments.folder or Path(scratch)).absolute()
+        grown, fresh = folder / "grown", folder / "another path" / "fresh"
+        pictures = Pictures(folder / "pictures", arguments.seed)
         few = max(1, round(arguments.pictures * SHARE))
-        pictures.add(few, rng)
-        steps[f"{few} more"] = measured(grown)
-        pictures.remove(few, rng)
-        steps[f"{few} fewer"] = measured(grown)
-        print(f"{arguments.pictures} pictures, {SIDE_PX} px, {os.cpu_count()} cores, workers as params.yaml has them")
-        print(f"{'':<12}{'wall s':>9}{'ratio':>8}{'worker s':>10}{'ratio':>8}{'items':>8}{'cache MB':>10}{'ratio':>8}")
-        for name, step in steps.items():
-            ratios = [step[key] / first[key] if first[key] else 0.0 for key in ("wall", "workers", "bytes")]
-            print(
-                f"{name:<12}{step['wall']:>9.1f}{ratios[0]:>8.3f}{step['workers']:>10.1f}{ratios[1]:>8.3f}"
-                f"{step['items']:>8}{step['bytes'] / 1e6:>10.2f}{ratios[2]:>8.3f}"
-            )
-        clone(fresh, pictures.folder)
-        repro(fresh, "curate")
+        done = Done(folder / "done.json")
+        done.once("pictures", lambda: pictures.add(arguments.pictures, "first"))
+        done.once("clone", lambda: clone(grown, pictures.folder))
+        done.once("first run", lambda: measured(grown))
+        done.once("pictures more", lambda: pictures.add(few, "more"))
+        done.once(f"{few} more", lambda: measured(grown))
+        done.once("pictures fewer", lambda: pictures.remove(few, "fewer"))
+        done.once(f"{few} fewer", lambda: measured(grown))
+        print(f"{arguments.pictures} pictures, {SIDE_PX} px, {os.cpu_count()} cores")
+        _print_steps({name: done.given[name] for name in ("first run", f"{few} more", f"{few} fewer")})
+        done.once("clone again", lambda: clone(fresh, pictures.folder))
+        done.once("rebuild", lambda: repro(fresh, "curate"))
         for name in TABLES:
-            print(f"{name}: {'equal to' if rows(grown, name) == rows(fresh, name) else 'NOT'} a rebuild, sorted by id")
+            count, equal = compared(grown, fresh, name)
+            print(f"{name}: {count} rows, {'equal to' if equal else 'NOT'} a rebuild, sorted by id")
         nothing = [seconds(lambda: repro(grown, "curate")) for _ in range(RUNS)]
         why = [seconds(lambda: run(grown, "-m", "flows.command_line", "why")) for _ in range(RUNS)]
         print(f"nothing to do: dvc repro curate {statistics.median(nothing):.1f} s, facemill why", end=" ")
         print(f"{statistics.median(why):.1f} s")
 
 
-class Pictures:
-    """Folders of each person's pictures, with names in random order, so that new ones come between the old."""
+class Done:
+    """Which steps are done, and what they gave, in a file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, file: Path) -> None:
+        self.given: dict[str, Any] = read_json(file) if file.exists() else {}
+        self._file = file
+
+    def once(self, name: str, step: Callable[[], Any]) -> None:
+        """Takes a step that has not been taken. One that was broken off begins again: it finds what it has made."""
+        if name not in self.given:
+            self.given[name] = step()
+            write_json(self._file, self.given)
+
+
+def _print_steps(steps: Mapping[str, Mapping[str, float]]) -> None:
+    first, before = steps["first run"], 0.0
+    print(f"{'':<12}{'wall s':>9}{'ratio':>8}{'worker s':>10}{'ratio':>8}{'items':>8}{'cache MB':>10}{'ratio':>8}")
+    for name, step in steps.items():
+        ratios = [step[key] / first[key] if first[key] else 0.0 for key in ("wall", "workers")]
+        grown, before = step["cache"] - before, step["cache"]
+        print(
+            f"{name:<12}{step['wall']:>9.1f}{ratios[0]:>8.3f}{step['workers']:>10.1f}{ratios[1]:>8.3f}"
+            f"{step['items']:>8}{grown / 1e6:>10.2f}{grown / first['cache']:>8.3f}",
+            flush=True,
+        )
+
+
+class Pictures:
+    """Folders of each person's pictures, with names in random order, so that new ones come between the old.
+
+    What a step adds hangs on its name alone, so that one which was broken off adds the same again.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self._seed = folder, seed
         self._portraits = {person: _portrait(person) for person in PEOPLE}
 
-    def add(self, count: int, rng: random.Random) -> None:
+    def add(self, count: int, step: str) -> None:
         """Writes so many pictures at random places."""
+        rng = random.Random(f"{self._seed}/{step}")
         for _ in range(count):
             person = rng.choice(PEOPLE)
             path = self.folder / person / f"{rng.randrange(FOLDERS):02d}" / f"{rng.getrandbits(64):016x}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_jpeg(_view(self._portraits[person], rng)))
 
-    def remove(self, count: int, rng: random.Random) -> None:
+    def remove(self, count: int, step: str) -> None:
         """Removes so many pictures, chosen by chance."""
+        rng = random.Random(f"{self._seed}/{step}")
         for path in rng.sample(sorted(self.folder.rglob("*.jpg")), count):
             path.unlink()
 
@@ -145,10 +179,11 @@ def clone(root: Path, pictures: Path, adapt: Callable[[dict[str, Any]], None] = 
     """A copy of the project with the pictures as its sources, in which nothing has run.
 
     Args:
-        root: the new project's folder.
+        root: the new project's folder; whatever lies there goes.
         pictures: a folder of each person.
         adapt: changes the parameters once more.
     """
+    shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for name in COPIED:
         source = PROJECT / name
@@ -172,15 +207,14 @@ def clone(root: Path, pictures: Path, adapt: Callable[[dict[str, Any]], None] = 
 
 
 def measured(root: Path) -> dict[str, float]:
-    """`dvc repro curate`: wall and worker seconds, items worked, bytes that the cache grew by."""
-    before = _cache_bytes(root)
+    """`dvc repro curate`: wall and worker seconds, items worked, bytes that DVC's cache has then."""
     wall = seconds(lambda: repro(root, "curate"))
     times = [json.loads((root / ".work" / "times" / f"{stage}.json").read_text()) for stage in STAGES]
     return {
         "wall": wall,
         "workers": sum(each["worker_seconds"] for each in times),
         "items": sum(each["worked"] for each in times),
-        "bytes": _cache_bytes(root) - before,
+        "cache": _cache_bytes(root),
     }
 
 
@@ -210,17 +244,16 @@ def _cache_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in (root / ".dvc" / "cache").rglob("*") if path.is_file())
 
 
-def rows(root: Path, name: str) -> list[str]:
-    """All rows of a table as text, sorted; pictures by their hash, so that a million fits into memory."""
-    return sorted(_plain(row) for row in _all_rows(root, name))
+def compared(one: Path, other: Path, name: str) -> tuple[int, bool]:
+    """The rows of a table in one project, and whether the other has the same, sorted by id."""
+    found = rows(one, name)
+    return len(found), found == rows(other, name)
 
 
-def _all_rows(root: Path, name: str) -> Iterator[Mapping[str, Any]]:
-    yield from tables.iterate_rows(root / "data" / name, TABLES[name])
-
-
-def _plain(row: Mapping[str, Any]) -> str:
-    return repr({key: hash(repr(value)) for key, value in row.items()})
+def rows(root: Path, name: str) -> list[bytes]:
+    """A hash of each row of a table, sorted: whatever order they lie in, so that a million fits into memory."""
+    table = tables.iterate_rows(root / "data" / name, TABLES[name])
+    return sorted(hashlib.blake2b(repr(sorted(row.items())).encode(), digest_size=16).digest() for row in table)
 
 
 if __name__ == "__main__":
