@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -29,12 +30,12 @@ eyes."""
 SAME_ANGLE_DEG = 3.0
 SAME_LIGHT = 6.0
 """Mean difference of looks, 0 to 255."""
-_COMPARED_AT_ONCE, _PAIRS_AT_ONCE = 1024, 2**14
+_COMPARED_AT_ONCE, _PAIRS_AT_ONCE = 2048, 2**14
+_ROUGHLY = 1e-3
+"""More than a correlation in float32 is ever wrong by: pairs that may pass a limit are computed again, exactly."""
 
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Alike = Callable[[Rows, Rows], Flags]
-"""(S,) and (O,) numbers of faces -> (S, O) which of the former repeat which of the latter."""
 
 
 def face_look(crop: npt.NDArray[np.uint8], coverage: float) -> bytes:
@@ -72,118 +73,163 @@ class FaceLooks:
     def __len__(self) -> int:
         return len(self.video)
 
+    def take(self, rows: Rows) -> FaceLooks:
+        """Some of them, by their numbers."""
+        return FaceLooks(
+            self.look[rows], self.points[rows], self.angles_deg[rows], self.embedding[rows], self.video[rows]
+        )
 
-def repeats(looks: FaceLooks, step: float, pinned: int = 0) -> Rows:
+    @cached_property
+    def halves(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `_halves`."""
+        return _halves(self.look)
+
+
+class StoredLooks(Protocol):
+    """Faces of one person, the best first, of which some at a time are in memory; `FaceLooks` are such, too."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Rows, /) -> FaceLooks:
+        """Some of them, by their numbers."""
+
+
+Alike = Callable[[FaceLooks, FaceLooks], Flags]
+"""S faces and O others -> (S, O) which of the former repeat which of the latter."""
+
+
+def repeats(looks: StoredLooks, step: float, pinned: int = 0) -> Rows:
     """(N,) for each face the better one that it is a copy of, or has the look of within its video; itself where none.
 
     The best is taken first and all that repeats it falls, then the best of what is left: what a face falls to stays,
     and no two that stay repeat each other. Frames of one video are asked for their look, all others for copies.
 
     Args:
+        looks: `_COMPARED_AT_ONCE` of them are taken twice at a time.
         step: how many times as far as the limits above two looks may be apart; 0 keeps all.
         pinned: so many of the best stay whatever they repeat; what they are given is the pinned one that they repeat.
     """
-    are_copies, look_the_same = _copies(looks), _same_looks(looks, step)
 
-    def repeat(some: Rows, others: Rows) -> Flags:
-        return np.asarray(are_copies(some, others) | look_the_same(some, others), np.bool_)
+    def repeat(some: FaceLooks, others: FaceLooks) -> Flags:
+        return np.asarray(_are_copies(some, others) | _look_the_same(some, others, step), np.bool_)
 
-    return _chosen(len(looks), repeat, pinned)
+    return _chosen(looks, repeat, pinned)
 
 
-def copies(looks: FaceLooks) -> Rows:
+def copies(looks: StoredLooks) -> Rows:
     """(N,) for each face the better one that it is a copy of, as in `repeats`; itself where it is none."""
-    return _chosen(len(looks), _copies(looks))
+    return _chosen(looks, _are_copies)
 
 
-def same_looks(looks: FaceLooks, step: float) -> Rows:
+def same_looks(looks: StoredLooks, step: float) -> Rows:
     """(N,) for each face the better one of its video with the same pose, expression and light, as in `repeats`."""
-    return _chosen(len(looks), _same_looks(looks, step))
+    return _chosen(looks, lambda some, others: _look_the_same(some, others, step))
 
 
-def _copies(looks: FaceLooks) -> Alike:
-    both = np.stack([looks.look, _mirrored(looks.look)]).astype(np.float32)
-    total = both[0].sum(axis=1, dtype=np.float64)
-    power = LOOK_BYTES * np.square(both[0], dtype=np.float64).sum(axis=1) - total**2
-
-    def are_copies(some: Rows, others: Rows) -> Flags:
-        # All sums are whole numbers below 2**24, which float32 holds exactly, in whatever order they are added.
-        products = np.maximum(*(both[0][some] @ side[others].T for side in both)).astype(np.float64)  # (S, O)
-        covariance = np.maximum(LOOK_BYTES * products - np.outer(total[some], total[others]), 0)
-        scale = np.outer(power[some], power[others])
-        (strong, far), (weak, near) = COPIES
-        # Within a video it is for `same_looks` to say: a mouth that opens changes the look little.
-        alike = (np.square(covariance) >= weak**2 * scale) & (scale > 0) & ~_of_one_video(looks, some, others)
-        first, second = np.nonzero(alike)
-        strict = np.square(covariance[first, second]) >= strong**2 * scale[first, second]
-        stills = (looks.video[some[first]] < 0) & (looks.video[others[second]] < 0)
-        apart = distance(looks.embedding[some[first]], looks.embedding[others[second]])
-        alike[first, second] = (strict & (apart <= far)) | (stills & (apart <= near))
-        return np.asarray(alike, np.bool_)
-
-    return are_copies
-
-
-def _same_looks(looks: FaceLooks, step: float) -> Alike:
-    eyes = np.linalg.norm(looks.points[:, 36:42].mean(axis=1) - looks.points[:, 42:48].mean(axis=1), axis=1)
-    eyes = np.maximum(eyes, 1e-6)
-
-    def of_pairs(first: Rows, second: Rows) -> Flags:
-        # What is cheap to tell first: the landmarks are compared of those alone that are turned and lit alike.
-        turned = np.abs(looks.angles_deg[first] - looks.angles_deg[second]).max(axis=1)
-        alike = np.asarray(turned <= step * SAME_ANGLE_DEG, np.bool_)
-        left = np.flatnonzero(alike)
-        lit = np.abs(looks.look[first[left]].astype(np.int16) - looks.look[second[left]]).mean(axis=1)
-        alike[left] = lit <= step * SAME_LIGHT
-        left = np.flatnonzero(alike)
-        apart = np.linalg.norm(looks.points[first[left]] - looks.points[second[left]], axis=2)  # (P, 68)
-        apart /= eyes[first[left], None]
-        mouth, around_eyes = apart[:, 48:].mean(axis=1), apart[:, 36:48].mean(axis=1)
-        alike[left] = (mouth <= step * SAME_MOUTH) & (around_eyes <= step * SAME_EYES)
-        return alike
-
-    def look_the_same(some: Rows, others: Rows) -> Flags:
-        alike = np.zeros((len(some), len(others)), np.bool_)
-        if step <= 0:
-            return alike
-        first, second = np.nonzero(_of_one_video(looks, some, others))
-        for at in range(0, len(first), _PAIRS_AT_ONCE):
-            pairs = first[at : at + _PAIRS_AT_ONCE], second[at : at + _PAIRS_AT_ONCE]
-            alike[pairs] = of_pairs(some[pairs[0]], others[pairs[1]])
-        return alike
-
-    return look_the_same
+def _are_copies(some: FaceLooks, others: FaceLooks) -> Flags:
+    (symmetric, odd), (other_symmetric, other_odd) = some.halves, others.halves
+    likeness = odd @ other_odd.T  # (S, O)
+    np.abs(likeness, out=likeness)  # the better of the face and its mirror image
+    likeness += symmetric @ other_symmetric.T
+    (strong, far), (weak, near) = COPIES
+    alike = np.asarray(likeness >= weak - _ROUGHLY, np.bool_)
+    first, second = np.nonzero(alike)
+    alike[:] = False
+    for at in range(0, len(first), _PAIRS_AT_ONCE):
+        a, b = first[at : at + _PAIRS_AT_ONCE], second[at : at + _PAIRS_AT_ONCE]
+        apart = distance(some.embedding[a], others.embedding[b])
+        stills = (some.video[a] < 0) & (others.video[b] < 0)
+        # Within a video it is for `_look_the_same` to say: a mouth that opens changes the look little.
+        asked = stills | (some.video[a] != others.video[b])
+        may_be = asked & (((likeness[a, b] >= strong - _ROUGHLY) & (apart <= far)) | (stills & (apart <= near)))
+        a, b, apart, stills = a[may_be], b[may_be], apart[may_be], stills[may_be]
+        exactly = _correlations(some.look[a], others.look[b])
+        alike[a, b] = ((exactly >= strong) & (apart <= far)) | (stills & (exactly >= weak) & (apart <= near))
+    return alike
 
 
-def _of_one_video(looks: FaceLooks, some: Rows, others: Rows) -> Flags:
-    own, other = looks.video[some][:, None], looks.video[others]
-    return np.asarray((own == other) & (own >= 0), np.bool_)
+def _halves(look: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(N, LOOK_BYTES / 2) twice: the looks at length 1 around their mean, as what a mirror keeps and what it turns.
 
-
-def _chosen(count: int, alike: Alike, pinned: int = 0) -> Rows:
-    """(count,) what stands for each face: the first kept one that it is like, else itself. The pinned are kept.
-
-    At most `_COMPARED_AT_ONCE` faces are compared with as many that are kept at a time: memory does not grow with their
-    square.
+    The sum of the products of both halves is the correlation of two looks, and their difference that with the mirror
+    image, for half of what computing both takes. A flat look is all zeros.
     """
-    stands = np.arange(count)
+    picture = look.reshape(-1, LOOK_PX, LOOK_PX).astype(np.float32)
+    picture -= picture.mean(axis=(1, 2), keepdims=True)
+    length = np.linalg.norm(picture, axis=(1, 2), keepdims=True) * np.float32(np.sqrt(2))
+    picture /= np.where(length > 0, length, 1)
+    left, right = picture[:, :, : LOOK_PX // 2], picture[:, :, : LOOK_PX // 2 - 1 : -1]
+    return (left + right).reshape(-1, LOOK_BYTES // 2), (left - right).reshape(-1, LOOK_BYTES // 2)
+
+
+def _correlations(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """(P,) of pairs of looks, or with the mirror image where that is more; 0 where one is flat.
+
+    From sums of whole numbers, the same in whatever order they are added.
+    """
+    first, second = some.astype(np.int64), others.astype(np.int64)
+    products = np.maximum((first * second).sum(axis=1), (first * _mirrored(second)).sum(axis=1))
+    covariance = LOOK_BYTES * products - first.sum(axis=1) * second.sum(axis=1)
+    scale = _power(first) * _power(second)
+    return np.asarray(covariance / np.sqrt(np.where(scale > 0, scale, np.inf)), np.float64)
+
+
+def _power(look: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return np.asarray(LOOK_BYTES * np.square(look).sum(axis=1) - np.square(look.sum(axis=1)), np.float64)
+
+
+def _look_the_same(some: FaceLooks, others: FaceLooks, step: float) -> Flags:
+    alike = np.zeros((len(some), len(others)), np.bool_)
+    if step <= 0 or some.video.max(initial=-1) < 0:
+        return alike
+    first, second = np.nonzero((some.video[:, None] == others.video) & (some.video[:, None] >= 0))
+    for at in range(0, len(first), _PAIRS_AT_ONCE):
+        a, b = first[at : at + _PAIRS_AT_ONCE], second[at : at + _PAIRS_AT_ONCE]
+        # What is cheap to tell first: the landmarks are compared of those alone that are turned and lit alike.
+        turned = np.abs(some.angles_deg[a] - others.angles_deg[b]).max(axis=1) <= step * SAME_ANGLE_DEG
+        a, b = a[turned], b[turned]
+        lit = np.abs(some.look[a].astype(np.int16) - others.look[b]).mean(axis=1) <= step * SAME_LIGHT
+        a, b = a[lit], b[lit]
+        apart = np.linalg.norm(some.points[a] - others.points[b], axis=2)  # (P, 68)
+        apart /= _eyes(some.points[a])[:, None]
+        mouth, around_eyes = apart[:, 48:].mean(axis=1), apart[:, 36:48].mean(axis=1)
+        alike[a, b] = (mouth <= step * SAME_MOUTH) & (around_eyes <= step * SAME_EYES)
+    return alike
+
+
+def _eyes(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(N,) how far the eyes are apart."""
+    apart = np.linalg.norm(points[:, 36:42].mean(axis=1) - points[:, 42:48].mean(axis=1), axis=1)
+    return np.asarray(np.maximum(apart, 1e-6), np.float32)
+
+
+def _chosen(looks: StoredLooks, alike: Alike, pinned: int = 0) -> Rows:
+    """(N,) what stands for each face: the first kept one that it is like, else itself. The pinned are kept.
+
+    At most `_COMPARED_AT_ONCE` faces are compared with as many that are kept at a time: memory grows neither with their
+    square nor with more than two numbers for each.
+    """
+    stands = np.arange(len(looks))
     kept = np.zeros(0, np.int64)
-    for begin in range(0, count, _COMPARED_AT_ONCE):
-        left = np.arange(begin, min(begin + _COMPARED_AT_ONCE, count))
+    for begin in range(0, len(looks), _COMPARED_AT_ONCE):
+        rows = np.arange(begin, min(begin + _COMPARED_AT_ONCE, len(looks)))
+        left = looks.take(rows)
         for at in range(0, len(kept), _COMPARED_AT_ONCE):
             some = kept[at : at + _COMPARED_AT_ONCE]
-            found = alike(left, some)
-            hit = found.any(axis=1)
-            stands[left[hit]] = some[found[hit].argmax(axis=1)]
-            left = left[~hit | (left < pinned)]
+            found = alike(left, looks.take(some))
+            hit = found.any(axis=1) & (stands[rows] == rows)
+            if hit.any():
+                stands[rows[hit]] = some[found[hit].argmax(axis=1)]
+                stay = np.flatnonzero(~hit | (rows < pinned))
+                rows, left = rows[stay], left.take(stay)
         found = alike(left, left)
-        for number, one in enumerate(left):
+        for number, one in enumerate(rows):
             if stands[one] == one or one < pinned:
-                later = left[number + 1 :][found[number, number + 1 :]]
+                later = rows[number + 1 :][found[number, number + 1 :]]
                 stands[later[stands[later] == later]] = one
-        kept = np.concatenate([kept, left[(stands[left] == left) | (left < pinned)]])
+        kept = np.concatenate([kept, rows[(stands[rows] == rows) | (rows < pinned)]])
     return stands
 
 
-def _mirrored(look: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+def _mirrored(look: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return look.reshape(-1, LOOK_PX, LOOK_PX)[:, :, ::-1].reshape(len(look), LOOK_BYTES)

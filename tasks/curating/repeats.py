@@ -1,12 +1,14 @@
 """Which of an identity's good faces show what a better one shows, and which are more than are wanted.
 
 What one identity's faces gave is known by the content of the parts that they lie in: a refresh that brings nothing new
-compares none of them again.
+compares none of them again. While they are compared they lie in a file, and a few thousand at a time in memory.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -20,15 +22,36 @@ from facemill import tables
 from facemill.align import transform
 from facemill.coverage import bins_of, spread_choice
 from facemill.embeddings import DIMENSIONS
-from facemill.face_looks import LOOK_BYTES, FaceLooks, repeats
+from facemill.face_looks import LOOK_BYTES, FaceLooks, Rows, repeats
 from facemill.reasons import Reason, State
 from facemill.schema import FACES, Bool, String, Strings, TableSchema
 from tasks.curating.judging import JUDGED
 from tasks.work.cluster import InlinePool
 from tasks.work.results import Made, Part, Shard, Store, WorkItem, content_key, make_parts
+from tasks.work.scratch import scratch_file
 
 _LOOKED_AT = ["face_id", "look", "landmarks", "affine", "yaw", "pitch", "embedding", "sharpness", "face_px"]
 _JUDGED = ["identity", "status", "kept", "reference", "cluster", "licence_rank", "video"]
+_RANK: list[tuple[str, Literal["ascending", "descending"]]] = [
+    ("kept", "descending"),
+    ("reference", "descending"),
+    ("licence_rank", "ascending"),
+    ("sharpness", "descending"),
+    ("face_px", "descending"),
+    ("face_id", "ascending"),
+]
+"""The best first."""
+_LOOK = np.dtype(
+    [
+        ("look", "u1", (LOOK_BYTES,)),
+        ("points", "f4", (68, 2)),
+        ("angles_deg", "f4", (2,)),
+        ("embedding", "f4", (DIMENSIONS,)),
+        ("video", "i8"),
+    ]
+)
+"""One face in the file."""
+_TAKEN_AT_ONCE = 2048
 
 
 class RepeatRow(TypedDict, total=False):
@@ -75,7 +98,7 @@ def find_repeats(
         parts: of `faces`.
         content: of each part, its hash.
         judged: the verdicts on each part, by its name; their names are hashes of what they hold.
-        identities: whose faces are looked at; those of one at a time are in memory, with some 1.5 KB each.
+        identities: whose faces are looked at, one after another; of each face some 200 bytes are in memory.
         same_look: see `facemill.face_looks.repeats`.
         budget: how many of an identity are wanted at most; None for all.
     """
@@ -105,30 +128,49 @@ def _repeats_of(
 ) -> list[RepeatRow]:
     if not parts:
         return []
-    ids, clusters, looks, kept = _best_first([*_good_faces(identity, parts)])
-    fallen: list[RepeatRow] = []
-    stands = repeats(looks, same_look, pinned=kept)
-    for at in np.flatnonzero(stands != np.arange(len(ids))).tolist():
-        other = int(stands[at])
-        own_video = looks.video[at] >= 0 and looks.video[at] == looks.video[other]
-        reason = Reason.SAME_LOOK if own_video else Reason.NEAR_DUPLICATE
-        both = [clusters[at], clusters[other]] if at < kept else []
-        row: RepeatRow = {"face_id": ids[at], "error": reason, "detail": f"of {ids[other]}"}
-        fallen.append(row | {"stays": at < kept, "clusters": both})
-    left = np.flatnonzero((stands == np.arange(len(ids))) | (np.arange(len(ids)) < kept))
-    if budget is not None and len(left) > budget:
-        fallen += [_too_many(ids[at], budget) for at in left[~_within(budget, left, looks, kept)].tolist()]
+    with _stored(identity, parts) as (faces, looks):
+        numbers, kept = np.arange(len(looks)), int(pc.sum(faces["kept"]).as_py() or 0)
+        stands = repeats(looks, same_look, pinned=kept)
+        fallen = [*_fallen(faces, looks, stands, kept)]
+        left = np.flatnonzero((stands == numbers) | (numbers < kept))
+        if budget is not None and len(left) > budget:
+            ids = faces["face_id"].take(left[~_within(budget, left, looks, kept)]).to_pylist()
+            fallen += [_too_many(face_id, budget) for face_id in ids]
     return fallen
 
 
-def _within(budget: int, left: npt.NDArray[np.int64], looks: FaceLooks, kept: int) -> npt.NDArray[np.bool_]:
+def _fallen(faces: pa.Table, looks: LooksInFile, stands: Rows, kept: int) -> Iterator[RepeatRow]:
+    at = np.flatnonzero(stands != np.arange(len(stands)))
+    video, other_video = looks.videos(at), looks.videos(stands[at])
+    both = (faces.select(["face_id", "cluster"]).take(rows).to_pylist() for rows in (at, stands[at]))
+    one_video = (video >= 0) & (video == other_video)
+    for number, own_video, face, other in zip(at.tolist(), one_video.tolist(), *both, strict=True):
+        yield {
+            "face_id": face["face_id"],
+            "error": Reason.SAME_LOOK if own_video else Reason.NEAR_DUPLICATE,
+            "detail": f"of {other['face_id']}",
+            "stays": number < kept,
+            "clusters": [face["cluster"], other["cluster"]] if number < kept else [],
+        }
+
+
+def _within(budget: int, left: Rows, looks: LooksInFile, kept: int) -> npt.NDArray[np.bool_]:
     """(L,) which of the faces that repeat nothing are taken; those that a person has kept in any case."""
     chosen = left < kept
-    others = left[~chosen]
-    yaw, pitch = looks.angles_deg[others].T
-    bins = bins_of(looks.points[others], yaw, pitch, looks.look[others])
-    chosen[~chosen] = spread_choice(bins, max(0, budget - int(chosen.sum())))
+    bins = [_bins(looks.take(rows)) for rows in _blocks(left[~chosen])]
+    together = {kind: np.concatenate([own[kind] for own in bins]) for kind in bins[0]} if bins else {}
+    if together:
+        chosen[~chosen] = spread_choice(together, max(0, budget - int(chosen.sum())))
     return chosen
+
+
+def _bins(looks: FaceLooks) -> dict[str, Rows]:
+    yaw_deg, pitch_deg = looks.angles_deg.T
+    return bins_of(looks.points, yaw_deg, pitch_deg, looks.look)
+
+
+def _blocks(rows: Rows) -> Iterator[Rows]:
+    return (rows[at : at + _TAKEN_AT_ONCE] for at in range(0, len(rows), _TAKEN_AT_ONCE))
 
 
 def _too_many(face_id: str, budget: int) -> RepeatRow:
@@ -136,44 +178,75 @@ def _too_many(face_id: str, budget: int) -> RepeatRow:
     return {"face_id": face_id, "error": Reason.OVER_BUDGET, "detail": detail, "stays": False, "clusters": []}
 
 
-def _good_faces(identity: str, parts: Sequence[tuple[str, str]]) -> Iterator[pa.Table]:
-    """Of each part the columns that decide, the landmarks as numbers of the crop."""
-    for part, judged in parts:
-        verdicts = tables.read_part(Path(judged), JUDGED, _JUDGED)
-        good = pc.and_(pc.equal(verdicts["identity"], identity), pc.equal(verdicts["status"], State.OK))
-        faces = tables.read_part(Path(part), FACES, _LOOKED_AT).filter(good)
-        points, affines = tables.matrix(faces, "landmarks", (68, 2)), tables.matrix(faces, "affine", (2, 3))
-        mapped = np.array([transform(*one) for one in zip(points, affines, strict=True)], np.float32)
-        narrow = pa.FixedSizeListArray.from_arrays(pa.array(mapped.ravel()), 136)
-        chosen = verdicts.filter(good).select(["kept", "reference", "cluster", "licence_rank", "video"])
-        kept = faces.drop_columns(["landmarks", "affine"])
-        yield pa.table({**_columns(kept), **_columns(chosen), "points": narrow})
+@dataclass(frozen=True)
+class LooksInFile:
+    """`facemill.face_looks.StoredLooks` in a file of `_LOOK` records.
+
+    Attributes:
+        descriptor: of the file, open for reading.
+        order: (N,) the numbers of the records, the best face first.
+    """
+
+    descriptor: int
+    order: Rows
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def take(self, rows: Rows, /) -> FaceLooks:
+        """Some of them, by their numbers."""
+        records = self._records(rows)
+        return FaceLooks(**{name: np.ascontiguousarray(records[name]) for name in _LOOK.names or ()})
+
+    def videos(self, rows: Rows) -> Rows:
+        """(M,) of some of them, as `FaceLooks.video`."""
+        return np.concatenate([np.zeros(0, np.int64), *(self._records(some)["video"] for some in _blocks(rows))])
+
+    def _records(self, rows: Rows) -> npt.NDArray[np.void]:
+        # Read and not mapped: pages of a map count as memory of the process as long as the system likes.
+        records = np.empty(len(rows), _LOOK)
+        size, content = _LOOK.itemsize, records.view(np.uint8).data
+        for number, record in enumerate(self.order[rows].tolist()):
+            os.preadv(self.descriptor, [content[number * size : (number + 1) * size]], record * size)
+        return records
 
 
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
+@contextmanager
+def _stored(identity: str, parts: Sequence[tuple[str, str]]) -> Iterator[tuple[pa.Table, LooksInFile]]:
+    """An identity's good faces, the best first: the columns that rank them and their clusters, and their looks.
+
+    The file lies where results do.
+    """
+    videos: dict[str, int] = {}
+    ranks = []
+    with scratch_file(Path(parts[0][1]).parent) as file:
+        for part, judged in parts:
+            faces, verdicts = _good_faces(identity, Path(part), Path(judged))
+            file.write(_records(faces, verdicts, videos).tobytes())
+            columns = ["cluster", *(name for name, _ in _RANK)]
+            ranks.append(pa.table({name: (faces if name in _LOOKED_AT else verdicts)[name] for name in columns}))
+        file.flush()
+        rank = pa.concat_tables(ranks)
+        order = pc.sort_indices(rank, sort_keys=_RANK)
+        yield rank.take(order), LooksInFile(file.fileno(), order.to_numpy().astype(np.int64))
 
 
-def _best_first(parts: Sequence[pa.Table]) -> tuple[list[str], list[str], FaceLooks, int]:
-    """The ids, the clusters and the looks of an identity's faces, the best first; so many a person has kept."""
-    table = pa.concat_tables(parts)
-    keys: list[tuple[str, Literal["ascending", "descending"]]] = [
-        ("kept", "descending"),
-        ("reference", "descending"),
-        ("licence_rank", "ascending"),
-        ("sharpness", "descending"),
-        ("face_px", "descending"),
-        ("face_id", "ascending"),
+def _good_faces(identity: str, part: Path, judged: Path) -> tuple[pa.Table, pa.Table]:
+    """The good faces of a part of `faces`, and the verdicts on them."""
+    verdicts = tables.read_part(judged, JUDGED, _JUDGED)
+    good = pc.and_(pc.equal(verdicts["identity"], identity), pc.equal(verdicts["status"], State.OK))
+    return tables.read_part(part, FACES, _LOOKED_AT).filter(good), verdicts.filter(good)
+
+
+def _records(faces: pa.Table, verdicts: pa.Table, videos: dict[str, int]) -> npt.NDArray[np.void]:
+    """(N,) of `_LOOK`, the landmarks as numbers of the crop; a video that is not known gets the next number."""
+    records = np.empty(len(faces), _LOOK)
+    points, affines = tables.matrix(faces, "landmarks", (68, 2)), tables.matrix(faces, "affine", (2, 3))
+    records["look"] = np.frombuffer(b"".join(faces["look"].to_pylist()), np.uint8).reshape(-1, LOOK_BYTES)
+    records["points"] = [transform(*one) for one in zip(points, affines, strict=True)]
+    records["angles_deg"] = np.stack([faces[angle].to_numpy() for angle in ("yaw", "pitch")], axis=1)
+    records["embedding"] = tables.matrix(faces, "embedding", (DIMENSIONS,))
+    records["video"] = [
+        -1 if name is None else videos.setdefault(name, len(videos)) for name in verdicts["video"].to_pylist()
     ]
-    table = table.take(pc.sort_indices(table, sort_keys=keys))
-    look = np.frombuffer(b"".join(table["look"].to_pylist()), np.uint8)
-    video = table["video"].combine_chunks().dictionary_encode().indices  # null for stills
-    looks = FaceLooks(
-        look=look.reshape(-1, LOOK_BYTES),
-        points=tables.matrix(table, "points", (68, 2)),
-        angles_deg=np.stack([table[angle].to_numpy() for angle in ("yaw", "pitch")], axis=1).astype(np.float32),
-        embedding=tables.matrix(table, "embedding", (DIMENSIONS,)),
-        video=pc.fill_null(video, -1).to_numpy().astype(np.int64),
-    )
-    kept = int(pc.sum(table["kept"]).as_py() or 0)
-    return table["face_id"].to_pylist(), table["cluster"].to_pylist(), looks, kept
+    return records

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from facemill.files import sweep
+from facemill.errors import FacemillError
+from facemill.files import is_full, sweep
 
 WORK_FOLDER = ".work"
 
@@ -22,6 +25,22 @@ def scratch_folder(root: Path, name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def scratch_file(folder: Path) -> Iterator[BinaryIO]:
+    """A file on the disk of that folder for what memory shall not hold; it has no name, so that nothing is left of it.
+
+    Raises:
+        FacemillError: the disk is full.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        if is_full(error):
+            raise FacemillError(f"no space left in {folder}: free some and run the same command again") from error
+        raise
 
 
 def keyed_folder(root: Path, name: str, key: str) -> Path:

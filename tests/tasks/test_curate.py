@@ -1,10 +1,11 @@
 """The stage `curate`: one smallest face for each reason, splits that do not leak, errors a person can act on."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facemill import tables
@@ -276,6 +277,31 @@ def test_faces_are_compared_again_only_where_those_of_their_identity_have_change
     found = {row["face_id"]: row["error"] for row in tables.iterate_rows(tmp_path / "data/dataset", DATASET)}
     assert found.pop("anna-anna-1") == Reason.NEAR_DUPLICATE
     assert set(found.values()) == {None}
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 4), st.integers(0, 2**16))
+def test_however_faces_are_spread_over_parts_the_same_fall(tmp_path_factory, params, at_once, seed):
+    """Faces that look alike in threes and fours, stills and frames; compared a few at a time from a file."""
+    chance = np.random.default_rng(seed)
+    kinds = [chance.integers(0, 255, 256, np.uint8).tobytes() for _ in range(3)]
+    rows = []
+    for number in range(12):
+        frame = {"url": f"{chance.integers(0, 2)}.mp4#pts={number}@1", "pts": number} if chance.random() < 0.4 else {}
+        look = {"look": kinds[chance.integers(0, 3)], "landmarks": [*np.arange(136.0)], "at": 0.1}
+        rows.append(face(f"{number:02d}", **frame, **look, sharpness=float(chance.integers(50, 53))))
+    found = []
+    for cuts in ([12], sorted(chance.integers(0, 13, 3).tolist())):
+        root = tmp_path_factory.mktemp("spread")
+        put_part(root, 0, references())
+        for number, (first, last) in enumerate(pairwise([0, *cuts, 12]), 1):
+            put_part(root, number, rows[first:last])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("facemill.face_looks._COMPARED_AT_ONCE", at_once if len(found) else 4096)
+            curate.run(params, root)
+        found.append({row["face_id"]: row for row in tables.iterate_rows(root / "data/dataset", DATASET)})
+    assert found[0] == found[1]
+    assert sum(row["error"] in ("near_duplicate", "same_look") for row in found[0].values()) > 2
 
 
 def test_of_rows_with_the_same_bytes_the_kept_one_counts_even_if_another_was_kept_before(tmp_path, params):

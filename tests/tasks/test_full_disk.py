@@ -25,6 +25,7 @@ from tasks import convert
 from tasks.params import ClusterParams, Params, parse_params
 from tasks.work.cluster import InlinePool, open_pool
 from tasks.work.results import Part, Rows, Shard, WorkItem, make_parts, open_store
+from tasks.work.scratch import scratch_file
 
 PROJECT = Path(__file__).resolve().parents[2]
 PERSON: dict[str, Any] = {
@@ -101,6 +102,13 @@ def test_parts_of_a_table(tiny_disk: Path) -> None:
     made = make_parts(store, noise_parts(100, first=100), noise, no_row, InlinePool(), rows_per_shard=3)
     assert made.worked == 6  # as if somebody had made room: what was finished is not worked again
     assert len(made.paths) == 3
+
+
+def test_what_is_put_aside_while_faces_are_compared(tiny_disk: Path) -> None:
+    full = pytest.raises(FacemillError, match=r"^no space left in .*same command again$")
+    with full, scratch_file(tiny_disk) as file:
+        file.write(os.urandom(2**20))
+    assert not list(tiny_disk.iterdir())
 
 
 def test_converting_a_folder(archive: Path, model: Path, tiny_disk: Path, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
-"""A picture that is taken out of its source leaves every table of the next version, its bytes and its traces too."""
+"""A picture that is taken out of its source leaves every table of the next version, its bytes and its traces too; and
+whatever came, went, was replaced or forgotten, the tables are those of a project that begins today.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from facemill import tables
 from facemill.pictures import sha256_hex
@@ -15,6 +20,7 @@ from facemill.schema import DATASET, FACES, RAW, UNIQUE
 from facemill.sources.sample.pictures import picture_bytes, picture_set
 from tasks import collect, curate, dedup, extract, inventory
 from tasks.params import Params, parse_params
+from tasks.work.forgotten import What, add_forgotten
 
 SEED = 7
 TABLES = {"raw": RAW, "unique": UNIQUE, "faces": FACES, "dataset": DATASET}
@@ -115,3 +121,48 @@ def test_a_removed_picture_leaves_all_tables_with_its_bytes_its_crop_and_its_tra
     refresh(fresh)
     for name in TABLES:
         assert in_order(root, name) == in_order(fresh, name), name
+
+
+PICTURES = 9
+nights = st.lists(st.lists(st.integers(-1, PICTURES - 1), min_size=7, max_size=7), min_size=2, max_size=4)
+
+
+@cache
+def pool() -> list[bytes]:
+    return [picture_bytes(planted, SEED) for planted in picture_set("hopper", PICTURES, SEED)]
+
+
+def lay_out(root: Path, night: list[int]) -> None:
+    """The sources as they are one night: which picture lies under each name, -1 for none."""
+    for folder in ("anna", "bea", "archive"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "archive" / "not a video.mp4").write_text("text")
+    (root / "bea" / "0.jpg").write_bytes(pool()[0])
+    for name, which in enumerate([0, *night]):  # a folder with nothing in it is an error
+        path = root / "anna" / f"{name}.jpg"
+        path.unlink(missing_ok=True)
+        if which >= 0:
+            path.write_bytes(pool()[which])
+
+
+@settings(max_examples=4, deadline=None)
+@given(nights, st.lists(st.tuples(st.integers(0, 3), st.integers(1, PICTURES - 1)), max_size=2))
+def test_whatever_came_went_was_replaced_or_forgotten_the_tables_are_those_of_a_rebuild(
+    tmp_path_factory: pytest.TempPathFactory, nights: list[list[int]], forgotten: list[tuple[int, int]]
+) -> None:
+    grown, fresh = tmp_path_factory.mktemp("grown"), tmp_path_factory.mktemp("fresh")
+    for number, night in enumerate(nights):
+        lay_out(grown, night)
+        for when, which in forgotten:
+            if when == number:
+                add_forgotten(grown, [(What.PICTURE, sha256_hex(pool()[which]))])
+        refresh(grown)
+    lay_out(fresh, nights[-1])
+    if (grown / "forgotten.yaml").exists():
+        shutil.copy(grown / "forgotten.yaml", fresh)
+    refresh(fresh)
+    for name in TABLES:
+        assert in_order(grown, name) == in_order(fresh, name), name
+    for when, which in forgotten:
+        if when < len(nights):
+            assert holding(grown, pool()[which]) == set()
