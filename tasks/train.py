@@ -109,6 +109,7 @@ def describe_model(params: Params, root: Path, dataset: str) -> dict[str, Any]:
         "train_coverage": params.train.coverage,
         "landmarks": _predictor(faces),
         "dataset": dataset,
+        "packages": dict(read_deciders(root, "train", params).packages),
         "seed": params.seed,
         "references": {identity: references[identity] for identity in identities},
         MODEL_TERMS: [each.plain() for each in terms],

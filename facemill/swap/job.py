@@ -70,6 +70,7 @@ class ConversionJob:
     input_sha256: of the video as it was collected, where that is known.
     frames: how many it has, for all that its container says; 0 where that says nothing.
     corrections: track → whose it is by a person's word, None for nobody's; part of the fingerprint.
+    packages: version of each package that decides about the output's bytes; for the receipt.
     """
 
     video: str
@@ -85,6 +86,7 @@ class ConversionJob:
     input_sha256: str | None = None
     frames: int = 0
     corrections: Mapping[int, str | None] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -376,7 +378,7 @@ def _stamp_of(job: ConversionJob) -> dict[str, int] | None:
 def _record(job: ConversionJob, what: Mapping[str, Any]) -> Outcome:
     """Writes the outcome atomically and returns it."""
     blank: Outcome = {"video": job.video, "fingerprint": job.fingerprint, "input_sha256": job.input_sha256}
-    blank["verify"] = job.settings.verify
+    blank |= {"verify": job.settings.verify, "packages": dict(job.packages)}
     blank |= dict.fromkeys(("input", "output", "receipt", "error", "detail"))
     outcome: Outcome = blank | dict(what)
     write_json(Path(job.outcome), outcome)

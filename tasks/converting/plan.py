@@ -38,7 +38,7 @@ from tasks.paths import archive_folder
 from tasks.stages import stage_lock
 from tasks.track import ArchiveVideo, Tracking, open_tracking, track_video, tracked_files, tracking_key
 from tasks.work.cluster import Pool, run_all
-from tasks.work.deciders import deciders_of, plugins_of, read_deciders
+from tasks.work.deciders import Deciders, deciders_of, plugins_of, read_deciders
 from tasks.work.failures import Lost
 from tasks.work.plugin_files import deciding_occlusion, placed_occlusion
 from tasks.work.results import content_key
@@ -99,8 +99,8 @@ def state_folder(root: Path) -> Path:
 def plan_archive(params: Params, root: Path, *, retry: bool = False) -> ConversionPlan:
     """The plan of the stage: jobs write to scratch under the hash of their input."""
     rows = list(tables.iterate_rows(root / Data.VIDEOS, VIDEOS))
-    code = read_deciders(root, "convert", params).key
-    common = _common(params, root, root / Data.MODEL, code, tracking_key(params, root))
+    convert = read_deciders(root, "convert", params)
+    common = _common(params, root, root / Data.MODEL, convert, tracking_key(params, root))
     scratch = keyed_folder(root, "convert", common["fingerprint"])
     archive, corrections = archive_folder(params, root), read_corrections(root, params.identities)
     stills = {row["video"]: kind for row in rows if (kind := kind_in(row["codec"]))}
@@ -165,7 +165,7 @@ def plan_folder(
     if not files:
         raise FacemillError(f"no video in {archive}, and no picture: put some there, or name another folder")
     tracking = open_tracking(params, root, output / STATE_FOLDER / "tracks")
-    common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
+    common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)), tracking.key)
     videos = [path.relative_to(above).as_posix() for path in files]
     stills = {video: kind for path, video in zip(files, videos, strict=True) if (kind := still_kind(path))}
     names = output_names(videos, params.convert.encoder.name, stills)
@@ -214,7 +214,7 @@ def preview_jobs(params: Params, videos: Path, model_dir: Path, root: Path) -> t
     above = videos.parent if videos.is_file() else videos
     state = root / WORK_FOLDER / "preview"
     tracking = open_tracking(params, root, state)
-    common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)).key, tracking.key)
+    common = _common(params, root, model_dir, deciders_of("convert", plugins_of("convert", params)), tracking.key)
     corrections = read_corrections(root, params.identities)
     jobs = []
     for path in files:
@@ -314,12 +314,12 @@ def _content_of(path: str) -> str:
         raise InputError(Reason.UNREADABLE, error.strerror or type(error).__name__) from error
 
 
-def _common(params: Params, root: Path, model_dir: Path, code: str, tracked_with: str) -> dict[str, Any]:
+def _common(params: Params, root: Path, model_dir: Path, convert: Deciders, tracked_with: str) -> dict[str, Any]:
     """What all jobs of a plan share.
 
     Args:
         root: of the project.
-        code: key of the code and packages that decide about conversion.
+        convert: the code and packages that decide about conversion.
         tracked_with: key of all that decides about the tracks.
     """
     if not (model_dir / MODEL_FILE).is_file():
@@ -331,8 +331,9 @@ def _common(params: Params, root: Path, model_dir: Path, code: str, tracked_with
     check_conversion(params, root, model_dir)
     deciding = replace(params.convert, occlusion_options=deciding_occlusion(params.convert, root))
     placed = replace(params.convert, occlusion_options=placed_occlusion(params.convert, root))
-    key = content_key(code, tracked_with, origin.model_sha256, describe(deciding), origin.becomes)
-    return {"model_dir": str(model_dir), "settings": placed, "fingerprint": key, "origin": origin}
+    key = content_key(convert.key, tracked_with, origin.model_sha256, describe(deciding), origin.becomes)
+    told = {"origin": origin, "packages": convert.packages}
+    return {"model_dir": str(model_dir), "settings": placed, "fingerprint": key, **told}
 
 
 def _with_corrections(common: dict[str, Any], corrections: Mapping[int, str | None]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A stage's code is what its module imports, directly or not, plus the plug-ins that params.yaml names: with
 `train.model: autoencoder` the GAN does not count. It is hashed as Python understands it: comments, docstrings and
-layout change nothing. Its packages are those that this code imports, or whose files it reads, with their versions.
+layout change nothing. Its packages are those that this code imports, or whose files it reads, with their versions, and
+the FFmpeg that PyAV works with.
 
 `inventory` writes one file a stage, data/code/STAGE.json. DVC, shards, training and conversion read that same file, so
 that there is one answer to "is this work done?", and `facemill why` can say in words what has changed.
@@ -38,6 +39,8 @@ from tasks.work.scratch import WORK_FOLDER
 ROOTS = ("facemill", "tasks")
 ROOMS = ("converting", "curating", "report_page", "training")
 """Folders of `tasks` that stages are made of; each decides the bytes of every stage that imports from it."""
+NO_DISTRIBUTIONS = ("python", "ffmpeg")
+"""What stands among a stage's packages and is installed by no package of that name."""
 ACCEPTED_FILE = "accepted.yaml"
 ACCEPTED_KEYS = ("stage", "digest", "stands_for", "reason", "date")
 _SOURCE = ".py"
@@ -50,7 +53,7 @@ class Deciders:
 
     Attributes:
         code: SHA-256 of each file, by its path from the folder that holds the packages.
-        packages: version of each distribution that the code uses, and of Python.
+        packages: version of each distribution that the code uses, and of `NO_DISTRIBUTIONS`.
         accepted: why other code or packages than those that made the results count as the same; empty if none do.
         stands_for: the digest that those results have; empty where `accepted` is.
     """
@@ -104,7 +107,8 @@ def deciders_of(stage: str, plugins: Iterable[str] = ()) -> Deciders:
     code = {file.relative_to(base).as_posix(): source.content for file, source in sources.items()}
     used = {package for source in sources.values() for package in source.packages_read}
     used |= {_top(name) for module in modules for name in _graph().find_modules_directly_imported_by(module)}
-    return Deciders(code, {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **_versions(used)})
+    packages = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", **_versions(used)}
+    return Deciders(code, packages | ({"ffmpeg": _ffmpeg()} if "av" in used else {}))
 
 
 def current_deciders(root: Path, stage: str, params: Params) -> Deciders:
@@ -145,7 +149,7 @@ def _remembered(root: Path, stage: str, plugins: list[str]) -> Deciders:
 
 @cache
 def environment() -> str:
-    """Hash of size and time of all files of this project's packages, and of the names of what is installed.
+    """Hash of size and time of all files of this project's packages, of the names of what is installed, and of FFmpeg.
 
     As long as it is the same, what was found out about code and packages need not be found out again.
     """
@@ -155,7 +159,7 @@ def environment() -> str:
     ]
     own = [item for item in sources if "__pycache__" not in item[0]]
     installed = sorted({file.name for place in sys.path for file in Path(place or ".").glob("*-info")})
-    return hashlib.sha256(json.dumps([sys.version, own, installed]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([sys.version, own, installed, _ffmpeg()]).encode()).hexdigest()
 
 
 def read_accepted(root: Path) -> list[dict[str, str]]:
@@ -370,6 +374,16 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
             except PackageNotFoundError:
                 found[distribution] = "absent"
     return dict(sorted(found.items()))
+
+
+@cache
+def _ffmpeg() -> str:
+    """Version of the FFmpeg that PyAV works with: wheels bring one, a PyAV that was built here takes the system's."""
+    try:
+        import av
+    except ImportError:
+        return "absent"
+    return str(av.ffmpeg_version_info)
 
 
 @cache

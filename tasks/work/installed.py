@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion
 from facemill.errors import FacemillError
 from tasks.params import Params
 from tasks.stages import STAGES
-from tasks.work.deciders import current_deciders
+from tasks.work.deciders import NO_DISTRIBUTIONS, current_deciders
 
 CONSTRAINTS_FILE = "constraints.txt"
 NOTES = 10
@@ -179,7 +179,7 @@ def _by_package(packages: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[st
 
 
 def _names(versions: Mapping[str, str]) -> Iterator[str]:
-    yield from (canonicalize_name(name) for name in versions if name != "python")  # which no constraint names
+    yield from (canonicalize_name(name) for name in versions if name not in NO_DISTRIBUTIONS)
 
 
 def _allows(allowed: SpecifierSet | None, version: str) -> bool:

@@ -165,8 +165,9 @@ def test_a_long_film_is_converted_in_segments_to_the_same_bytes_however_it_is_in
     make_clip(archive / "film.mp4", frames=face * 38, rate=5, options={"g": "25"})  # 152 frames at 5 a second
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     convert.convert_folder(parameters(), archive, whole, model)
-    receipt = read_json(whole / ".facemill" / "receipts" / "film.mp4.json")["receipt"]
-    assert (receipt["segments"], receipt["frames_swapped"]) == (3, 152)
+    outcome = read_json(whole / ".facemill" / "receipts" / "film.mp4.json")
+    assert (outcome["receipt"]["segments"], outcome["receipt"]["frames_swapped"]) == (3, 152)
+    assert {"python", "av", "ffmpeg", "torch", "numpy"} <= set(outcome["packages"])
     assert times(whole / "film.mp4") == times(archive / "film.mp4")
 
     monkeypatch.setattr("tasks.converting.videos.conclude", _broken_off)

@@ -11,6 +11,7 @@ from facemill.terms import Terms, Use
 from tasks.training.card import Person, model_card
 
 META: dict[str, Any] = {"name": "autoencoder", "preset": "small", "input_px": 64, "steps": 1200, "dataset": "abc123"}
+META |= {"packages": {"torch": "2.13.0", "python": "3.11", "numpy": "2.4.1"}}
 ANNA = Person("anna", "consent", "contract 17 | see\nthe drawer", 40, 5)
 BERT = Person("bert", "public_domain", "catalogue 4", 30, 3)
 
@@ -37,6 +38,10 @@ def test_metrics_come_with_their_meaning_and_unset_settings_stay_out() -> None:
     assert "- `ssim`: structural similarity" in text
     assert "`dssim`" not in text
     assert "deadline_s" not in text
+
+
+def test_it_names_the_packages_that_decided() -> None:
+    assert "Made with numpy 2.4.1, python 3.11, torch 2.13.0." in card().splitlines()
 
 
 def test_terms_of_networks_that_took_part_are_told() -> None:

@@ -14,6 +14,7 @@ import yaml
 from facemill.errors import FacemillError
 from tasks.params import Params, parse_params
 from tasks.stages import STAGES
+from tasks.work import deciders
 from tasks.work.deciders import ROOMS, Deciders, current_deciders, deciders_of, read_deciders, write_deciders
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -67,6 +68,14 @@ def test_packages_are_those_that_the_code_imports_or_whose_files_it_reads(params
     assert "av" in current_deciders(PROJECT, "convert", params).packages
     absent = {name for name, version in packages.items() if version == "absent"}
     assert absent <= {"pillow_heif"}  # an extra: who installs it gets other rows
+
+
+def test_another_ffmpeg_under_the_same_pyav_decides_what_reads_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {stage: deciders_of(stage).digest for stage in ("extract", "convert")}
+    monkeypatch.setattr(deciders, "_ffmpeg", lambda: "7.0.2-ubuntu")
+    assert deciders_of("extract").digest == before["extract"]
+    assert deciders_of("convert").digest != before["convert"]
+    assert deciders_of("convert").packages["ffmpeg"] == "7.0.2-ubuntu"
 
 
 @pytest.fixture(scope="module")
