@@ -11,7 +11,7 @@ by picture with its copies and by shot, so that no face has its twin on the othe
 in decisions.csv (`tasks.curating.decisions`) stands above all of these.
 
 A part of `faces` is judged by itself once the references are known; only repeats and the split ask about all of them:
-in memory are a hundred bytes of each good face of one identity at a time, and a number for each cluster. Faces are
+in memory are some 200 bytes of each good face of one identity at a time, and a number for each cluster. Faces are
 compared again only where a part with good ones of their identity has changed, and a part is written anew only where a
 verdict in it has.
 """
