@@ -75,7 +75,7 @@ class RawColumns(TypedDict, total=False):
     sample_id: String  # SHA-256 of the bytes, 64 hex digits
     identity: String  # a person in the dataset: a name that the user chose
     role: String  # sample | reference
-    source: String  # the kind: sample, folder, video, google
+    source: String  # the kind, a name in facemill/sources
     url: String  # where it came from; stable, never a path of one machine
     page: String  # the page that showed it; empty where there is none
     pts: Int64 | None  # of the frame, for pictures taken from a video

@@ -37,6 +37,8 @@ from facemill.sources._interface import (
 
 _PAGE_PICTURES = 20
 """More are refused (401) to whoever has no account."""
+_MOST_PAGES = 50
+"""It gives about 20; one that states more without end is not asked without end."""
 _CODES = ("by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd")
 
 
@@ -122,7 +124,7 @@ def _found(openverse: Interface, unit: Unit) -> Iterator[Found]:
                     plain_text(each.get("creator")),
                 )
         stated = answer.get("page_count")
-        pages = stated if isinstance(stated, int) else pages
+        pages = min(stated, _MOST_PAGES) if isinstance(stated, int) else pages
         if not answer["results"]:
             return  # whatever the count says
         page += 1

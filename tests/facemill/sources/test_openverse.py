@@ -63,6 +63,12 @@ def test_pages_are_read_as_far_as_is_wanted_and_the_last_one_says(site) -> None:
     assert len(site.asked) == 5
 
 
+def test_pages_without_end_end(site) -> None:
+    again = answer(result("https://a.example/1.jpg"), page_count=10**9)
+    assert len(find(plan(site.interface("/v1/images/", lambda asked: again)))) == 1
+    assert len(site.asked) == 50
+
+
 def test_a_limit_that_passes_is_waited_for_and_another_keeps_what_was_found(site) -> None:
     said = iter([429, answer(result("https://a.example/1.jpg"), page_count=9)])
     site.retry_after = "0"
