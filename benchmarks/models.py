@@ -61,7 +61,7 @@ def main() -> None:
         for name, clip in clips.items():
             archived = work / "archive" / clip.name if clip.stem == arguments.replaced.stem else None
             split_clip(clip, work / "footage" / name, archived)
-        _write_params(work, clips, {"model": "autoencoder"})
+        write_params(work, clips, {"model": "autoencoder"})
         for stage in ("inventory", "collect", "dedup", "extract", "curate"):
             run_stage(stage, work)
     print("{:20}{:>8}{:>6}{:>14}{:>14}{:>11}{:>9}{:>7}{:>18}".format(*HEADER))
@@ -85,7 +85,7 @@ def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFram
     kind, _, preset = name.partition("/")
     model = work / "models" / name.replace("/", "-")
     settings = {"model": kind, "preset": preset, "save_every": 500, "evaluate_every": 500, **RUNS.get(name, {})}
-    params = _write_params(work, clips, settings)
+    params = write_params(work, clips, settings)
     if not model.is_dir():
         run_stage("inventory", work)
         run_stage("train", work)
@@ -126,7 +126,7 @@ def split_clip(clip: Path, footage: Path, archive: Path | None) -> None:
             container.mux(stream.encode(None))
 
 
-def _write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> dict[str, Any]:
+def write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> dict[str, Any]:
     replaced, new = clips
     identities = {
         name: {
