@@ -7,7 +7,7 @@ Tables with the real schemas in parts of 256 rows, written through `facemill.tab
 by chance and already known to the stage, in which one row in a hundred is a copy of another (half of them with the same
 bytes, half with 1–4 other bits), then `faces` with one embedding for each picture that `unique` keeps. `dedup` and
 `curate` run on them as `facemill stage` runs them, each in a process of its own, twice: the second time with nothing to
-do. Every planted copy has to fall, and nothing else may.
+do. Every planted copy has to fall, and nothing else may. Then a person drops one face, and `curate` runs once more.
 
 Beside the stages, alone in a process: `judge` on the same columns, whose memory is the table of hashes that grows with
 the rows; and all pairs of at most 8 bits among as many hashes with 10,000 planted, with and without 2 % identical ones,
@@ -44,6 +44,7 @@ from facemill.hamming import near_pairs, pairs_within
 from facemill.schema import DATASET, FACES, RAW, UNIQUE, TableSchema
 from tasks import curate, dedup
 from tasks.catalogue import Data
+from tasks.curating.decisions import DECISIONS_FILE, Decision, Verdict, write_decisions
 from tasks.params import Params, parse_params
 from tasks.work.deciders import current_deciders, read_deciders, write_deciders
 from tasks.work.results import open_store, put_items
@@ -226,6 +227,15 @@ def run_curate(folder: Path, rows: int) -> str:
     return f"{sum(counts['ok'].values()):,} ok, {counts['rejected']}"
 
 
+def run_decided(folder: Path, rows: int) -> str:
+    """The stage, after a person has dropped one face that it had accepted."""
+    columns = ["sample_id", "status", "role"]
+    accepted = (row for row in tables.iterate_rows(folder / Data.DATASET, DATASET, columns) if row["status"] == "ok")
+    dropped = next(row["sample_id"] for row in accepted if row["role"] != "reference")
+    write_decisions(folder / DECISIONS_FILE, [Decision(dropped, None, Verdict.DROP)])
+    return run_curate(folder, rows)
+
+
 def check_split(folder: Path, rows: int) -> str:
     """No duplicate cluster lies on both sides of the split; by itself, since it holds all their names."""
     sides: dict[str, set[str]] = {"train": set(), "val": set()}
@@ -318,6 +328,7 @@ STEPS: dict[str, Callable[[Path, int], str]] = {
     "faces": make_faces,
     "curate": run_curate,
     "curate, nothing new": run_curate,
+    "curate, one decision": run_decided,
     "look at the split": check_split,
     "judge alone": judge_alone,
     "pairs of 8 bits": pairs,

@@ -1,7 +1,8 @@
 """Which of an identity's good faces show what a better one shows, and which are more than are wanted.
 
-What one identity's faces gave is known by the content of the parts that they lie in: a refresh that brings nothing new
-compares none of them again. While they are compared they lie in a file, and a few thousand at a time in memory.
+What one identity's faces gave is known by the content of the parts that they lie in and by the verdicts on them: a
+refresh that brings nothing new compares none of them again, and a person's word on a face only those of its identity.
+While they are compared they lie in a file, and a few thousand at a time in memory.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from tasks.work.scratch import scratch_file
 
 _LOOKED_AT = ["face_id", "look", "landmarks", "affine", "yaw", "pitch", "embedding", "sharpness", "face_px"]
 _JUDGED = ["identity", "status", "kept", "reference", "cluster", "licence_rank", "video"]
+_SAID = ["face_id", *_JUDGED[2:]]
 _RANK: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("kept", "descending"),
     ("reference", "descending"),
@@ -97,25 +99,34 @@ def find_repeats(
         store: of `REPEATS`; `same_look` and `budget` are in its base.
         parts: of `faces`.
         content: of each part, its hash.
-        judged: the verdicts on each part, by its name; their names are hashes of what they hold.
+        judged: the verdicts on each part, by its name.
         identities: whose faces are looked at, one after another; of each face some 200 bytes are in memory.
         same_look: see `facemill.face_looks.repeats`.
         budget: how many of an identity are wanted at most; None for all.
     """
-    holding: dict[str, list[Path]] = {identity: [] for identity in identities}
+    holding: dict[str, list[tuple[Path, str]]] = {identity: [] for identity in identities}
     for part in parts:
-        verdicts = tables.read_part(judged[part.stem], JUDGED, ["identity", "status"])
-        for identity in pc.unique(verdicts.filter(pc.equal(verdicts["status"], State.OK))["identity"]).to_pylist():
-            holding.get(identity, []).append(part)
+        for identity, verdicts in _good_verdicts(judged[part.stem]).items():
+            holding.get(identity, []).append((part, content_key(content[part], verdicts)))
     plan = []
     for identity, own in holding.items():
-        key = content_key(identity, [(content[part], judged[part.stem].stem) for part in own])
-        value = identity, [(str(part), str(judged[part.stem])) for part in own]
+        key = content_key(identity, [key for _, key in own])
+        value = identity, [(str(part), str(judged[part.stem])) for part, _ in own]
         plan.append(Part(identity, (WorkItem(key, value),)))
     made = make_parts(store, plan, repeats_shard, None, InlinePool(), settings=(same_look, budget), rows_per_shard=1)
     rows = [row for path in made.paths.values() for row in tables.part_rows(path, REPEATS)]
     fallen = {row["face_id"]: (Reason(row["error"]), row["detail"]) for row in rows if not row["stays"]}
     return made, Repeats(fallen, [(row["clusters"][0], row["clusters"][1]) for row in rows if row["stays"]])
+
+
+def _good_verdicts(judged: Path) -> dict[str, list[list[Any]]]:
+    """What the verdicts on a part say of its good faces, by identity: all that is asked of them below."""
+    table = tables.read_part(judged, JUDGED, ["face_id", *_JUDGED])
+    good = table.filter(pc.equal(table["status"], State.OK))
+    found: dict[str, list[list[Any]]] = {}
+    for identity, *said in zip(good["identity"].to_pylist(), *(good[name].to_pylist() for name in _SAID), strict=True):
+        found.setdefault(identity, []).append(said)
+    return found
 
 
 def repeats_shard(shard: Shard) -> list[list[RepeatRow]]:

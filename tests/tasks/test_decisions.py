@@ -173,13 +173,18 @@ def test_kept_copies_stay_and_never_lie_on_both_sides(tmp_path, params):
     assert len({row["split"] for row in kept}) == 1
 
 
-def test_a_decision_costs_the_part_that_its_face_lies_in(tmp_path, params):
+def test_a_decision_costs_the_part_that_its_face_lies_in_and_its_identity(tmp_path, params, capsys):
     parts = [[*references()], *([shown(f"{part}{number}") for number in range(8)] for part in "abc")]
+    parts[-1].append(shown("his", identity="bert"))
     found = curated(tmp_path, params, *parts)
     trained = next(name for name, row in found.items() if name.startswith("anna-c") and row["split"] == "train")
     before = {path.name: path.stat().st_ino for path in (tmp_path / "data/dataset").glob("*.parquet")}
     say(tmp_path, f"{sha(trained.removeprefix('anna-'))},,,drop,,,,")
+    capsys.readouterr()
     curated(tmp_path, params)
+    told = capsys.readouterr().out
+    assert "curate-judge: 1/1 shards" in told
+    assert "curate-repeats: 1/1 shards" in told  # anna's: bert's are known
     after = {path.name: path.stat().st_ino for path in (tmp_path / "data/dataset").glob("*.parquet")}
     assert [name for name in before if before[name] != after[name]] == ["00003.parquet"]
 
