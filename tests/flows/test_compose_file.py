@@ -1,4 +1,4 @@
-"""deploy/compose.yaml and its Dockerfile: as far as that can be seen without a container runtime."""
+"""deploy/compose.yaml and its Dockerfile: as far as that can be seen without starting a container."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ def test_the_clone_lies_where_the_image_expects_it(nights: dict[str, Any]) -> No
     assert (DEPLOY / nights["build"]["context"]).resolve() == PROJECT
 
 
-def has_compose() -> bool:
-    docker = shutil.which("docker")
-    return docker is not None and subprocess.run([docker, "compose", "version"], capture_output=True).returncode == 0
+def compose() -> list[str]:
+    """The command that reads such files, as far as one is installed."""
+    for command in (["docker", "compose"], ["podman-compose"]):
+        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            return command
+    return []
 
 
-@pytest.mark.skipif(not has_compose(), reason="wants docker compose")
-def test_docker_reads_it() -> None:
-    command = ["docker", "compose", "--file", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
-    subprocess.run(command, check=True, timeout=60)
+@pytest.mark.skipif(not compose(), reason="wants docker compose or podman-compose")
+def test_compose_reads_it() -> None:
+    subprocess.run([*compose(), "--file", str(DEPLOY / "compose.yaml"), "config"], check=True, timeout=60)
