@@ -20,6 +20,10 @@ from facemill.swap.detail.exemplars import Exemplars, Points, aligned, to_crop
 MOST_WAYS = 6
 """Ways of moving that explain where features are drawn; fewer where there are few pictures."""
 _PICTURES_A_WAY = 6
+MOST_AWAY = 0.12
+"""Root mean square by which drawn points lie beside the old ones, in widths of the face, up to which they were found:
+of Hopper drawn as Collins and the reverse, two very different faces, 0.03 to 0.06."""
+_LEAST_FOUND = 0.5  # share of the pictures in which they must be, else the net draws no face yet
 _RIDGE = 0.02**2  # of the face's width: what moves less than this explains little
 
 
@@ -56,18 +60,24 @@ class DrawnShape:
 
 
 def drawn_shapes(becomes: Mapping[str, str], exemplars: Mapping[str, Exemplars]) -> dict[str, DrawnShape]:
-    """By the identity that is replaced, where the net draws its features as those of who is put there; without those
-    of whom no pictures say so.
+    """By the identity that is replaced, where the net draws its features as those of who is put there.
+
+    Without those of whom no pictures say so, or of whom the net draws nothing yet that has the features of a face: a
+    face that is stretched to points that mean nothing is torn.
 
     Args:
         becomes: the identity that is replaced → the identity whose face is put there.
         exemplars: by identity, those that travel with the model.
     """
-    return {
-        old: DrawnShape(*exemplars[old].drawn_as[new])
-        for old, new in becomes.items()
-        if old in exemplars and new in exemplars[old].drawn_as
-    }
+    shapes = {}
+    for old, new in becomes.items():
+        if old in exemplars and new in exemplars[old].drawn_as:
+            landmarks, drawn = exemplars[old].drawn_as[new]
+            away = np.sqrt(((drawn - aligned(landmarks)) ** 2).sum(axis=2).mean(axis=1))  # (N,)
+            found = away <= MOST_AWAY  # not a number in what is no face: False
+            if len(found) and found.mean() >= _LEAST_FOUND:
+                shapes[old] = DrawnShape(landmarks[found], drawn[found])
+    return shapes
 
 
 def _usual_times(rest: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

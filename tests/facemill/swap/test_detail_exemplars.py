@@ -3,6 +3,8 @@ come along, and nothing gets sharper or more colourful than the frame."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from facemill.align import Affine, compose, crop_affine, crop_points, invert, transform, warp
 from facemill.pictures import encode_png
 from facemill.sources.sample import Pose, render
-from facemill.swap.detail.drawn import DrawnShape
+from facemill.swap.detail.drawn import DrawnShape, drawn_shapes
 from facemill.swap.detail.exemplars import Exemplars, aligned, from_crop, to_crop
 from facemill.swap.detail.from_exemplars import ExemplarDetail, FrameChoice, region_weights
 from facemill.swap.detail.mesh import GRID_PX, FaceMesh, corners_of
@@ -191,3 +193,21 @@ def test_the_crop_of_a_shape_is_where_alignment_puts_it() -> None:
     affine = crop_affine(points, NET_PX, COVERAGE)
     np.testing.assert_allclose(to_crop(aligned(points), NET_PX, COVERAGE), transform(points, affine), atol=1e-6)
     assert np.isfinite(invert(affine)).all()
+
+
+def test_a_net_that_draws_no_face_yet_says_nothing_of_where_features_are() -> None:
+    """Its points lie anywhere, and a face that is stretched to them is torn. A few bad ones are left out."""
+    poses = [Pose(yaw_deg=turn) for turn in (-8, -4, 0, 4, 8, 12)]
+    old = np.array([render("collins", pose, (400, 400))[1] for pose in poses])
+    good = aligned(old) + [0.0, 0.03]
+    bad = aligned(old) + np.random.default_rng(1).normal(0, 0.3, (68, 2))
+    exemplars = exemplars_of(*poses)
+
+    def shapes(drawn: np.ndarray) -> dict[str, DrawnShape]:
+        return drawn_shapes({"collins": "hopper"}, {"collins": replace(exemplars, drawn_as={"hopper": (old, drawn)})})
+
+    assert shapes(bad) == {}
+    assert shapes(np.full_like(good, np.nan)) == {}
+    mixed = shapes(np.concatenate([good[:4], bad[4:]]))["collins"]
+    alone = DrawnShape(old[:4], good[:4])
+    np.testing.assert_array_equal(mixed(old[0], 64, 1.2), alone(old[0], 64, 1.2))
