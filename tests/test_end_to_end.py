@@ -164,13 +164,13 @@ def test_one_changed_parameter_redoes_only_what_depends_on_it(project: Path) -> 
 
 
 def test_changed_code_redoes_what_it_decides_unless_somebody_says_that_it_is_harmless(project: Path) -> None:
-    code = project / "facemill" / "swap" / "blend.py"
+    code = project / "facemill" / "swap" / "job.py"
     before = code.read_text()
     code.write_text(f"{before}\n# a comment decides nothing\n")
     assert ran(repro(project)) == set()
     code.write_text(f"{before}\nANOTHER = 1\n")
     told = facemill(project, "why", "convert")
-    assert told.strip() == "Stage convert will run again: the code in facemill/swap/blend.py has changed."
+    assert told.strip() == "Stage convert will run again: the code in facemill/swap/job.py has changed."
     assert "commit it" in facemill(project, "accept", "convert", "--reason", "a constant that nobody reads")
     assert ran(repro(project)) == set()
     assert yaml.safe_load((project / "accepted.yaml").read_text())[0]["reason"] == "a constant that nobody reads"

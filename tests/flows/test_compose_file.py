@@ -47,10 +47,17 @@ def test_the_clone_lies_where_the_image_expects_it(nights: dict[str, Any]) -> No
     assert (DEPLOY / nights["build"]["context"]).resolve() == PROJECT
 
 
+def _prints(command: list[str], argument: str) -> str:
+    """What a command says; nothing where it fails, as docker does without its plug-in."""
+    told = subprocess.run([*command, argument], capture_output=True, text=True)
+    return told.stdout if told.returncode == 0 else ""
+
+
 def compose() -> list[str]:
     """The command that reads such files, as far as one is installed."""
     for command in (["docker", "compose"], ["podman-compose"]):
-        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+        there = shutil.which(command[0]) and _prints(command, "version")
+        if there and "config" in _prints(command, "--help"):  # podman-compose before 1.1 knows no such command
             return command
     return []
 
