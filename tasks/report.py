@@ -18,7 +18,6 @@ import jinja2
 import yaml
 
 from facemill.embeddings import SAME_PERSON
-from facemill.errors import FacemillError
 from facemill.files import write_bytes, write_json
 from facemill.reasons import Reason, State
 from facemill.similarity import PSNR_CAP_DB
@@ -64,8 +63,7 @@ def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
         .render(
             title=params.report.title,
             params=params,
-            parameters=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-            version=dataset_version(root),
+            parameters=yaml.safe_dump(_deciding(params), sort_keys=False, allow_unicode=True),
             dataset=dataset,
             training=training,
             videos=videos,
@@ -99,16 +97,12 @@ def _headline(measures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def dataset_version(root: Path) -> str | None:
-    """The name of the saved version that holds the dataset as it is, if there is one."""
-    from tasks.versions import dvc_lock
-    from tasks.versions.store import list_versions
+def _deciding(params: Params) -> dict[str, Any]:
+    """The parameters that make this stage stale; others may have any value by the time that the page is read."""
+    from tasks.stages import STAGES
 
-    try:
-        current = dvc_lock.dataset_hash(dvc_lock.read(root))
-        return next((one.name for one in reversed(list_versions(root)) if one.dataset == current), None)
-    except FacemillError:
-        return None  # no DVC, no git or no version: the fingerprint alone is shown
+    groups = params.model_dump(mode="json")
+    return {name: groups[name] for name in groups if name in STAGES["report"].params}
 
 
 def _environment() -> jinja2.Environment:

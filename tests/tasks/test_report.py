@@ -253,6 +253,17 @@ def test_equal_data_make_an_equal_page(tmp_path: Path) -> None:
     assert pages[0] == pages[1]
 
 
+def test_what_makes_the_report_not_stale_is_not_in_it(tmp_path: Path) -> None:
+    """Else a second run has other bytes, and the first shows what is no longer so."""
+    write_dataset(tmp_path)
+    here = params()
+    report.run(here, tmp_path)
+    page, _ = written(tmp_path)
+    elsewhere = {"cluster": {"kind": "address", "address": "tcp://10.0.0.1:8786"}, "freshness": {"max_age_h": 3}}
+    report.run(parse_params(here.model_dump(mode="json") | elsewhere), tmp_path)
+    assert written(tmp_path)[0] == page
+
+
 def test_a_page_stays_within_its_budget() -> None:
     album = Album(budget_bytes=2000)
     uris = [album.add(np.full((80, 80, 3), value, np.uint8), 80) for value in range(0, 250, 10)]

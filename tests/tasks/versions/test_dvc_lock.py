@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from facemill.errors import FacemillError
-from tasks.report import dataset_version
 from tasks.versions import dvc_lock
 
 LOCK = """
@@ -61,9 +60,3 @@ def test_a_broken_lock_is_named_with_the_remedy(content: bytes) -> None:
     with pytest.raises(FacemillError, match=r"^dvc\.lock .*`git checkout .*dvc\.lock`.*$") as error:
         dvc_lock.parse(content)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_the_report_shows_no_version_for_a_broken_lock(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "dvc.lock").write_bytes(content)
-    assert dataset_version(tmp_path) is None
