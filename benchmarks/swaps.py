@@ -145,7 +145,7 @@ def _identity(frames: list[MeasuredFrame]) -> str:
 
 
 def _looks(frames: list[MeasuredFrame], judge: LandmarkPredictor) -> str:
-    """What does not."""
+    """Measures that are alike whoever judges: the landmark error by MTCNN, flicker, sharpness, PSNR outside."""
     errors, sharper = [], []
     for frame in (frame for frame in frames if frame.measures and frame.box_xyxy):
         fives = [_five(picture, frame.box_xyxy or ()) for picture in (frame.before, frame.after)]

@@ -81,7 +81,7 @@ class FaceLooks:
 
     @cached_property
     def halves(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """See `_halves`."""
+        """The look taken apart as `_halves` does it, once for all comparisons of this face."""
         return _halves(self.look)
 
 

@@ -87,7 +87,7 @@ class Policy:
 
     @property
     def user_agent(self) -> str:
-        """Who asks."""
+        """The User-Agent header: this program and its version, and whom a site can write to."""
         return USER_AGENT.format(contact=f"{self.contact}; " if self.contact else "")
 
 

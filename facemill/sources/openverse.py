@@ -50,7 +50,7 @@ class OpenverseSource(Source):
     asks_network: ClassVar[bool] = True
     kind: Literal["openverse"] = "openverse"
     query: Annotated[str, Field(min_length=1, max_length=200)]
-    """Words to search for."""
+    """Words that pictures are searched by; Openverse looks for them in titles, descriptions and tags."""
     collections: list[Annotated[str, Field(pattern="^[a-z0-9_]+$")]] = field(default_factory=list)
     """Only of these, as Openverse calls them: `flickr`, `wikimedia`, `nasa`; all, where none are listed."""
     limit: Annotated[int, Field(ge=1, le=400)] = 50
@@ -62,7 +62,7 @@ class OpenverseSource(Source):
     deadline_s: Annotated[float, Field(gt=0)] = DEADLINE_S
     """The search is ended after so many seconds; downloads have deadlines of their own."""
     api: WebAddress = "https://api.openverse.org/v1/images/"
-    """The interface."""
+    """Address of Openverse's interface for programs, its search of images."""
     allow_private_addresses: bool = False
     """The interface, and downloads, from loopback and private networks are refused unless this is set."""
 

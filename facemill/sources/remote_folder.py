@@ -112,7 +112,7 @@ class _File:
 
     @property
     def stamp(self) -> str:
-        """All its marks in one."""
+        """16 hex digits over `marks`: others as soon as the file system tells of another content."""
         told = json.dumps(self.marks, sort_keys=True).encode()
         return hashlib.sha256(told).hexdigest()[:16]
 

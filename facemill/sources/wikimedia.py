@@ -66,7 +66,7 @@ class WikimediaSource(Source):
     category: str | None = None
     """The name of a category; the files in it, not those of categories below."""
     files: list[Annotated[str, Field(min_length=1)]] = field(default_factory=list)
-    """Names of files."""
+    """Names of the files that are taken, with or without `File:` before them."""
     limit: Annotated[int, Field(ge=1, le=10_000)] = 50
     """At most so many pictures are taken of what is found."""
     width_px: Width | None = 1280
@@ -76,7 +76,7 @@ class WikimediaSource(Source):
     deadline_s: Annotated[float, Field(gt=0)] = DEADLINE_S
     """The search is ended after so many seconds; downloads have deadlines of their own."""
     api: WebAddress = "https://commons.wikimedia.org/w/api.php"
-    """The wiki's interface."""
+    """Address of the wiki's interface for programs, MediaWiki's `api.php`."""
     allow_private_addresses: bool = False
     """The wiki, and downloads, from loopback and private networks are refused unless this is set."""
 
