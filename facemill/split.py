@@ -6,7 +6,8 @@ frame is from.
 
 The faces of one person that are held out are as many as asked, within 0.4 and 2.5 times that; where the hashes give
 fewer or more, the few clusters that are missing change sides. A shot that is longer than that is cut into stretches of
-time where nothing else is left to hold out.
+time where nothing else is left to hold out: of a few seconds, since the frames beside a cut are alike, and shorter ones
+where those would be too much of the shot.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field, replace
 
 STRETCH = "~"
 """Between the name of a shot and the number of a stretch of it."""
+TOGETHER = 5
+"""Stretches of a long shot that go to a side together, as named by `Split.of`'s caller."""
 LEAST, MOST = 0.4, 2.5
 """Between so many times what is asked nobody changes sides."""
 
@@ -27,20 +30,22 @@ class Split:
     """Which clusters are for validation: those whose hash falls into the share, the same in every run.
 
     Each identity with two clusters or more has at least one on either side: `added` and `removed` are the few that had
-    to change sides for that, and for the size that is asked. `cut` are the shots of which each stretch is a cluster.
-    `joined` says of clusters and shots that go to a side with another one which.
+    to change sides for that, and for the size that is asked. `cut` are the shots of which so many stretches at a time
+    are a cluster. `joined` says of clusters and shots that go to a side with another one which.
     """
 
     share: float
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
-    cut: frozenset[str] = frozenset()
+    cut: Mapping[str, int] = field(default_factory=dict)
     joined: Mapping[str, str] = field(default_factory=dict)
 
     def cluster_of(self, name: str) -> str:
         """What goes to a side as a whole: a name itself, or the shot that it is a stretch of."""
-        shot = _shot(name)
-        return name if shot in self.cut else self.joined.get(shot, shot)
+        shot, stretch = _parted(name)
+        if stretch is None or shot not in self.cut:
+            return self.joined.get(shot, shot)
+        return f"{shot}{STRETCH}{stretch - stretch % self.cut[shot]}"
 
     def is_val(self, name: str) -> bool:
         """Whether what is named is for validation: a cluster of stills, or a stretch of a shot as `of` was given it."""
@@ -56,15 +61,15 @@ class Split:
     ) -> Split:
         """Decides over all accepted faces, given as (identity, cluster); in memory a number for each cluster.
 
-        A stretch of a shot is named as the shot, `STRETCH`, and something that tells it from the others. `twins` are
-        pairs of clusters that go to one side: such shots are not cut.
+        A stretch of a shot is named as the shot, `STRETCH`, and its number in time. `twins` are pairs of clusters that
+        go to one side: such shots are not cut.
         """
         joined = _joined(twins)
         faces: dict[str, Counter[str]] = {identity: Counter() for identity in sorted(identities)}
         for identity, name in accepted:
             faces[identity][name] += 1
-        cut = frozenset().union(*(_shots_to_cut(own, share) for own in faces.values()))
-        split = cls(share, cut=cut - joined.keys(), joined=joined)
+        cut = dict(sorted(pair for own in faces.values() for pair in _shots_to_cut(own, share).items()))
+        split = cls(share, cut={shot: cut[shot] for shot in cut.keys() - joined.keys()}, joined=joined)
         clusters = {identity: split._clusters(own) for identity, own in faces.items()}
         for own in clusters.values():
             split = split._sized(own)
@@ -125,17 +130,20 @@ class Split:
         return replace(self, added=self.added - one, removed=self.removed | one)
 
 
-def _shots_to_cut(faces: Counter[str], share: float) -> set[str]:
-    """The shots that are too long to be held out, where what is left is too little to hold out."""
-    clusters = Counter[str]()
+def _shots_to_cut(faces: Counter[str], share: float) -> dict[str, int]:
+    """The shots that are too long to be held out, where what is left is too little to hold out: how many stretches of
+    each go together, so that they are about the share that is asked at most."""
+    clusters, stretches = Counter[str](), Counter[str]()
     for name, count in faces.items():
-        clusters[_shot(name)] += count
+        shot, stretch = _parted(name)
+        clusters[shot] += count
+        stretches[shot] += stretch is not None
     asked = share * clusters.total()
     small = sum(count for count in clusters.values() if count <= max(MOST * asked, 1))
     if small >= asked:
-        return set()
-    stretched = {_shot(name) for name in faces if STRETCH in name}
-    return {shot for shot in stretched if clusters[shot] > max(MOST * asked, 1)}
+        return {}
+    long = (shot for shot in stretches if stretches[shot] and clusters[shot] > max(MOST * asked, 1))
+    return {shot: max(1, min(TOGETHER, int(share * stretches[shot]))) for shot in long}
 
 
 def _joined(twins: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -151,8 +159,13 @@ def _joined(twins: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _shot(name: str) -> str:
-    shot, stretch, _ = name.rpartition(STRETCH)
-    return shot if stretch else name
+    return _parted(name)[0]
+
+
+def _parted(name: str) -> tuple[str, int | None]:
+    """A shot and the number of the stretch, or the name itself. The path in it may hold any sign."""
+    shot, mark, stretch = name.rpartition(STRETCH)
+    return (shot, int(stretch)) if mark and stretch.isascii() and stretch.isdecimal() else (name, None)
 
 
 def _fraction(cluster: str) -> float:

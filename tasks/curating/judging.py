@@ -56,8 +56,8 @@ _JUDGED = [
 ]
 _JUDGED += ["status", "error", "detail"]
 
-STRETCH_S = 5
-"""Seconds of a shot that go to one side where it has to be cut."""
+STRETCH_S = 1
+"""Seconds of a shot that go to one side in any case (facemill.split)."""
 
 
 @dataclass(frozen=True)

@@ -54,3 +54,25 @@ def test_as_many_faces_are_held_out_of_videos_with_a_tilde_as_of_others() -> Non
         held = Counter(split.is_val(frame) for _, frame in frames)[True]
         assert LEAST * 20 <= held <= MOST * 20
         assert {split.cluster_of(frame) for _, frame in frames} == {f"{name}#shot={n}" for n in range(40)}
+
+
+@given(st.integers(12, 300), st.floats(0.05, 0.3))
+def test_of_one_long_shot_as_many_faces_are_held_out_as_asked(seconds: int, share: float) -> None:
+    frames = [("a", f"talk.mp4#shot=0{STRETCH}{at // 4}") for at in range(4 * seconds)]
+    split = Split.of(frames, share, "a")
+    sides = [split.is_val(frame) for _, frame in frames]
+    assert LEAST * share <= sum(sides) / len(sides) <= max(MOST * share, 1 / seconds)
+
+
+def test_a_longer_shot_is_cut_into_longer_stretches() -> None:
+    def clusters(seconds: int) -> set[str]:
+        frames = [("a", f"talk.mp4#shot=0{STRETCH}{at}") for at in range(seconds)]
+        split = Split.of(frames, 0.1, "a")
+        return {split.cluster_of(frame) for _, frame in frames}
+
+    assert clusters(12) == {f"talk.mp4#shot=0{STRETCH}{at}" for at in range(12)}
+    assert clusters(100) == {f"talk.mp4#shot=0{STRETCH}{at}" for at in range(0, 100, 5)}
+
+
+def test_a_still_whose_name_looks_like_a_stretch_keeps_a_cluster_of_its_own() -> None:
+    assert {Split(0.1).cluster_of(f"VID~{at}.jpg") for at in range(3)} == {f"VID~{at}.jpg" for at in range(3)}
