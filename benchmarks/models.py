@@ -4,6 +4,7 @@
     python benchmarks/models.py WORK vasa3.mp4 vasa5.mp4 --models autoencoder/small transform/small
 
 The first four fifths of each clip are the footage to train on, the last fifth of the first clip is what is converted.
+Every second frame is taken, less those that show what another one shows (`curate.same_look`).
 All of it goes through the stages of the pipeline, in the project folder WORK, with the steps, batches and rates of
 `RUNS`, which take some minutes each on two cores. A second call goes on where the first one ended: remove WORK/models
 to begin again.
@@ -60,7 +61,7 @@ def main() -> None:
     if not (work / "data" / "dataset").is_dir():
         for name, clip in clips.items():
             archived = work / "archive" / clip.name if clip.stem == arguments.replaced.stem else None
-            split_clip(clip, work / "footage" / name, archived)
+            split_clip(clip, work / "footage" / f"{name}.mp4", archived)
         write_params(work, clips, {"model": "autoencoder"})
         for stage in ("inventory", "collect", "dedup", "extract", "curate"):
             run_stage(stage, work)
@@ -108,22 +109,25 @@ def measured(work: Path, clips: dict[str, Path], name: str) -> list[MeasuredFram
 
 
 def split_clip(clip: Path, footage: Path, archive: Path | None) -> None:
-    """Every second frame of the first part as a JPEG, and the last part as a video that looks the same."""
+    """The first part of a clip and, where it is wanted, its last, each as a video that looks the same."""
     with VideoReader(clip) as reader:
         frames = [frame.rgb for frame in reader]
         rate = reader.info.fps or Fraction(25)
     end = round((1 - HELD_OUT) * len(frames))
-    for at in range(0, end, 2):
-        write_bytes(footage / f"{at:05d}.jpg", encode_jpeg(frames[at], quality=95))
-    if archive:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(archive), "w") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
-            stream.height, stream.width = frames[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
-            for picture in frames[end:]:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode(None))
+    for target, part in ((footage, frames[:end]), (archive, frames[end:])):
+        if target:
+            _encode(target, part, rate)
+
+
+def _encode(target: Path, frames: list[RGB], rate: Fraction) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(target), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> dict[str, Any]:
@@ -131,8 +135,8 @@ def write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> d
     identities = {
         name: {
             "rights": RIGHTS,
-            "references": [f"footage/{name}/{path.name}" for path in spread(_footage(work, name), 3)],
-            "sources": [{"kind": "folder", "path": f"footage/{name}"}],
+            "references": [f"footage/{name}.mp4"],
+            "sources": [{"kind": "video", "path": f"footage/{name}.mp4", "every_s": 0.08, "max_frames": 200}],
         }
         for name in clips
     }
@@ -151,10 +155,6 @@ def write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> d
     }
     write_bytes(work / "params.yaml", yaml.safe_dump(params).encode())
     return params
-
-
-def _footage(work: Path, name: str) -> list[Path]:
-    return sorted((work / "footage" / name).glob("*.jpg"))
 
 
 def _row(work: Path, name: str, frames: list[MeasuredFrame]) -> str:

@@ -102,7 +102,7 @@ def make(project: Path, name: str, options: dict[str, Any], arguments: argparse.
     if not times.exists():
         for clip in arguments.clips:
             archived = project / "archive" / clip.name if clip == arguments.clips[0] else None
-            split_clip(clip, project / "footage" / clip.stem, archived)
+            split_clip(clip, project / "footage" / f"{clip.stem}.mp4", archived)
         params = _params(arguments, project, name, options)
         write_bytes(project / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())
         spent = {}
