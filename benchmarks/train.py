@@ -65,14 +65,13 @@ def main() -> None:
     arguments = _arguments()
     device = choose_device(arguments.device, "--device")
     print(f"{machine.describe(device)}, batch {arguments.batch} of each identity")
-    dtype, rate, copy_rate = _engine_dtype(device), 0.0, machine.copy_rate(device)
+    rates, copy_rate = dict[torch.dtype, float](), machine.copy_rate(device)
     print(" ".join([f"{HEADER[0]:24}", *(f"{name:>10}" for name in HEADER[1:])]))
     for name in arguments.models or (ON_CPU if device.type == "cpu" else _all_presets()):
         found = measure(name, arguments.batch, arguments.seconds, device)
-        rate = max(
-            rate, machine.matrix_product_rate(device, dtype)
-        )  # the best seen so far: a busy machine shows less than it has
-        floor_s = found.flops / rate
+        # the best seen so far: a busy machine shows less than it has
+        rates[found.dtype] = max(rates.get(found.dtype, 0.0), machine.matrix_product_rate(device, found.dtype))
+        floor_s = found.flops / rates[found.dtype]
         row = (
             *(found.parameters / 1e6, found.flops / 1e9, found.plain_rate, found.engine_rate),
             *(found.engine_rate / found.plain_rate, 100 * found.waited_share),
@@ -80,7 +79,8 @@ def main() -> None:
             *(found.peak_bytes / 2**30, 16 * found.trained / 2**30),
         )
         print(" ".join([f"{name:24}", *(f"{value:10.2f}" for value in row)]), flush=True)
-    print(f"matrix product, {str(dtype).removeprefix('torch.')}: {rate / 1e12:.2f} TFLOP/s")
+    for dtype, rate in rates.items():
+        print(f"matrix product, {str(dtype).removeprefix('torch.')}: {rate / 1e12:.2f} TFLOP/s")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Measured:
     engine_rate: float
     waited_share: float
     peak_bytes: int  # of the device, by the engine; 0 on a CPU
+    dtype: torch.dtype  # of the engine's forward passes
 
 
 def measure(name: str, batch: int, seconds: float, device: torch.device) -> Measured:
@@ -125,6 +126,7 @@ def measure(name: str, batch: int, seconds: float, device: torch.device) -> Meas
         statistics.median(outcome.step / outcome.seconds for outcome in outcomes),
         statistics.median(outcome.waited_share for outcome in outcomes),
         torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+        settings.autocast_dtype or torch.float32,
     )
 
 
@@ -138,11 +140,8 @@ def _model_of(objective: Objective) -> SwapModel:
 
 
 def _settings(objective: Objective, device: torch.device) -> DeviceSettings:
-    return settings_for(device, sum(p.numel() for p in objective.module.parameters()))
-
-
-def _engine_dtype(device: torch.device) -> torch.dtype:
-    return settings_for(device, 0).autocast_dtype or torch.float32
+    parameters = sum(p.numel() for p in objective.module.parameters())
+    return settings_for(device, parameters, side_px=_model_of(objective).input_px)
 
 
 def _plain_step(objective: Objective, batch: Mapping[str, Batch]) -> Callable[[], None]:

@@ -1,8 +1,9 @@
 """Precision, memory layout and compilation by device.
 
-CUDA: bf16 autocast, channels last, torch.compile where it can compile, a guard that looks one step late. CPU: fp32 and
-eager, since bf16 autocast made a step of the autoencoder 2.5 times slower and compilation 1.7 times; channels last pays
-for narrow layers only. Adam is fused on both: six times faster than the plain one on a CPU.
+CUDA: bf16 autocast, channels last, torch.compile where it can compile, a guard that looks one step late; of small nets
+fp32 and eager, since their steps take as long as it takes to start their kernels, and casts are kernels, too. CPU: fp32
+and eager, since bf16 autocast made a step of the autoencoder 2.5 times slower and compilation 1.7 times; channels last
+pays for narrow layers only. Adam is fused on both: six times faster than the plain one on a CPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from facemill.nets import SwapModel
 
 NARROW = 20_000_000
 """Below so many parameters channels last is faster on a CPU (a quarter for the small preset), above it is slower."""
+SHORT_STEP = 20_000_000_000
+"""Parameters times pixels of the input below which a GPU waits for its next kernel most of a step. On an H100 the small
+presets are below, where fp32 without compilation takes 58 steps a second, bf16 48 and compiled bf16 46 (autoencoder);
+those of 128 px are above, where compiled bf16 takes 45 to eager fp32's 32 (classic128)."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,25 @@ def choose_device(wanted: Device, key: str) -> torch.device:
     return torch.device(wanted)
 
 
-def settings_for(device: torch.device, parameters: int, choice: DeviceChoice | None = None) -> DeviceSettings:
-    """The settings for a model of so many parameters on a device, as it was chosen."""
+def settings_for(
+    device: torch.device, parameters: int, choice: DeviceChoice | None = None, *, side_px: int | None = None
+) -> DeviceSettings:
+    """The settings for a model of so many parameters on a device, as it was chosen.
+
+    Args:
+        device: which is to compute.
+        parameters: of all that is trained.
+        choice: what a person says; all `auto`, unless it is given.
+        side_px: of the pictures that the model is given; without it they are taken to be large.
+    """
     choice = choice or DeviceChoice()
     on_gpu = device.type == "cuda"
-    bf16 = on_gpu if choice.precision == "auto" else choice.precision == "bf16"
+    busy = keeps_busy(device, parameters, side_px)
+    bf16 = busy if choice.precision == "auto" else choice.precision == "bf16"
     last = on_gpu or parameters < NARROW if choice.layout == "auto" else choice.layout == "channels_last"
     compiled = choice.compile
     if compiled == "auto":
-        compiled = on_gpu and compile_problem(device) is None
+        compiled = busy and compile_problem(device) is None
     return DeviceSettings(
         device,
         torch.bfloat16 if bf16 else None,
@@ -96,6 +111,11 @@ def settings_for(device: torch.device, parameters: int, choice: DeviceChoice | N
         deterministic=choice.deterministic,
         guard_lag=1 if on_gpu and not choice.deterministic else 0,
     )
+
+
+def keeps_busy(device: torch.device, parameters: int, side_px: int | None) -> bool:
+    """Whether a step of such a model is more than the start of its kernels on a GPU; arguments as `settings_for`."""
+    return device.type == "cuda" and (side_px is None or parameters * side_px**2 >= SHORT_STEP)
 
 
 @cache

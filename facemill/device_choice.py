@@ -17,10 +17,10 @@ class DeviceChoice(Settings):
     device: Device = "auto"
     """Device that computes; auto: a GPU where there is one, else the CPU."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of the forward passes; auto: bf16 on a GPU, fp32 on a CPU."""
+    """Precision of the forward passes; auto: bf16 on a GPU for all but small nets, else fp32."""
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of weights and pictures; auto: channels_last on a GPU and for small nets."""
     compile: bool | Literal["auto"] = "auto"
-    """Whether torch.compile is used; auto: on a GPU where it works."""
+    """Whether torch.compile is used; auto: on a GPU where it works, for all but small nets."""
     deterministic: bool = False
     """Only operations that give equal bits each time, on a GPU too; slower."""

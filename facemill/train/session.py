@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from facemill.device import DeviceSettings, compile_problem, settings_for
+from facemill.device import DeviceSettings, compile_problem, keeps_busy, settings_for
 from facemill.errors import FacemillError
 from facemill.model_folder import load_model
 from facemill.nets import SwapModel, build_model
@@ -112,7 +112,8 @@ def prepare_training(
     _check_faces(trained, model.identities, dataset)
     remarks = _start(model, settings.start)
     objective = build_objective(settings.model, model, **settings.options)
-    used = settings_for(device, sum(p.numel() for p in objective.module.parameters()), settings)
+    parameters = sum(p.numel() for p in objective.module.parameters())
+    used = settings_for(device, parameters, settings, side_px=model.input_px)
     used.place(objective.module)
     sets = place_sets(trained, device)
     with used.applied():
@@ -122,7 +123,8 @@ def prepare_training(
         device=device, share=(ranks.number, ranks.processes),
         turns=turns(dataset, settings.balance) if settings.balance > 1 else None,
     )  # fmt: skip
-    if settings.compile == "auto" and device.type == "cuda" and (problem := compile_problem(device)):
+    wanted = settings.compile == "auto" and keeps_busy(device, parameters, model.input_px)
+    if wanted and (problem := compile_problem(device)):
         remarks.append(f"torch.compile does not work here, so it is left out ({problem})")
     return Session(
         model=model,

@@ -117,6 +117,13 @@ def test_settings_follow_the_device() -> None:
     assert (cuda.guard_lag, small.guard_lag, small.compile) == (1, 0, False)
 
 
+def test_a_gpu_casts_and_compiles_what_keeps_it_busy() -> None:
+    cuda = torch.device("cuda")
+    small, small_of_128 = (settings_for(cuda, 3_300_000, side_px=side) for side in (64, 128))
+    assert (small.autocast_dtype, small.compile, small_of_128.autocast_dtype) == (None, False, torch.bfloat16)
+    assert settings_for(cuda, 3_300_000, DeviceChoice(precision="bf16"), side_px=64).autocast_dtype == torch.bfloat16
+
+
 def test_what_a_person_sets_is_taken_on_any_device() -> None:
     choice = DeviceChoice(precision="bf16", layout="contiguous", compile=True, deterministic=True)
     told = settings_for(torch.device("cpu"), 1, choice)
