@@ -8,12 +8,18 @@ What is usual stands in the person's own pictures, which travel with the model b
 that sees a hand draws the rest of the face wrong too, so what was found is filled with its drawing and the face drawn
 again: what is then left is the hand. At last the outline is brought to the edges of the frame's own pixels.
 
+A hand in the person's own tone differs nowhere by much, and by somewhat all over: the net takes it for shadow. So what
+is left of the face is looked at more broadly too, where errors of a drawing, which change from place to place, cancel
+out. That says something in light alone that the pictures show: in other light the net draws whole parts of a face in
+a tone that is off by as much.
+
 Each frame is looked at by itself, so that segments and workers change nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -35,6 +41,21 @@ CERTAIN = 2.4
 """Times the usual difference, reached by a part, from which on it counts whole: it comes and goes gradually."""
 LEAST_AREA = 0.003
 """Of the square: what is smaller is a highlight or a lash."""
+BROAD = 2.0
+"""Standard deviation, in 64ths of the square, of the blur by which a face is looked at broadly."""
+BROAD_WEAK, BROAD_STRONG, BROAD_CERTAIN = 0.7, 1.2, 1.32
+"""As `WEAK`, `STRONG` and `CERTAIN`, for broad differences."""
+BROAD_LEAST_AREA = 0.01
+"""As `LEAST_AREA`."""
+NOTABLE = 0.6
+"""Times the usual difference that each pixel of a broad part reaches by itself."""
+APART = 7
+"""In 64ths of the square: how wide around what was found a face is not looked at broadly, since it bleeds."""
+BROAD_LEAST_PICTURES = 48
+"""Exemplars, fewer of which do not tell what is usual well enough to look broadly."""
+RARE = 0.05
+"""Share of a person's pictures that are darker, lighter or of another hue: tones as rare as that are none that the net
+knows."""
 CALM, CALM_AT = 30.0, 0.45
 """Percentile of a face's differences, and how many times the usual difference it may be: in a frame that the net draws
 badly all over (a film of other colours than it was trained on), differences count less."""
@@ -48,7 +69,27 @@ _MOST_PICTURES = 48  # from which the usual difference is told
 _LAB_WEIGHTS = np.array([0.7, 1.0, 1.0], np.float32)
 _FLOOR = 2.0  # in Lab: what nobody sees
 _LEAST_SEEN = 0.2  # of the face; of less nobody can tell its tone
+_LEAST_LEFT = 0.1  # of the face, beside what was found; of less nothing can be said
 _SAME_TONE = 0.35  # share of a face's pixels that agree about tone
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual of one person, told from their pictures and the net's drawings of them.
+
+    Attributes:
+        fine: (P, P), the usual difference and somewhat more.
+        broad: (P, P), the same of broad differences; None: there are too few pictures to tell.
+        tones: (2, 3), the least and the largest mean of a face in Lab, without the rarest.
+    """
+
+    fine: Picture
+    broad: Picture | None
+    tones: Picture
+
+    def knows(self, tone: Picture) -> bool:
+        """Whether faces of this mean in Lab, (3,), are usual."""
+        return bool((self.tones[0] <= tone).all() and (tone <= self.tones[1]).all())
 
 
 class ResidualOcclusion(OcclusionMethod):
@@ -57,7 +98,7 @@ class ResidualOcclusion(OcclusionMethod):
     def __init__(self, needs: OcclusionNeeds) -> None:
         self._needs = needs
         self._without = sorted(name for name in needs.replaced if name not in needs.exemplars)
-        self._usual: dict[str, Picture] = {}
+        self._usual: dict[str, Usual] = {}
 
     def find(self, faces: Sequence[FaceView]) -> list[InFront | None]:
         """What lies in front of each face; None where nothing does, or where the net gave no answer."""
@@ -78,9 +119,9 @@ class ResidualOcclusion(OcclusionMethod):
             for name in self._without
         ]
 
-    def _usual_of(self, identity: str) -> Picture:
+    def _usual_of(self, identity: str) -> Usual:
         if identity not in self._usual:
-            self._usual[identity] = usual_difference(self._needs.exemplars[identity], self._needs.coverage)
+            self._usual[identity] = what_is_usual(self._needs.exemplars[identity], self._needs.coverage)
         return self._usual[identity]
 
 
@@ -94,7 +135,7 @@ class _Search:
         self._crop = face.crop.astype(np.float32) / np.float32(255)
         self._inside: Mask = face_mask(face.landmarks, len(face.crop), 0.0) > 0.5
 
-    def look(self, drawn: Picture | None, usual: Picture) -> None:
+    def look(self, drawn: Picture | None, usual: Usual) -> None:
         """Compares the face with a drawing of `shown`, and fills what was found for the next one."""
         if drawn is None or not self._inside.any():
             self.goes_on, self._hidden, self.shown = False, None, self.face.crop
@@ -103,9 +144,11 @@ class _Search:
         if seen.sum() < _LEAST_SEEN * self._inside.sum():
             seen = self._inside
         toned = in_tone(drawn, self._crop, seen)
-        times = difference(self._crop, toned) / usual
-        times /= max(1.0, float(np.percentile(times[self._inside], CALM)) / CALM_AT)
+        apart = difference(self._crop, toned)
+        times = calmed(blurred(apart) / usual.fine, self._inside)
         hidden = parts_in_front(times, self._inside)
+        if usual.broad is not None and usual.knows(_lab(self._crop)[seen].mean(axis=0)):
+            hidden = np.maximum(hidden, self._broad_parts(apart, times, hidden, usual.broad))
         if not hidden.any():
             self.goes_on, self._hidden, self.shown = False, None, self.face.crop
             return
@@ -114,6 +157,19 @@ class _Search:
         filling = cv2.cvtColor(toned, cv2.COLOR_Lab2RGB)
         filled = np.where(over[..., None], filling, self._crop)
         self.shown = np.asarray(np.clip(filled * 255 + 0.5, 0, 255), np.uint8)
+
+    def _broad_parts(self, apart: Picture, times: Picture, hidden: Picture, usual: Picture) -> Picture:
+        """(P, P) in 0…1: parts of what is left of the face that differ broadly."""
+        around = max(1, round(APART * len(apart) / 64))
+        bleeds = cv2.dilate((hidden == 1).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (around,) * 2))
+        left = self._inside & (bleeds == 0)
+        if left.sum() < _LEAST_LEFT * self._inside.sum():
+            return np.zeros_like(apart)
+        weight = left.astype(np.float32)
+        usually = usual * np.maximum(blurred(weight, BROAD), 0.01)
+        broad = calmed(np.asarray(blurred(apart * weight, BROAD) / usually, np.float32), left)
+        grades = (BROAD_WEAK, BROAD_STRONG, BROAD_CERTAIN)
+        return parts_in_front(broad, left & (times > NOTABLE), grades, BROAD_LEAST_AREA)
 
     def found(self) -> InFront | None:
         """What the last round found."""
@@ -127,14 +183,14 @@ class _Search:
         return InFront(np.asarray(hidden, np.float32), self.shown)
 
 
-def usual_difference(exemplars: Exemplars, coverage: float) -> Picture:
-    """(P, P): by how much the net's drawing of a person's picture differs from it as a rule, and somewhat more.
+def what_is_usual(exemplars: Exemplars, coverage: float) -> Usual:
+    """By how much the net's drawings of a person's pictures differ from them as a rule, and in which tones they are.
 
     Args:
         exemplars: of that person; at least one.
         coverage: of the square that the net sees, see `facemill.align`.
     """
-    found = []
+    found, tones = [], []
     for number in range(0, len(exemplars), max(1, len(exemplars) // _MOST_PICTURES)):
         drawn = exemplars.drawn[number].astype(np.float32) / np.float32(255)
         side = len(drawn)
@@ -142,9 +198,14 @@ def usual_difference(exemplars: Exemplars, coverage: float) -> Picture:
         crop = warp(exemplars.crop(number), affine, side).astype(np.float32) / np.float32(255)
         inside = face_mask(crop_points(side, coverage), side, 0.0) > 0.5
         found.append(difference(crop, in_tone(drawn, crop, inside)))
-    stack = np.stack(found)
-    usual = stack.mean(axis=0) + 2 * stack.std(axis=0)
-    return np.asarray(cv2.GaussianBlur(usual, (0, 0), 1.5 * len(usual) / 64) + _FLOOR, np.float32)
+        tones.append(_lab(crop)[inside].mean(axis=0))
+
+    def usual(sigma: float) -> Picture:
+        stack = np.stack([blurred(one, sigma) for one in found])
+        return blurred(np.asarray(stack.mean(axis=0) + 2 * stack.std(axis=0), np.float32), 1.5) + np.float32(_FLOOR)
+
+    broad = usual(BROAD) if len(exemplars) >= BROAD_LEAST_PICTURES else None
+    return Usual(usual(1.0), broad, np.asarray(np.quantile(tones, (RARE, 1 - RARE), axis=0), np.float32))
 
 
 def in_tone(drawn: Picture, crop: Picture, seen: Mask) -> Picture:
@@ -170,23 +231,40 @@ def in_tone(drawn: Picture, crop: Picture, seen: Mask) -> Picture:
 
 def difference(crop: Picture, toned: Picture) -> Picture:
     """(P, P): how far a face, RGB in 0…1, and a drawing of it, in Lab, are apart."""
-    apart = np.abs(_lab(crop) - toned) @ _LAB_WEIGHTS
-    return np.asarray(cv2.GaussianBlur(apart, (0, 0), len(crop) / 64), np.float32)
+    return np.asarray(np.abs(_lab(crop) - toned) @ _LAB_WEIGHTS, np.float32)
 
 
-def parts_in_front(times: Picture, inside: Mask) -> Picture:
-    """(P, P) in 0…1: connected parts of a face that differ by more than `WEAK` and reach `STRONG`, and are no specks.
+def blurred(values: Picture, sigma: float = 1.0) -> Picture:
+    """(P, P) values, with neighbours as near as `sigma` 64ths of the square."""
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma * len(values) / 64), np.float32)
+
+
+def calmed(times: Picture, inside: Mask) -> Picture:
+    """Differences that count less where the face is drawn badly all over: see `CALM`."""
+    return times / np.float32(max(1.0, float(np.percentile(times[inside], CALM)) / CALM_AT))
+
+
+def parts_in_front(
+    times: Picture,
+    inside: Mask,
+    grades: tuple[float, float, float] = (WEAK, STRONG, CERTAIN),
+    least_area: float = LEAST_AREA,
+) -> Picture:
+    """(P, P) in 0…1: connected parts of a face that differ by more than usual, and are no specks.
 
     Args:
         times: (P, P), how many times the usual difference.
         inside: (P, P), the face.
+        grades: what each pixel exceeds, what each part reaches somewhere, and from where on it counts whole.
+        least_area: of a part, over the square's.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(((times > WEAK) & inside).astype(np.uint8))
+    weak, strong, certain = grades
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(((times > weak) & inside).astype(np.uint8))
     weights = np.zeros(count, np.float32)
     for label in range(1, count):
-        if stats[label, cv2.CC_STAT_AREA] >= LEAST_AREA * times.size:
+        if stats[label, cv2.CC_STAT_AREA] >= least_area * times.size:
             peak = float(times[labels == label].max())
-            weights[label] = np.clip((peak - STRONG) / (CERTAIN - STRONG), 0.0, 1.0)
+            weights[label] = np.clip((peak - strong) / (certain - strong), 0.0, 1.0)
     return np.asarray(weights[labels], np.float32)
 
 
