@@ -2,18 +2,21 @@
 
     python benchmarks/detail.py MODEL CLIP hopper collins                 # the folder of a model with exemplars
     python benchmarks/detail.py MODEL CLIP hopper collins --sheet out.jpg --frames 24
+    python benchmarks/detail.py MODEL CLIP hopper collins --sheet out.jpg --blind 7  # to be ranked by others
 
 A row is a method; medians over frames (`facemill.measures`): frames whose face is nearer to the new person than to the
 replaced one, the distance to the new person (one person: under 0.6), landmark error in % of the distance of the eyes,
 how far mouth and eyes open with those of the original (slope; 1 is as far), flicker over the original's, sharpness
 (variance of the Laplacian of the grey face) over that of the new person's own pictures at that size, how much of the
 old face's edges is left in the rim of the face (1: all), and seconds of the whole conversion. The sheet has the
-original above, then a line for each method.
+original above, then a line for each method; a blind one has the lines in an order that the number decides, and the
+table, which gives it away, has them in the same order.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -50,8 +53,11 @@ def main() -> None:
     predictor = build_predictor("dlib")
     meter = SwapMeter(build_detector("hog", min_face_px=100), predictor, {replaced: new}, references, coverage=1.2)
     print("{:12}{:>14}{:>9}{:>11}{:>8}{:>8}{:>9}{:>11}{:>9}{:>8}".format(*HEADER))
+    methods = [*arguments.methods]
+    if arguments.blind is not None:
+        random.Random(arguments.blind).shuffle(methods)
     shown: list[RGB] = []
-    for name in arguments.methods:
+    for name in methods:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "out.mp4"
             start = time.perf_counter()
@@ -143,6 +149,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=METHODS.names())
     parser.add_argument("--frames", type=int, default=24, help="frames that are measured")
     parser.add_argument("--sheet", type=Path, help="JPEG of the faces side by side")
+    parser.add_argument("--blind", type=int, help="seed of the order of the methods")
     return parser.parse_args()
 
 
