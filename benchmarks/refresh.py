@@ -10,6 +10,9 @@ grows by (3 %), wall time (15 %). In the end a second copy at another path makes
 tables, sorted by id, must be those of the one that grew and shrank. Last, `dvc repro` and `facemill why` with nothing
 to do, medians of five.
 
+Of each stage of the first run the peak memory is told, looked at five times a second: of the stage's own process and of
+the largest of its workers, each with Python and all libraries.
+
 The pictures are views of the two sample people, 128 px, each turned, moved, scaled and lit unevenly by chance, so that
 none is another's duplicate by its bytes and next to none by its face; `dedup.hash_distance` is 0, or most of them would
 be near duplicates.
@@ -30,13 +33,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import yaml
 
 from facemill import tables
@@ -79,6 +85,8 @@ def main() -> None:
         done.once(f"{few} fewer", lambda: measured(grown))
         print(f"{arguments.pictures} pictures, {SIDE_PX} px, {os.cpu_count()} cores")
         _print_steps({name: done.given[name] for name in ("first run", f"{few} more", f"{few} fewer")})
+        for stage, (own, worker) in done.given["first run"]["peaks"].items():
+            print(f"peak of {stage}: {own:.0f} MiB" + (f", of its largest worker {worker:.0f} MiB" if worker else ""))
         done.once("clone again", lambda: clone(fresh, pictures.folder))
         done.once("rebuild", lambda: repro(fresh, "curate"))
         for name in TABLES:
@@ -217,16 +225,52 @@ def clone(root: Path, pictures: Path, adapt: Callable[[dict[str, Any]], None] = 
     run(root, "-m", "dvc", "init", "-q")
 
 
-def measured(root: Path) -> dict[str, float]:
-    """`dvc repro curate`: wall and worker seconds, items worked, bytes that DVC's cache has then."""
-    wall = seconds(lambda: repro(root, "curate"))
+def measured(root: Path) -> dict[str, Any]:
+    """`dvc repro curate`: wall and worker seconds, items worked, bytes that DVC's cache has then, `Watched.peaks`."""
+    with Watched() as watched:
+        wall = seconds(lambda: repro(root, "curate"))
     times = [json.loads((root / ".work" / "times" / f"{stage}.json").read_text()) for stage in STAGES]
     return {
         "wall": wall,
         "workers": sum(each["worker_seconds"] for each in times),
         "items": sum(each["worked"] for each in times),
         "cache": _cache_bytes(root),
+        "peaks": watched.peaks,
     }
+
+
+class Watched(threading.Thread):
+    """Looks at the memory of the stages that this process's children run, until the `with` ends.
+
+    `peaks` has for each stage the MiB of its process and of the largest of its workers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peaks: dict[str, list[float]] = {}
+        self._over = threading.Event()
+
+    def __enter__(self) -> Watched:
+        self.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._over.wait(0.2):
+            with suppress(psutil.Error):  # a process that has just ended
+                for process in psutil.Process().children(recursive=True):
+                    match process.cmdline():
+                        case [_, command, "stage", stage] if Path(command).name == "facemill":
+                            self._look(stage, process)
+
+    def _look(self, stage: str, process: psutil.Process) -> None:
+        workers = [each.memory_info().rss for each in process.children(recursive=True)]
+        own, largest = self.peaks.get(stage, (0.0, 0.0))
+        now, of_workers = process.memory_info().rss / 2**20, max(workers, default=0) / 2**20
+        self.peaks[stage] = [max(own, now), max(largest, of_workers)]
 
 
 def repro(root: Path, stage: str) -> None:
