@@ -1,7 +1,7 @@
 """Puts new faces into frames: align, swap, colour, blend, a batch of frames at a time.
 
-    faces of a batch ──► crops ──► what is in front of them taken off ──► net ──► colour ──► detail ──► blend into the
-    frame's own rectangle, behind what is in front
+    faces of a batch ──► crops ──► what is in front of them taken off ──► net ──► colour ──► detail ──► grain ──► blend
+    into the frame's own rectangle, behind what is in front
 
 A face that cannot be painted is left as it is, and its frame says why; other faces of that frame are painted.
 """
@@ -25,6 +25,7 @@ from facemill.swap.detail.methods import DetailNeeds, DrawnFace, detail_method
 from facemill.swap.detail.tracks import TrackChoice, choose_for_tracks
 from facemill.swap.edge import toned
 from facemill.swap.exposure import brightened, dimmed, gain_of
+from facemill.swap.grain import grained, wider
 from facemill.swap.mask import face_mask
 from facemill.swap.occlusion.methods import FaceView, InFront, OcclusionNeeds, occlusion_method
 from facemill.swap.outline import covering, outline_of, seen_jaw, stretched
@@ -159,6 +160,7 @@ class FacePainter:
             # cubic: the crop is usually coarser than the frame, and linear would show its grid
             new = np.clip(_warped_back(face, drawn.affine, size, cv2.INTER_CUBIC), 0.0, 1.0)
             new = self._detail.in_frame(drawn, new, ground, weight)
+            new = grained(new, ground, weight, frame.region(wider(x, y, *size))[0])
             frame.paste(self._blend(ground, new, weight), place.origin, weight > 0)
         except (ValueError, cv2.error) as error:
             raise _FaceError(type(error).__name__) from error
