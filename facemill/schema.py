@@ -82,7 +82,7 @@ class RawColumns(TypedDict, total=False):
     shot: Int32 | None  # of the video that the frame is in, from 0
     licence: String
     author: String
-    rights: String  # the basis stated in params.yaml
+    rights: String  # as params.yaml states it for the source, else the identity: facemill.rights.rights_text
     stated_face: String | None  # which face of a reference is meant, see facemill.references.ReferenceFace
     unit: String  # hash of what the row was asked for: address, content, options; finds it again
     width: Int32  # pixels, upright
@@ -160,6 +160,7 @@ class CreditColumns(TypedDict, total=False):
     licence_version: String  # empty where none was stated
     licence_address: String  # of the licence's text; empty where it is not known
     attribution: String  # work, author and licence in a line of text; empty where nobody has to be named
+    rights: String  # on what ground the picture may be used, as in `raw`
 
 
 class DatasetRow(FaceColumns, VerdictColumns, CreditColumns, StateColumns, total=False):
@@ -325,7 +326,7 @@ def _arrow_type(hint: object) -> pa.DataType:
 RAW = TableSchema("raw", 4, RawRow)
 UNIQUE = TableSchema("unique", 4, UniqueRow)
 FACES = TableSchema("faces", 7, FaceRow)
-DATASET = TableSchema("dataset", 8, DatasetRow)
+DATASET = TableSchema("dataset", 9, DatasetRow)
 VIDEOS = TableSchema("videos", 1, VideoRow)
 SEGMENTS = TableSchema("segments", 1, SegmentRow)
 TRACKS = TableSchema("tracks", 1, TrackRow)

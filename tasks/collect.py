@@ -30,6 +30,7 @@ from facemill.foreign_files import valid_name
 from facemill.media_files import Tell, tell_nobody
 from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
+from facemill.rights import rights_text
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
 from facemill.sources import Item, Surroundings, Unit, fetch, find, network_kinds, reference_source
 from tasks.catalogue import Data
@@ -132,10 +133,12 @@ def plan_units(
         )
         for n, reference in enumerate(person.references):
             with wrong.under(f"identities.{identity}.references.{n}"):
-                units += _reference_units(reference, identity, around)
+                planned = _reference_units(reference, identity, around)
+                units += [replace(unit, rights=rights_text(None, person.rights)) for unit in planned]
         for n, source in enumerate(person.sources):
             with wrong.under(f"identities.{identity}.sources.{n}"):
-                units += source.plan(identity, "sample", around)
+                planned = source.plan(identity, "sample", around)
+                units += [replace(unit, rights=rights_text(source.rights, person.rights)) for unit in planned]
     wrong.complain()
     return [unit for unit in _told_apart(units) if not forgotten.covers(addresses=[unit.key])]
 
@@ -178,7 +181,6 @@ class PictureSettings:
     """What every shard of pictures needs to know."""
 
     max_pixels: int
-    rights: Mapping[str, str]
     forgotten: Forgotten
 
 
@@ -212,8 +214,7 @@ def _collect_pictures(
     """
     output = root / Data.RAW
     present = _present_units(output)
-    rights = {name: person.rights.basis for name, person in params.identities.items()}
-    settings = PictureSettings(params.collect.max_pixels, rights, read_forgotten(root))
+    settings = PictureSettings(params.collect.max_pixels, read_forgotten(root))
     store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
     old = _old_network_rows(params, output, store, settings.forgotten)
     wanted = _wanted(params, root, inventory, old.urls, settings.forgotten)
@@ -280,13 +281,13 @@ def _wanted(
         if forgotten.covers(identity=entry["identity"], sample_id=entry.get("sha256"), addresses=[entry["name"]]):
             continue  # since the inventory looked
         unit = planned.get((entry["identity"], entry["role"], entry["source"], entry["name"]))
-        basis = params.identities[entry["identity"]].rights.basis
+        rights = "" if unit is None else unit.rights
         options = None if unit is None else dict(unit.options)
         face = [unit.face] if unit is not None and unit.face else []
         # Only its pictures can tell whether an author is one to be forgotten, or a frame, or a picture without a file.
         is_file = unit is None or (unit.single and "sha256" in entry)
         told = [key] if (key := forgotten.authors_key if is_file else forgotten.key) else []
-        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, basis, *face, *told)))
+        found.append(Wanted(entry, unit, entry.get("sha256"), content_key(entry, options, rights, *face, *told)))
     return found
 
 
@@ -493,7 +494,7 @@ def _row(item: Item, settings: PictureSettings) -> RawRow:
         "shot": item.shot,
         "licence": item.licence,
         "author": item.author,
-        "rights": settings.rights[item.identity],
+        "rights": item.rights,
     }
     if item.data is None:
         return {**row, **_problem(item.error or Reason.PROCESSING_ERROR, item.detail)}

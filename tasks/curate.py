@@ -60,9 +60,10 @@ class FinalRow(StateColumns, total=False):
     page: String
     licence: String
     author: String
+    rights: String
 
 
-FINAL = TableSchema("split_faces", 2, FinalRow)
+FINAL = TableSchema("split_faces", 3, FinalRow)
 
 
 def run(params: Params, root: Path, *, retry: bool = False) -> Totals:
@@ -174,6 +175,7 @@ def _with_split(verdict: JudgedRow, repeats: Mapping[str, tuple[Reason, str]], s
         "page": verdict["page"],
         "licence": verdict["licence"],
         "author": verdict["author"],
+        "rights": verdict["rights"],
     }
     if verdict["face_id"] in repeats:
         reason, detail = repeats[verdict["face_id"]]

@@ -26,6 +26,7 @@ from facemill.errors import FacemillError
 from facemill.files import read_object
 from facemill.picture_licences import licence_of
 from facemill.reasons import State
+from facemill.rights import rights_text, source_rights
 from facemill.schema import DATASET, TRACKS
 from facemill.terms import Terms, Use, terms_of, unique
 from tasks.catalogue import Data
@@ -197,9 +198,10 @@ def _asked_of_dataset(params: Params) -> tuple[Terms, ...]:
     pictures = []
     for name, identity in params.identities.items():
         for source in identity.sources:
-            if not source.stated_licence and source.asks_network:
+            if not source.stated_licence and source.asks_network and source.rights is None:
                 continue  # each picture brings its own along: known when it is there
-            pictures.append(_pictures(params, name, source.kind, source.stated_licence))
+            stated = rights_text(source.rights, identity.rights)
+            pictures.append(_pictures(params, name, source.kind, source.stated_licence, stated))
     return tuple(pictures) + _looked_for_with(params.extract)
 
 
@@ -262,18 +264,19 @@ def _dataset(params: Params, root: Path) -> tuple[Terms, ...] | None:
     """Of what the accepted faces were made with; None where there is no dataset."""
     if not (root / Data.DATASET).is_dir():
         return None
-    columns = ["identity", "source", "licence", "detector", "predictor", "status"]
-    pictures = Counter[tuple[str, str, str]]()
+    columns = ["identity", "source", "licence", "rights", "detector", "predictor", "status"]
+    pictures = Counter[tuple[str, str, str, str]]()
     detectors, predictors = set[str](), set[str]()
     for row in tables.iterate_rows(root / Data.DATASET, DATASET, columns):
         if row["status"] == State.OK:
-            pictures[row["identity"] or "", row["source"] or "", row["licence"] or ""] += 1
+            stated = source_rights(row["rights"])
+            pictures[row["identity"] or "", row["source"] or "", row["licence"] or "", stated] += 1
             detectors.add(row["detector"] or "")
             predictors.add(row["predictor"] or "")
     shown = [
         replace(each, name=f"{each.name} ({count:,} face{'' if count == 1 else 's'})")
-        for (identity, source, licence), count in sorted(pictures.items())
-        for each in [_pictures(params, identity, source, licence)]
+        for (identity, source, licence, stated), count in sorted(pictures.items())
+        for each in [_pictures(params, identity, source, licence, stated)]
     ]
     return (*shown, *_used(detectors, predictors, params.extract), *_embedder())
 
@@ -298,12 +301,20 @@ def _used(detectors: Iterable[str], predictors: Iterable[str], group: LooksForFa
         yield from _predictor(signature.partition(" ")[0], group)
 
 
-def _pictures(params: Params, identity: str, source: str, licence: str) -> Terms:
-    """Of the pictures of a source. What a person has put into a folder without a word is covered by what the identity's
-    rights say; of what comes from the network nobody has said anything."""
+def _pictures(params: Params, identity: str, source: str, licence: str, rights: str) -> Terms:
+    """Of the pictures of a source. What brings no licence is covered by the rights that the source states; without
+    them, what a person has put into a folder by the identity's, and of what comes from the network nobody has said
+    anything.
+
+    Args:
+        params: of the project.
+        identity, source, licence, rights: as the table `dataset` has them.
+    """
     from facemill.sources import network_kinds
 
     name = f"pictures of {identity} from {source}"
+    if not licence and (stated := source_rights(rights)):
+        return Terms(name, Use.ANY, f"as the source's rights state: {stated}", source="params.yaml")
     if licence or source in network_kinds() or identity not in params.identities:
         use, said = licence_of(licence).use, licence or "no licence is stated"
         remedy = "" if use.allows_commerce else f"leave this source of identities.{identity} out, or take others"
@@ -312,8 +323,8 @@ def _pictures(params: Params, identity: str, source: str, licence: str) -> Terms
                 f"leave the source's `licence` out if identities.{identity}.rights covers its pictures, or {remedy}"
             )
         return Terms(name, use, said, source="as their source states", remedy=remedy)
-    rights = params.identities[identity].rights
-    said = f"as identities.{identity}.rights states: {rights.basis.replace('_', ' ')}, {rights.evidence}"
+    own = params.identities[identity].rights
+    said = f"as identities.{identity}.rights states: {own.basis.replace('_', ' ')}, {own.evidence}"
     return Terms(name, Use.ANY, said, source="params.yaml")
 
 

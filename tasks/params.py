@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from facemill.errors import FacemillError
 from facemill.patience import FRAME_SILENCE_S
 from facemill.quality import LEAST_PRESENCE, LEAST_VISIBLE, MOST_DOUBT
+from facemill.rights import Rights
 from facemill.settings import DetectorNames, Limits, Name, Share
 from facemill.sources import SOURCES, Source, StatedPath, reference_source
 from facemill.swap.settings import SwapSettings
@@ -34,14 +35,6 @@ class _Group(BaseModel):
     def __hash__(self) -> int:
         """That of its values as JSON, since options are dictionaries, which have none."""
         return hash(self.model_dump_json())
-
-
-class Rights(_Group):
-    """On what ground this person's face may be used. Without it nothing is trained and nothing is converted."""
-
-    basis: Literal["consent", "own", "licensed", "public_domain", "synthetic"]
-    evidence: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8)]
-    """Where that can be checked: a contract number, a licence and address, a catalogue entry."""
 
 
 if TYPE_CHECKING:
@@ -76,6 +69,11 @@ class Identity(_Group):
     the largest; `sample:NAME` is a sample portrait. What else can stand here, the module of each source says. Of a
     picture of several people `{path: group.jpg, face: 2}` says which face is meant, see `ReferencePicture`."""
     sources: Annotated[list[AnySource], Field(min_length=1)]
+
+    @property
+    def exceptions(self) -> list[str]:
+        """The rights of sources that state their own, in words: `from urls: licensed (invoice 2026-77)`."""
+        return [f"from {source.kind}: {source.rights.words}" for source in self.sources if source.rights is not None]
 
     @property
     def reference_paths(self) -> list[str]:

@@ -30,6 +30,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.media_files import Tell, tell_nobody
 from facemill.reasons import Reason
 from facemill.registry import Registry
+from facemill.rights import Rights
 
 StatedPath = Annotated[str, Field(min_length=1)]
 """A path as a person wrote it; `Surroundings.place` says where that is."""
@@ -68,6 +69,7 @@ class Item:
         pts: presentation time stamp of a video frame, in the time base that `url` names.
         shot: the number of that frame's shot in its video.
         data: the encoded picture; None exactly when `error` is set.
+        rights: that of its unit.
         detail: what was found, for a failed item.
     """
 
@@ -78,6 +80,7 @@ class Item:
     page: str = ""
     licence: str = ""
     author: str = ""
+    rights: str = ""
     pts: int | None = None
     shot: int | None = None
     data: bytes | None = None
@@ -102,6 +105,7 @@ class Unit:
         size_bytes: of what it reads, where that is known and there is no `path`.
         host: who is asked for it, where that is somebody else: units of one host are fetched one after another.
         face: which face of a reference picture is meant, see `facemill.references.ReferenceFace`; mostly not stated.
+        rights: on what ground its pictures may be used, see `facemill.rights.rights_text`; whoever plans says it.
         options: what `fetch` needs.
     """
 
@@ -115,11 +119,19 @@ class Unit:
     size_bytes: int = 0
     host: str = ""
     face: str = ""
+    rights: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def item(self, *, url: str | None = None, **fields: Any) -> Item:
         """An item of this unit; its address is the unit's key unless `url` is given."""
-        return Item(identity=self.identity, role=self.role, source=self.source, url=url or self.key, **fields)
+        return Item(
+            identity=self.identity,
+            role=self.role,
+            source=self.source,
+            rights=self.rights,
+            url=url or self.key,
+            **fields,
+        )
 
     def failed(self, problem: InputError, *, url: str | None = None, **fields: Any) -> Item:
         """The item that stands for an input that cannot be used."""
@@ -150,6 +162,7 @@ class References:
         return 2 if PurePath(reference).suffix.lower() in self.suffixes else int(self.other_paths)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Source(ABC):
     """What a module registers: a frozen dataclass with the fields of its kind in `params.yaml`."""
 
@@ -157,8 +170,10 @@ class Source(ABC):
     """Whether it can give other pictures tomorrow though no file here has changed."""
     references: ClassVar[References] = References()
     """Which references of identities it answers for; whoever does has a `from_reference`."""
-    kind: str
+    kind: str = ""
     """Its name in `params.yaml`; a subclass declares it as a Literal with that one value for a default."""
+    rights: Rights | None = None
+    """On what ground its pictures may be used, where that is another one than its identity's."""
 
     @property
     def stated_licence(self) -> str:

@@ -36,7 +36,7 @@ def check(root: Path) -> list[str]:
     check_project(params, root)
     check_made(params, root)
     lines = [
-        f"{name}: {identity.rights.basis} ({identity.rights.evidence}); "
+        f"{name}: {'; '.join([identity.rights.words, *identity.exceptions])}; "
         f"sources: {', '.join(source.kind for source in identity.sources)}"
         for name, identity in params.identities.items()
     ]

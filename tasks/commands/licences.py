@@ -26,7 +26,7 @@ def describe(root: Path, model: Path | None = None) -> list[str]:
         how = "from what was really used" if bound.made else "not made yet: from what params.yaml asks for"
         lines += [f"{bound.what} ({how})", *(f"  {sentence(each)}" for each in bound.terms)]
     lines += ["people", *(
-        f"  {name}: {identity.rights.basis.replace('_', ' ')} ({identity.rights.evidence})"
+        f"  {name}: {'; '.join([identity.rights.words, *identity.exceptions])}"
         for name, identity in params.identities.items()
     )]  # fmt: skip
     forbidding = unique(each for bound in found for each in bound.forbidding)

@@ -36,9 +36,10 @@ class JudgedRow(StateColumns, total=False):
     page: String  # that showed the picture
     licence: String
     author: String
+    rights: String
 
 
-JUDGED = TableSchema("judged_faces", 2, JudgedRow)
+JUDGED = TableSchema("judged_faces", 3, JudgedRow)
 """Scratch between judging and the split: a row for each row of `faces`."""
 _JUDGED = [
     "face_id",
@@ -167,6 +168,7 @@ def _origin(picture: UniqueRow) -> JudgedRow:
         "page": picture.get("page") or "",
         "licence": licence,
         "author": picture.get("author") or "",
+        "rights": picture.get("rights") or "",
     }
     if pts is None:
         return origin | {"cluster": picture.get("cluster") or ""}

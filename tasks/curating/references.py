@@ -23,7 +23,20 @@ from tasks.work.results import content_key
 from tasks.work.terminal import say
 
 PICTURE_COLUMNS = [
-    *("sample_id", "identity", "cluster", "stated_face", "url", "page", "pts", "shot", "licence", "author", "keep")
+    *(
+        "sample_id",
+        "identity",
+        "cluster",
+        "stated_face",
+        "url",
+        "page",
+        "pts",
+        "shot",
+        "licence",
+        "author",
+        "rights",
+        "keep",
+    )
 ]
 """Of `unique`: all that curation knows of a picture, so that what is decided by it has them in its key."""
 _REFERENCE = ["face_id", "sample_id", "identity", "role", "url", "box", "score", "status"]

@@ -7,7 +7,7 @@ equal folders.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Person:
     evidence: str
     train_faces: int
     held_out_faces: int
-    exemplars: int = 0  # real pictures of them that lie beside the weights
+    exemplars: Mapping[str, int] = field(default_factory=dict)  # rights → real pictures that lie beside the weights
 
 
 def model_card(
@@ -68,6 +68,7 @@ def model_card(
         metrics=metrics,
         meanings=[(name, text) for name, text in _MEANINGS.items() if any(m.startswith(f"{name}/") for m in metrics)],
         terms=terms,
+        has_exemplars=any(person.exemplars for person in people),
     )
 
 

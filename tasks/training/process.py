@@ -9,6 +9,7 @@ the first one alone evaluates, writes and speaks.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -213,14 +214,16 @@ def _card(
     params: Params, session: Session, meta: Mapping[str, Any], metrics: Mapping[str, float], exemplars: pa.Table | None
 ) -> str:
     model, plan, used = session.model, session.plan, session.used
-    travelling = exemplars["identity"].to_pylist() if exemplars is not None else []
+    travelling = Counter[tuple[str, str]]()
+    if exemplars is not None:
+        travelling.update(zip(exemplars["identity"].to_pylist(), exemplars["rights"].to_pylist(), strict=True))
     people = [
         Person(
             name,
             params.identities[name].rights.basis,
-            params.identities[name].rights.evidence,
+            "; ".join([params.identities[name].rights.evidence, *params.identities[name].exceptions]),
             *session.faces[name],
-            exemplars=travelling.count(name),
+            exemplars={rights: count for (whose, rights), count in sorted(travelling.items()) if whose == name},
         )
         for name in model.identities
     ]

@@ -15,7 +15,7 @@ FROZEN = {
     "raw": (4, "e17be045f6c8"),
     "unique": (4, "95301f004989"),
     "faces": (7, "04071bfe95da"),
-    "dataset": (8, "8692b757fa04"),
+    "dataset": (9, "3889b56a61b9"),
     "videos": (1, "63f62f5afe07"),
     "segments": (1, "3b57ec3b09f3"),
     "tracks": (1, "1b4926802148"),

@@ -102,6 +102,26 @@ def test_every_file_is_one_row_with_its_reason(root: Path) -> None:
     assert photos["photos/cut.jpg"]["image"] is None
 
 
+def test_what_a_source_states_of_rights_stands_above_its_identity_for_its_own_pictures(root: Path) -> None:
+    (root / "bought").mkdir()
+    (root / "bought" / "one.jpg").write_bytes(_picture(20))
+    own = {"basis": "licensed", "evidence": " invoice 2026-77 "}
+    other = own | {"basis": "consent"}
+    cases = [(own, "licensed: invoice 2026-77"), (other, "consent: invoice 2026-77"), (None, "own")]
+    for stated, expected in cases:
+        _run(_params([*PHOTOS, {"kind": "folder", "path": "bought", "rights": stated}]), root)
+        rights = {row["url"]: row["rights"] for row in _rows(root)}
+        assert rights["bought/one.jpg"] == expected
+        assert rights["photos/good one.jpg"] == rights["reference.jpg"] == "own"
+
+
+def test_pictures_of_a_list_carry_the_rights_of_their_source(root: Path) -> None:
+    (root / "list.txt").write_text("http://127.0.0.1:9/a.jpg\n")
+    _run(_params([{"kind": "urls", "path": "list.txt", "rights": RIGHTS | {"basis": "consent"}}]), root)
+    [row] = [row for row in _rows(root) if row["source"] == "urls"]
+    assert row["rights"] == "consent: pictures made by this test"
+
+
 def test_references_carry_their_role(root: Path) -> None:
     _run(_params(PHOTOS), root)
     references = [(row["identity"], row["url"]) for row in _rows(root) if row["role"] == "reference"]

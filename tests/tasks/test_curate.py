@@ -72,11 +72,11 @@ def curated(root, params, rows):
 
 def put_part(root, number, rows):
     """Writes a part of what the stage reads."""
-    beside = ("cluster", "stated", "shot", "page", "licence", "author")
+    beside = ("cluster", "stated", "shot", "page", "licence", "author", "rights")
     faces = [{key: value for key, value in row.items() if key not in beside} for row in rows]
     tables.write_part(root / f"data/faces/{number:05d}.parquet", tables.from_rows(faces, FACES))
     pictures = {(row["sample_id"], row["identity"]): row["cluster"] for row in rows}
-    columns = ("source", "url", "page", "pts", "shot", "licence", "author")
+    columns = ("source", "url", "page", "pts", "shot", "licence", "author", "rights")
     places = {(row["sample_id"], row["identity"]): {name: row.get(name) for name in columns} for row in rows}
     stated = {(row["sample_id"], row["identity"]): row.get("stated") for row in rows}
     unique = [
@@ -320,7 +320,7 @@ def test_of_rows_with_the_same_bytes_the_kept_one_counts_even_if_another_was_kep
 
 def test_each_face_says_whose_picture_it_is_from_and_how_that_is_to_be_named(tmp_path, params):
     stated = {"licence": "https://creativecommons.org/licenses/by-sa/3.0/de/", "author": "Ann"}
-    rows = [*references(), face("shown", **stated), face("free", licence="CC0", author="Bo")]
+    rows = [*references(), face("shown", **stated), face("free", licence="CC0", author="Bo", rights="own")]
     for page in ("https://example.org/File:A.jpg", "https://example.org/moved"):
         rows[2]["page"] = page
         found = curated(tmp_path, params, rows)
@@ -330,7 +330,7 @@ def test_each_face_says_whose_picture_it_is_from_and_how_that_is_to_be_named(tmp
             page, "CC-BY-SA-3.0-DE", "3.0", address, f"{page} by Ann, CC-BY-SA-3.0-DE ({address})",
         ]  # fmt: skip
         assert [found["anna-free"][name] for name in names[:3]] == ["", "CC0-1.0", "1.0"]
-        assert found["anna-free"]["attribution"] == ""
+        assert (found["anna-free"]["attribution"], found["anna-free"]["rights"]) == ("", "own")
         assert found["anna-ref-anna"]["attribution"] == "ref-anna.jpg by an author who is not stated, no licence stated"
 
 

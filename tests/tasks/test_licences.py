@@ -118,6 +118,29 @@ def test_pictures_of_the_network_without_a_licence_are_refused_and_those_under_r
     assert [line.strip().split(":")[0] for line in lines[1:]] == ["pictures of hopper from google"]
 
 
+def test_rights_of_a_source_cover_its_own_pictures_alone_and_no_stated_licence(tmp_path: Path) -> None:
+    stated = {"basis": "licensed", "evidence": "invoice 2026-77"}
+    identity = {"rights": {"basis": "consent", "evidence": "contract 17"}, "references": ["r.jpg"]}
+    sources = [{"kind": "urls", "path": "u.csv", "rights": stated}, {"kind": "urls", "path": "other.csv"}]
+    people = {name: identity | {"sources": sources} for name in ("hopper", "collins")}
+    params = project(tmp_path, commercial=True, identities=people, **FREE)
+    check_asked(params, tmp_path)
+    assert "  hopper: consent (contract 17); from urls: licensed (invoice 2026-77)" in describe(tmp_path)
+
+    bought = {"source": "urls", "licence": "", "rights": "licensed: invoice 2026-77"}
+    dataset(tmp_path, bought)
+    check_made(params, tmp_path)
+    said = {each.licence for each in licences(params, tmp_path)[0].terms}
+    assert "as the source's rights state: licensed: invoice 2026-77" in said
+    for row, refused in (
+        ({"rights": "consent"}, "from urls .*no licence is stated"),
+        ({"licence": "CC-BY-NC-4.0"}, "CC-BY-NC-4.0"),
+    ):
+        dataset(tmp_path, bought, bought | row)
+        with pytest.raises(FacemillError, match=refused):
+            check_made(params, tmp_path)
+
+
 @pytest.mark.parametrize("licence", ["All rights reserved", "http://rightsstatements.org/vocab/InC/1.0/", "unknown"])
 def test_pictures_under_a_licence_that_is_not_known_to_allow_commerce_are_refused(tmp_path: Path, licence: str) -> None:
     """The identity's rights cover those alone of which nothing else is said."""

@@ -5,8 +5,9 @@ person. Training writes some of them into the model folder, chosen so that betwe
 head, mouth, eyes and light that the dataset shows, each with what the net itself makes of it: the difference of the two
 is what this net cannot hold (`facemill.swap.detail_bank`).
 
-The pictures are training faces that were accepted, under the rights of their identity. A model without them draws as
-ever; whoever takes a person's pictures out of the dataset and trains again has taken them out of here.
+The pictures are training faces that were accepted, under the rights of their source, else of their identity. A model
+without them draws as ever; whoever takes a person's pictures out of the dataset and trains again has taken them out of
+here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from facemill.batches import batched
 from facemill.errors import FacemillError, InputError
 from facemill.pictures import RGB, decode_own, encode_png, picture_size, sha256_hex
 from facemill.reasons import Reason
+from facemill.rights import source_rights
 from facemill.schema import DATASET, DatasetRow, Float32, Image, Int32, Landmarks, String, TableSchema
 
 MOST_CANDIDATES = 4096
@@ -76,7 +78,7 @@ class ExemplarRow(TypedDict, total=False):
     url: String
     licence: String  # of the picture that it was cut from, as its source has it; empty if unknown
     author: String
-    rights: String  # the basis that params.yaml states for the identity
+    rights: String  # what its source states, else the basis of its identity: facemill.rights
     crop: Image  # square and aligned, as the dataset has it
     sha256: String  # of the crop's bytes
     landmarks: Landmarks  # in pixels of the crop
@@ -108,7 +110,8 @@ def exemplar_table(
 
     Args:
         dataset: a `dataset` table.
-        rights: identity → the basis of its rights; only these identities are looked at.
+        rights: identity → the basis of its rights, for pictures whose source states none; only these identities are
+            looked at.
         count: faces of each identity at most.
         draw: the trained net.
         input_px: side of what the net sees.
@@ -122,7 +125,7 @@ def exemplar_table(
     rows = [
         row
         for row in tables.iterate_rows(
-            dataset, DATASET, [*_COLUMNS, "sample_id", "source", "url", "licence", "author", "sharpness"]
+            dataset, DATASET, [*_COLUMNS, "sample_id", "source", "url", "licence", "author", "rights", "sharpness"]
         )
         if row["face_id"] in chosen
     ]
@@ -376,7 +379,7 @@ def _row(row: DatasetRow, points: Points, face: npt.NDArray[np.float32], rights:
         "url": row["url"],
         "licence": row["licence"] or "",
         "author": row["author"] or "",
-        "rights": rights,
+        "rights": source_rights(row["rights"]) or rights,
         "crop": row["crop"],
         "sha256": sha256_hex(row["crop"]["bytes"]),
         "landmarks": tables.as_float32(points),

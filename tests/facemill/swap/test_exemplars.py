@@ -112,6 +112,17 @@ def test_a_row_says_where_it_comes_from_and_on_what_right(dataset: Path, rows: l
     assert row["sha256"] == hashlib.sha256(origin["crop"]["bytes"]).hexdigest()
 
 
+def test_an_exemplar_has_the_rights_of_its_source_where_that_states_its_own(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    bought = {"hopper-000": "licensed: invoice 2026-77", "hopper-001": "consent"}
+    table = tables.from_rows([one | {"rights": bought.get(one["face_id"], "")} for one in rows], DATASET)  # type: ignore[misc]  # made by hand
+    tables.write_part(tmp_path / "dataset" / "00000.parquet", table)
+    stated = {row["face_id"]: row["rights"] for row in tables.to_rows(made(tmp_path / "dataset"), EXEMPLARS)}
+    assert stated["hopper-000"] == "licensed: invoice 2026-77"
+    assert {stated.pop("hopper-000"), *stated.values()} == {"licensed: invoice 2026-77", "public_domain"}
+
+
 def test_a_model_folder_gives_back_pictures_points_and_drawings(dataset: Path, tmp_path: Path) -> None:
     write(tmp_path / "model", made(dataset))
     assert load_model(tmp_path / "model")[1][EXEMPLARS_KEY] == {"hopper": 2, "collins": 10}

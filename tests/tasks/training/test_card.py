@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from facemill.landmarks import dlib
@@ -30,6 +31,13 @@ def test_it_names_model_data_people_and_rights() -> None:
 
 def test_evidence_cannot_break_out_of_its_cell() -> None:
     assert "| anna | consent | contract 17 \\| see the drawer | 40 | 5 |" in card().splitlines()
+
+
+def test_exemplars_are_counted_by_the_rights_of_their_sources() -> None:
+    anna = replace(ANNA, exemplars={"consent": 3, "licensed: invoice | 77": 2})
+    lines = model_card(META, 1, [anna, BERT], {}, {}).splitlines()
+    assert lines[lines.index("| anna | 3 | consent |") + 1] == "| anna | 2 | licensed: invoice \\| 77 |"
+    assert "## Exemplars" not in card()
 
 
 def test_metrics_come_with_their_meaning_and_unset_settings_stay_out() -> None:
