@@ -5,8 +5,9 @@ Out: `data/raw`, `data/videos`, `data/archive` (the sample videos; empty when th
 
 Every picture is decoded once: a row is `ok` with its size, or `failed` with the reason, or `rejected` where its host
 has opted out. What is collected is what the inventory saw: a file that came later is tomorrow's, one that has changed
-or gone since is a row that says so. What the network gave to earlier runs stays, so that a refresh only adds; each run
-asks again. A row stays in its part of the table as long as it is wanted (`tasks.work.spread`).
+or gone since is a row that says so. What the network gave to earlier runs stays until its address, asked again
+(`tasks.work.checks`), gives another picture, is gone or has opted out; each run asks searches again. A row stays in its
+part of the table as long as it is wanted (`tasks.work.spread`).
 
 What forgotten.yaml names (`tasks.work.forgotten`) is not asked for where that can be told beforehand; what turns out to
 be so is not kept.
@@ -33,10 +34,12 @@ from facemill.reasons import Reason, State
 from facemill.rights import rights_text
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
 from facemill.sources import Item, Surroundings, Unit, fetch, find, network_kinds, reference_source
+from facemill.sources._addresses import address_unit
 from tasks.catalogue import Data
 from tasks.collect_videos import collect_videos
 from tasks.params import Params, ReferencePicture
 from tasks.paths import place
+from tasks.work.checks import Checks, read_checks
 from tasks.work.cluster import Pool, open_pool, run_all
 from tasks.work.deciders import read_deciders
 from tasks.work.failures import Cut, Lost
@@ -216,13 +219,22 @@ def _collect_pictures(
     present = _present_units(output)
     settings = PictureSettings(params.collect.max_pixels, read_forgotten(root))
     store = open_store(root, "collect", RAW, code=code, max_pixels=settings.max_pixels)
-    old = _old_network_rows(params, output, store, settings.forgotten)
+    checks = read_checks(root)
+    old = _old_network_rows(params, output, store, settings.forgotten, checks)
     wanted = _wanted(params, root, inventory, old.urls, settings.forgotten)
     kinds = network_kinds()
     local = {each.key: each for each in wanted if each.entry["source"] not in kinds}
     network = [each for each in wanted if each.entry["source"] in kinds]
-    found = _ask_network(store, network, settings, pool, params.collect.hosts_at_once) if ask_network else {}
-    carried = [unit for units in old.urls.values() for unit in units if unit not in found]
+    found: dict[str, int] = {}
+    if ask_network:
+        again = _due(old, network, checks, params.collect.recheck_days)
+        fetched = _ask_network(store, network, again, settings, pool, params.collect.hosts_at_once)
+        found = fetched.kept
+        checks.note(fetched.said, fetched.withdrawn)
+    checks.save(root, {unit for units in old.urls.values() for unit in units} | found.keys())
+    carried = [
+        unit for units in old.urls.values() for unit in units if unit not in found and unit not in checks.withdrawn
+    ]
     _keep_carried(store, output, carried)
 
     alone = [each.key for each in local.values() if each.unit is not None and not each.unit.single]
@@ -351,32 +363,70 @@ def find_addresses(search: Wanted) -> list[Unit] | str:
         return str(problem)
 
 
-def fetch_addresses(addresses: Addresses) -> dict[str, int]:
-    """Fetches pictures and keeps their rows among the results, some at a time; the rows' keys, each with its bytes."""
-    kept: dict[str, int] = {}
+@dataclass
+class Fetched:
+    """What addresses gave.
+
+    Attributes:
+        kept: keys of rows that are among the results now, each with the bytes of its picture.
+        said: keys of pictures that were there, each with what its host said of it (`Item.said`).
+        withdrawn: keys of pictures that were known and are no longer what their address gives.
+    """
+
+    kept: dict[str, int] = field(default_factory=dict)
+    said: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+
+    def add(self, other: Fetched) -> None:
+        self.kept |= other.kept
+        self.said |= other.said
+        self.withdrawn |= other.withdrawn
+
+
+def fetch_addresses(addresses: Addresses) -> Fetched:
+    """Fetches pictures and keeps their rows among the results, some at a time."""
+    fetched = Fetched()
     with closing(interleaved(_items_of, addresses.hosts, addresses.at_once)) as items:
         # Decoded one at a time: that costs memory and processor, where fetching costs patience.
-        found = (_row(item, addresses.settings) for item in items)
-        rows = (row for row in found if not _is_forgotten(row, addresses.settings.forgotten))
+        rows = (row for unit, item in items if (row := _new_row(unit, item, addresses.settings, fetched)))
         for together in batched_by_weight(rows, KEPT_TOGETHER, _weight, SHARD_BYTES):
-            kept |= _keep(addresses.store, together)
-    return kept
+            fetched.kept |= _keep(addresses.store, together)
+    return fetched
 
 
-def _items_of(units: Sequence[Unit]) -> Iterator[Item]:
+def _items_of(units: Sequence[Unit]) -> Iterator[tuple[Unit, Item]]:
     for unit in units:
-        yield from fetch(unit)
+        for item in fetch(unit):
+            yield unit, item
+
+
+def _new_row(unit: Unit, item: Item, settings: PictureSettings, fetched: Fetched) -> RawRow | None:
+    """The row to be kept; None for a picture to be forgotten, and where what is known of the address stays as it is."""
+    if item.unchanged:
+        fetched.said |= dict.fromkeys(unit.known, item.said)
+        return None
+    row = _row(item, settings)
+    key = _network_key(row)
+    is_there, is_forgotten = row["status"] == State.OK, _is_forgotten(row, settings.forgotten)
+    if unit.known and not (is_there or is_forgotten or item.gone or item.error == Reason.OPTED_OUT):
+        return None  # a host that fails, or sends something that is no picture, has withdrawn nothing
+    fetched.withdrawn.update(known for known in unit.known if known != key or is_forgotten)
+    if is_there and not is_forgotten:
+        fetched.said[key] = item.said
+    return None if is_forgotten or key in unit.known else row
 
 
 def _ask_network(
-    store: Store, searches: Sequence[Wanted], settings: PictureSettings, pool: Pool, at_once: int
-) -> dict[str, int]:
-    """What the network has today: keys of rows that are among the results, each with the bytes of its picture.
+    store: Store, searches: Sequence[Wanted], again: Sequence[Unit], settings: PictureSettings, pool: Pool, at_once: int
+) -> Fetched:
+    """What the network has today: what searches find, and the addresses that are to be asked again.
 
     A search that fails is a row, and so is each address that kills its worker; all others go on.
     """
-    kept: dict[str, int] = {}
+    fetched = Fetched()
     by_host: dict[str, dict[tuple[str, str, str, str], Unit]] = {}
+    for unit in again:
+        by_host.setdefault(unit.host, {})[(unit.identity, unit.role, unit.source, unit.key)] = unit
     for index, found in run_all(pool, find_addresses, searches):
         if isinstance(found, list):
             for unit in found:
@@ -386,17 +436,39 @@ def _ask_network(
         else:
             reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
             say(f"collect: {detail or reason.sentence}")
-            kept |= _keep(store, [_lost_row(searches[index], reason, detail)])
+            fetched.kept |= _keep(store, [_lost_row(searches[index], reason, detail)])
     hosts = sorted((tuple(units.values()) for units in by_host.values()), key=len, reverse=True)
     count = _jobs_for(len(hosts), at_once, pool.workers)
     jobs = [Addresses(store, tuple(hosts[number::count]), settings, at_once) for number in range(count)]
     for index, result in run_all(pool, fetch_addresses, jobs, _one_by_one):
-        for number, keys in enumerate(result.results if isinstance(result, Cut) else [result]):
-            if isinstance(keys, Lost):
-                unit = jobs[index].units[number]
-                keys = _keep(store, [_row(unit.failed(InputError(keys.reason, keys.detail)), settings)])
-            kept |= keys
-    return kept
+        for number, part in enumerate(result.results if isinstance(result, Cut) else [result]):
+            if not isinstance(part, Lost):
+                fetched.add(part)
+            elif not (unit := jobs[index].units[number]).known:
+                problem = InputError(part.reason, part.detail)
+                fetched.kept |= _keep(store, [_row(unit.failed(problem), settings)])
+    return fetched
+
+
+def _due(old: Old, searches: Sequence[Wanted], checks: Checks, days: float | None) -> list[Unit]:
+    """The known addresses that are to be asked again, each as the first source of its kind says how it is fetched."""
+    sources: dict[tuple[str, str], Unit] = {}
+    for search in searches:
+        if search.unit is not None:
+            sources.setdefault((search.unit.identity, search.unit.source), search.unit)
+    by_address: dict[tuple[str, str, str, str], list[RawRow]] = {}
+    for row in old.rows.values():
+        by_address.setdefault((row["identity"], row["role"], row["source"], row["url"]), []).append(row)
+    due = []
+    for (identity, _, kind, url), rows in by_address.items():
+        source, known = sources.get((identity, kind)), tuple(row["unit"] for row in rows)
+        # Two pictures of one address are left where a run was killed: only the picture itself tells which one it is.
+        if source is None or not (len(known) > 1 or checks.is_due(known[0], days)):
+            continue
+        stated = {name: rows[0][name] for name in ("page", "licence", "author")}
+        said = checks.said(known[0]) if len(known) == 1 else {}
+        due.append(replace(address_unit(source, url, **stated), said=said, known=known))
+    return due
 
 
 def _weight(row: RawRow) -> int:
@@ -408,7 +480,7 @@ def _jobs_for(hosts: int, at_once: int, workers: int) -> int:
     return max(min(hosts, workers), -(-hosts // (HOSTS_OF_A_JOB * at_once)))
 
 
-def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], dict[str, int]], list[Addresses]]:
+def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], Fetched], list[Addresses]]:
     return fetch_addresses, [replace(job, hosts=((unit,),)) for unit in job.units]
 
 
@@ -416,11 +488,15 @@ def _keep(store: Store, rows: Sequence[RawRow]) -> dict[str, int]:
     """Keeps rows of the network among the results; their keys, each once, with the bytes of its picture."""
     keyed: dict[str, RawRow] = {}
     for row in rows:
-        unit = content_key(row["identity"], row["role"], row["source"], row["url"], row.get("sample_id"))
+        unit = _network_key(row)
         keyed.setdefault(unit, {**row, "unit": unit})
     if keyed:
         put_items(store, [(unit, [row]) for unit, row in keyed.items()])
     return {unit: _weight(row) for unit, row in keyed.items()}
+
+
+def _network_key(row: RawRow) -> str:
+    return content_key(row["identity"], row["role"], row["source"], row["url"], row.get("sample_id"))
 
 
 @dataclass
@@ -430,14 +506,17 @@ class Old:
     Attributes:
         urls: unit → address, for each identity that still has a network source.
         sizes: about how many bytes each of these units has.
+        rows: what its row says of each of them, without the picture.
     """
 
     urls: dict[str, dict[str, str]]
     sizes: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, RawRow] = field(default_factory=dict)
 
 
-def _old_network_rows(params: Params, output: Path, store: Store, forgotten: Forgotten) -> Old:
-    """What earlier runs fetched well and is not to be forgotten, for each identity that still has a network source.
+def _old_network_rows(params: Params, output: Path, store: Store, forgotten: Forgotten, checks: Checks) -> Old:
+    """What earlier runs fetched well and is neither withdrawn nor to be forgotten, for each identity that still has a
+    network source.
 
     Also what a run has fetched that was killed before it could publish, and what lay in a table that a kill has taken.
     """
@@ -448,13 +527,14 @@ def _old_network_rows(params: Params, output: Path, store: Store, forgotten: For
     kinds = network_kinds()
     if not asked:
         return old
-    columns = ["identity", "source", "url", "page", "author", "sample_id", "status", "unit"]
+    columns = ["identity", "role", "source", "url", "page", "licence", "author", "sample_id", "status", "unit"]
     for path in [*(tables.checked_parts(output, RAW) if output.is_dir() else ()), *intact_results(store)]:
         rows = _readable_rows(path, columns)
         for row in rows:
             well = row["identity"] in old.urls and row["source"] in kinds and row["status"] == State.OK
-            if well and not _is_forgotten(row, forgotten):
+            if well and row["unit"] not in checks.withdrawn and not _is_forgotten(row, forgotten):
                 old.urls[row["identity"]][row["unit"]] = row["url"]
+                old.rows[row["unit"]] = row
                 old.sizes[row["unit"]] = path.stat().st_size // len(rows)
     return old
 

@@ -101,6 +101,10 @@ class CollectParams(_Group):
     """Pictures in a part of the table, and fetched by a worker at a time; fewer where they have more than 256 MiB."""
     hosts_at_once: Annotated[int, Field(ge=1, le=256)] = 16
     """So many hosts are asked for pictures at the same time by each worker; each host for one after another."""
+    recheck_days: Annotated[float, Field(ge=0)] | None = 30
+    """So long a picture of the network is believed to be there still; then its address is asked again, and one that was
+    withdrawn or has opted out leaves. It costs a request for each, without a body where the host answers 304; null or 0
+    never asks again."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.2
     """The stage fails when a larger share of its rows failed."""
 

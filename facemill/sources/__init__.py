@@ -68,9 +68,12 @@ class Item:
         page: the page that showed it, empty where there is none.
         pts: presentation time stamp of a video frame, in the time base that `url` names.
         shot: the number of that frame's shot in its video.
-        data: the encoded picture; None exactly when `error` is set.
+        data: the encoded picture; None exactly when `error` is set, or `unchanged`.
         rights: that of its unit.
         detail: what was found, for a failed item.
+        said: by what its host can be asked later whether it is still the same; goes into the `said` of a unit.
+        unchanged: the picture is the one of which the unit has said something; then there is neither data nor error.
+        gone: the host has answered that nothing is at the address.
     """
 
     identity: str
@@ -86,10 +89,13 @@ class Item:
     data: bytes | None = None
     error: Reason | None = None
     detail: str = ""
+    said: Mapping[str, str] = field(default_factory=dict)
+    unchanged: bool = False
+    gone: bool = False
 
     def __post_init__(self) -> None:
-        if (self.data is None) != (self.error is not None):
-            raise ValueError(f"{self.url}: an item has either data or an error")
+        if (self.data is not None) + (self.error is not None) + self.unchanged != 1:
+            raise ValueError(f"{self.url}: an item has either data or an error, or is unchanged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,8 @@ class Unit:
         face: which face of a reference picture is meant, see `facemill.references.ReferenceFace`; mostly not stated.
         rights: on what ground its pictures may be used, see `facemill.rights.rights_text`; whoever plans says it.
         options: what `fetch` needs.
+        said: what its host said when its picture was fetched, see `Item.said`.
+        known: keys of the pictures that earlier runs have got from this address.
     """
 
     identity: str
@@ -121,6 +129,8 @@ class Unit:
     face: str = ""
     rights: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    said: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
 
     def item(self, *, url: str | None = None, **fields: Any) -> Item:
         """An item of this unit; its address is the unit's key unless `url` is given."""

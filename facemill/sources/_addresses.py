@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from facemill.errors import InputError
 from facemill.reasons import Reason
 from facemill.sources import Item, Unit
-from facemill.sources._download import Downloader, Policy
+from facemill.sources._download import Downloader, GoneError, Policy
 
 _KEPT = ("max_file_bytes", "allow_private_addresses", "contact")
 
@@ -53,9 +53,10 @@ def fetch_address(unit: Unit) -> Iterator[Item]:
             reason, detail = options["problem"]
             raise InputError(Reason(reason), detail)
         downloader = shared_downloader(policy_of(unit))
-        yield unit.item(data=downloader.fetch(unit.key).data, **stated)
+        found = downloader.fetch(unit.key, unit.said)
+        yield unit.item(data=found.data, said=found.said, unchanged=found.data is None, **stated)
     except InputError as problem:
-        yield unit.failed(problem, **stated)
+        yield unit.failed(problem, gone=isinstance(problem, GoneError), **stated)
 
 
 def policy_of(unit: Unit) -> Policy:

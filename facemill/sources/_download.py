@@ -14,12 +14,14 @@ Whatever a host answers, `Downloader.fetch` raises nothing but `InputError`.
 from __future__ import annotations
 
 import email.utils
+import hashlib
 import os
 import random
 import re
 import ssl
 import time
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -50,9 +52,11 @@ USER_AGENT = f"{AGENT}/0.1 ({{contact}}dataset collection; respects robots.txt a
 """Some sites ask for a `contact`, and shut out whoever names none."""
 CONTACT = r"[\w.+-]{1,64}@[A-Za-z0-9.-]{1,190}|https?://[!#-'*-~]{1,250}"
 """A mail address or that of a page, of characters that can stand in a header's comment."""
-_OK = 200
+_OK, _NOT_MODIFIED = 200, 304
+_GONE = frozenset({404, 410, 451})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CONDITIONS = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
 _SNIFFED_BYTES = 32
 _AROUND_BYTES = 1_000_000
 """Headers and framing of an answer, beside twice its body."""
@@ -93,10 +97,20 @@ class Policy:
 
 @dataclass(frozen=True)
 class Download:
-    """What an address gave: the bytes and the address after redirects."""
+    """What an address gave: the bytes, and the address after redirects.
 
-    data: bytes
+    Attributes:
+        data: None where the picture is the one that was known (304).
+        said: by what it can be asked whether the picture is still the same, see `Downloader.fetch`.
+    """
+
+    data: bytes | None
     url: str
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+class GoneError(InputError):
+    """The host has answered that nothing is at the address, or nothing any longer: 404, 410, 451."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +158,15 @@ class Downloader:
     ) -> None:
         self._pool.close()
 
-    def fetch(self, url: str) -> Download:
+    def fetch(self, url: str, known: Mapping[str, str] | None = None) -> Download:
         """The picture behind an address.
 
+        Args:
+            url: the address.
+            known: what `Download.said` was when its picture came, so that the same one need not come again.
+
         Raises:
+            GoneError: DOWNLOAD_FAILED, since the host says that nothing is there.
             InputError: DOWNLOAD_FAILED (address refused, no answer, an error status, no picture), TOO_LARGE,
                 EMPTY_FILE, OPTED_OUT (the detail names the rule). Nothing else, whatever comes.
         """
@@ -156,9 +175,11 @@ class Downloader:
         for _ in range(self.policy.max_redirects + 1):
             site = self._known_site(address, budget)
             site.check(address)
-            answer = self._try_often(address, budget, self.policy.max_bytes, site.delay_s)
+            conditions = _conditions(known or {}, address)
+            answer = self._try_often(address, budget, self.policy.max_bytes, site.delay_s, conditions=conditions)
             if answer.redirect is None:
-                return Download(self._checked(answer, site, address), address.text)
+                data = self._checked(answer, site, address, may_be_known=bool(conditions))
+                return Download(data, address.text, _said(answer, address, known if data is None else None))
             address = self._address(answer.redirect, address)
         raise InputError(Reason.DOWNLOAD_FAILED, f"more than {self.policy.max_redirects} redirects")
 
@@ -177,14 +198,19 @@ class Downloader:
             address = self._address(answer.redirect, address)
         raise InputError(Reason.DOWNLOAD_FAILED, f"more than {self.policy.max_redirects} redirects")
 
-    def _checked(self, answer: Answer, site: _Site, address: Address) -> bytes:
-        """The picture of an answer, if it is one that may be taken."""
-        if answer.status != _OK:
+    def _checked(self, answer: Answer, site: _Site, address: Address, *, may_be_known: bool) -> bytes | None:
+        """The picture of an answer, if it is one that may be taken; None where it is the one that was known."""
+        is_known = may_be_known and answer.status == _NOT_MODIFIED
+        if answer.status in _GONE:
+            raise GoneError(Reason.DOWNLOAD_FAILED, f"status {answer.status}")
+        if answer.status != _OK and not is_known:
             raise InputError(Reason.DOWNLOAD_FAILED, f"status {answer.status}")
         if rule := header_rule(answer.headers):
             raise InputError(Reason.OPTED_OUT, rule)
         if tdm_header(answer.headers) is None and tdm_forbids(site.tdm, address.target):
             raise InputError(Reason.OPTED_OUT, "tdmrep.json")
+        if is_known:
+            return None
         if not answer.body:
             raise InputError(Reason.EMPTY_FILE)
         if sniff(answer.body[:_SNIFFED_BYTES]) is None:
@@ -265,13 +291,14 @@ class Downloader:
         *,
         tries: int | None = None,
         cut: bool = False,
+        conditions: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """An answer that is worth looking at: a host that is busy, or that breaks off, is asked again."""
         most = self.policy.tries if tries is None else tries
         for attempt in range(most):
             self._keep_distance(address, budget, delay_s)
             try:
-                return self._try(address, budget, max_bytes, cut=cut)
+                return self._try(address, budget, max_bytes, cut=cut, conditions=conditions)
             except (_TryAgain, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
                 pause = self._jitter.uniform(0, self.policy.pause_s * 2**attempt)
                 if isinstance(error, _TryAgain) and error.after_s is not None:
@@ -297,13 +324,16 @@ class Downloader:
         while len(self._asked) > _KNOWN_SITES:
             self._asked.popitem(last=False)
 
-    def _try(self, address: Address, budget: Budget, max_bytes: int, *, cut: bool) -> Answer:
+    def _try(
+        self, address: Address, budget: Budget, max_bytes: int, *, cut: bool, conditions: Sequence[tuple[str, str]]
+    ) -> Answer:
         budget.allow_bytes(2 * max_bytes + _AROUND_BYTES)
         url = httpcore.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
         headers = [
             ("User-Agent", self.policy.user_agent),
             ("Accept", "text/plain,*/*;q=0.5" if cut else "image/*,*/*;q=0.5"),
             ("Accept-Encoding", "identity"),  # pictures are compressed already, and packed bytes can explode
+            *conditions,
         ]
         with self._pool.stream("GET", url, headers=headers) as response:
             answer = Answer(
@@ -406,6 +436,30 @@ class _Site:
         ):
             if forbids:
                 raise InputError(Reason.OPTED_OUT, name)
+
+
+def _said(answer: Answer, address: Address, before: Mapping[str, str] | None) -> dict[str, str]:
+    """The validators of an answer (RFC 9110, 8.8), which hold for one address only; those of before where 304 has none.
+
+    The address is told by its hash: what must be found when it is forgotten lies in no file beside the tables.
+    """
+    said = {name: value for name in _CONDITIONS if _is_plain(value := answer.header(name))}
+    return {**(before or {}), **said, "at": _place(address)} if said or before else {}
+
+
+def _conditions(known: Mapping[str, str], address: Address) -> list[tuple[str, str]]:
+    if known.get("at") != _place(address):
+        return []  # what another address said of its picture tells nothing of this one's
+    return [(header, known[name]) for name, header in _CONDITIONS.items() if _is_plain(known.get(name, ""))]
+
+
+def _place(address: Address) -> str:
+    return hashlib.sha256(address.text.encode()).hexdigest()
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a validator can be sent back: bytes of strangers go into our request."""
+    return re.fullmatch(r"[!-~][ -~]{0,499}", value) is not None
 
 
 class _TryAgain(Exception):
