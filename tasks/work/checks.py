@@ -1,7 +1,7 @@
 """When a picture of the network was there last, what its host said of it then, and which pictures it has withdrawn.
 
-Kept below `.work`, by the keys of pictures' rows: no table depends on when somebody looked. Without this file every
-known address is asked again, and gives its picture once more.
+Kept below `.work`, by the keys of pictures' rows: no table depends on when somebody looked. Without this file, in a new
+clone say, the time of every picture begins anew, so that no host is asked for all that is known already.
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ class Checks:
     withdrawn: set[str] = field(default_factory=set)
 
     def is_due(self, key: str, days: float | None) -> bool:
-        """Whether a picture was not there within so many days; never with None or 0."""
-        last = self.seen[key][0] if key in self.seen else 0.0
-        return bool(days) and not 0 <= time.time() - last < (days or 0) * _DAY_S
+        """Whether a picture was not there within so many days; never with None or 0. The time of one of which nothing
+        is known begins now."""
+        if not days:
+            return False
+        if key not in self.seen:
+            self.seen[key] = (time.time(), {})
+            return False
+        return not 0 <= time.time() - self.seen[key][0] < days * _DAY_S
 
     def said(self, key: str) -> Mapping[str, str]:
         """What the host of a picture said of it; nothing where that is not known."""

@@ -201,12 +201,16 @@ def test_a_run_that_is_killed_before_it_publishes_loses_nothing(
     }
 
 
-def test_without_what_was_noted_pictures_come_again_and_none_is_lost(host: Host, refresh, tmp_path: Path) -> None:
+def test_without_what_was_noted_the_time_begins_anew_and_no_picture_is_lost(
+    host: Host, refresh, tmp_path: Path
+) -> None:
     was = refresh()
     before = folder_sha256(tmp_path / "data" / "raw")
     shutil.rmtree(tmp_path / ".work")
-    assert refresh(30) == was
-    assert {status for _, status in host.asked} == {200}
+    assert refresh() == was
+    assert host.asked == []
+    assert refresh() == was
+    assert {status for _, status in host.asked} == {200}  # nothing is known to ask by
     assert folder_sha256(tmp_path / "data" / "raw") == before
 
 
