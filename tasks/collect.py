@@ -33,8 +33,7 @@ from facemill.pictures import decode, sha256_hex, sniff
 from facemill.reasons import Reason, State
 from facemill.rights import rights_text
 from facemill.schema import RAW, VIDEOS, EncodedPicture, RawRow, StateColumns
-from facemill.sources import Item, Surroundings, Unit, fetch, find, network_kinds, reference_source
-from facemill.sources._addresses import address_unit
+from facemill.sources import Item, Surroundings, Unit, again, fetch, find, network_kinds, reference_source
 from tasks.catalogue import Data
 from tasks.collect_videos import collect_videos
 from tasks.params import Params, ReferencePicture
@@ -227,8 +226,8 @@ def _collect_pictures(
     network = [each for each in wanted if each.entry["source"] in kinds]
     found: dict[str, int] = {}
     if ask_network:
-        again = _due(old, network, checks, params.collect.recheck_days)
-        fetched = _ask_network(store, network, again, settings, pool, params.collect.hosts_at_once)
+        known = _due(old, network, checks, params.collect.recheck_days)
+        fetched = _ask_network(store, network, known, settings, pool, params.collect.hosts_at_once)
         found = fetched.kept
         checks.note(fetched.said, fetched.withdrawn)
     checks.save(root, {unit for units in old.urls.values() for unit in units} | found.keys())
@@ -417,7 +416,7 @@ def _new_row(unit: Unit, item: Item, settings: PictureSettings, fetched: Fetched
 
 
 def _ask_network(
-    store: Store, searches: Sequence[Wanted], again: Sequence[Unit], settings: PictureSettings, pool: Pool, at_once: int
+    store: Store, searches: Sequence[Wanted], known: Sequence[Unit], settings: PictureSettings, pool: Pool, at_once: int
 ) -> Fetched:
     """What the network has today: what searches find, and the addresses that are to be asked again.
 
@@ -425,7 +424,7 @@ def _ask_network(
     """
     fetched = Fetched()
     by_host: dict[str, dict[tuple[str, str, str, str], Unit]] = {}
-    for unit in again:
+    for unit in known:
         by_host.setdefault(unit.host, {})[(unit.identity, unit.role, unit.source, unit.key)] = unit
     for index, found in run_all(pool, find_addresses, searches):
         if isinstance(found, list):
@@ -467,7 +466,7 @@ def _due(old: Old, searches: Sequence[Wanted], checks: Checks, days: float | Non
             continue
         stated = {name: rows[0][name] for name in ("page", "licence", "author")}
         said = checks.said(known[0]) if len(known) == 1 else {}
-        due.append(replace(address_unit(source, url, **stated), said=said, known=known))
+        due.append(replace(again(source, url, stated), said=said, known=known))
     return due
 
 

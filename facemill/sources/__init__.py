@@ -217,6 +217,17 @@ class Source(ABC):
     def fetch(unit: Unit) -> Iterator[Item]:
         """The items of one unit that `find` gave."""
 
+    @staticmethod
+    def again(unit: Unit, url: str, stated: Mapping[str, str]) -> Unit:
+        """An address that an earlier run has found, as a unit for `fetch`; only of sources that ask the network.
+
+        Args:
+            unit: as `plan` gives it today: it says how the address is fetched.
+            url: the address.
+            stated: `page`, `licence` and `author` of its picture.
+        """
+        raise NotImplementedError(f"the addresses of {unit.source} are not asked for again")
+
     @classmethod
     def from_reference(cls, text: str) -> Source:
         """The source of the pictures that an identity's reference means, one of those in `references`."""
@@ -244,6 +255,11 @@ def fetch(unit: Unit) -> Iterator[Item]:
     """The items of a planned unit, or of one that `find` gave. Raises as `Source.find`."""
     for each in find(unit):
         yield from SOURCES[each.source].fetch(each)
+
+
+def again(unit: Unit, url: str, stated: Mapping[str, str]) -> Unit:
+    """An address that an earlier run has found, as a unit for `fetch`; arguments as `Source.again`."""
+    return SOURCES[unit.source].again(unit, url, stated)
 
 
 def network_kinds() -> frozenset[str]:

@@ -1,23 +1,37 @@
 """Addresses that a list or a search has found: each is a unit, and each becomes a row.
 
-A source whose `find` gives `address_unit`s has `fetch_address` for its `fetch`. What is to be a row without being asked
-for, such as a broken line, a picture under an unwanted licence or the end of a search that broke off, is a `told_unit`.
+An `AddressSource`, whose `find` gives `address_unit`s, has `fetch_address` for its `fetch`. What is to be a row without
+being asked for, such as a broken line, a picture under an unwanted licence or the end of a search that broke off, is a
+`told_unit`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from facemill.errors import InputError
 from facemill.reasons import Reason
-from facemill.sources import Item, Unit
+from facemill.sources import Item, Source, Unit
 from facemill.sources._download import Downloader, GoneError, Policy
 
 _KEPT = ("max_file_bytes", "allow_private_addresses", "contact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressSource(Source):
+    """A source that finds addresses in the network, of which each is a unit."""
+
+    asks_network: ClassVar[bool] = True
+
+    @staticmethod
+    def again(unit: Unit, url: str, stated: Mapping[str, str]) -> Unit:
+        """The same unit that finding the address gives."""
+        return address_unit(unit, url, **stated)
 
 
 def address_unit(search: Unit, url: str, *, page: str = "", licence: str = "", author: str = "") -> Unit:

@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -29,8 +29,8 @@ from pydantic import Field
 from facemill.errors import FacemillError
 from facemill.patience import PICTURE_SEARCH
 from facemill.processes import end_group
-from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._addresses import address_unit, fetch_address, host_of, is_address
+from facemill.sources import Item, StatedPath, Surroundings, Unit, register
+from facemill.sources._addresses import AddressSource, address_unit, fetch_address, host_of, is_address
 from facemill.sources._opt_outs import AGENT
 
 _TOLD_LINES = 4
@@ -45,10 +45,9 @@ UNKNOWN_LICENCE = "unknown"
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class GoogleSource(Source):
+class GoogleSource(AddressSource):
     """Pictures that Google's picture search finds."""
 
-    asks_network: ClassVar[bool] = True
     kind: Literal["google"] = "google"
     query: Annotated[str, Field(min_length=1)]
     """The words that the picture search is asked for."""

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
 from facemill.picture_licences import licence_of
 from facemill.reasons import Reason
-from facemill.sources import Item, Source, Surroundings, Unit, register
-from facemill.sources._addresses import fetch_address, is_address
+from facemill.sources import Item, Surroundings, Unit, register
+from facemill.sources._addresses import AddressSource, fetch_address, is_address
 from facemill.sources._interface import (
     DEADLINE_S,
     Contact,
@@ -44,10 +44,9 @@ _CODES = ("by", "by-sa", "by-nc", "by-nd", "by-nc-sa", "by-nc-nd")
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class OpenverseSource(Source):
+class OpenverseSource(AddressSource):
     """Pictures that Openverse finds, each with its licence and its author."""
 
-    asks_network: ClassVar[bool] = True
     kind: Literal["openverse"] = "openverse"
     query: Annotated[str, Field(min_length=1, max_length=200)]
     """Words that pictures are searched by; Openverse looks for them in titles, descriptions and tags."""

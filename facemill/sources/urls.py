@@ -16,15 +16,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import IO, Annotated, Any, ClassVar, Literal
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
 from facemill.foreign_files import open_regular, valid_name
 from facemill.reasons import Reason
-from facemill.sources import Item, Source, StatedPath, Surroundings, Unit, register
-from facemill.sources._addresses import address_unit, fetch_address, is_address, told_unit
+from facemill.sources import Item, StatedPath, Surroundings, Unit, register
+from facemill.sources._addresses import AddressSource, address_unit, fetch_address, is_address, told_unit
 
 Format = Literal["csv", "tsv", "parquet", "jsonl", "txt"]
 Column = Literal["url", "page", "licence", "author"]
@@ -49,10 +49,9 @@ Line = tuple[int, Mapping[str, Any] | str]
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class UrlsSource(Source):
+class UrlsSource(AddressSource):
     """Pictures whose addresses stand in a list: CSV, TSV, Parquet, JSON lines, or plain text."""
 
-    asks_network: ClassVar[bool] = True
     kind: Literal["urls"] = "urls"
     path: StatedPath
     """The list. Its suffix says what it is: .csv, .tsv, .parquet, .jsonl, or .txt with an address in each line."""

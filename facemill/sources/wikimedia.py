@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
 from facemill.picture_licences import licence_of
 from facemill.reasons import Reason
-from facemill.sources import Item, Source, Surroundings, Unit, register
-from facemill.sources._addresses import fetch_address, is_address
+from facemill.sources import Item, Surroundings, Unit, register
+from facemill.sources._addresses import AddressSource, fetch_address, is_address
 from facemill.sources._interface import (
     DEADLINE_S,
     Contact,
@@ -54,10 +54,9 @@ _ASKED = {
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class WikimediaSource(Source):
+class WikimediaSource(AddressSource):
     """Pictures of Wikimedia Commons, or of another wiki of its kind. Just one of `query`, `category` and `files`."""
 
-    asks_network: ClassVar[bool] = True
     kind: Literal["wikimedia"] = "wikimedia"
     contact: Contact = ""
     """Whom Wikimedia can write to if something goes wrong: a mail address, or that of a page. It asks for one."""
