@@ -35,8 +35,8 @@ def check_project(params: Params, root: Path) -> None:
     Raises:
         FacemillError: a line for each value that is wrong, with its key.
     """
-    from tasks.collect import plan_units
     from tasks.collect_videos import archive_videos
+    from tasks.collecting.planning import plan_units
     from tasks.licences import check_asked
     from tasks.training.weight_files import weight_files
 

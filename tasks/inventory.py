@@ -21,8 +21,8 @@ from facemill.media_files import tell_nobody
 from facemill.reasons import State
 from tasks.catalogue import Data, code_file, weights_file
 from tasks.check import check_project
-from tasks.collect import plan_units
 from tasks.collect_videos import archive_videos
+from tasks.collecting.planning import plan_units
 from tasks.converting.corrections import hash_corrections
 from tasks.curating.decisions import as_content, read_decisions
 from tasks.params import Params, SampleArchive

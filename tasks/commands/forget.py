@@ -267,7 +267,7 @@ def _shown_in(root: Path, references: np.ndarray[Any, np.dtype[np.float32]], lim
 
 def _source_files(root: Path, params: Params, found: _Found) -> list[str]:
     """The files of a person's own that the pictures came from: those are theirs to delete."""
-    from tasks.collect import plan_units
+    from tasks.collecting.planning import plan_units
 
     try:
         units = plan_units(params, root)

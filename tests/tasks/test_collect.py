@@ -21,6 +21,8 @@ from facemill.schema import RAW, VIDEOS
 from facemill.sources.sample.pictures import huge_png
 from facemill.sources.sample.videos import sample_archive, write_archive_video
 from tasks import collect, inventory
+from tasks.collecting import network
+from tasks.collecting.planning import plan_units
 from tasks.params import Params, parse_params
 from tasks.work import file_hashes, results, spread
 from tasks.work.forgotten import What, add_forgotten
@@ -274,14 +276,14 @@ def test_one_odd_address_costs_its_own_row(search, result_page: list[bytes], mon
     result_page += [_picture(20 + number) for number in range(10)]
     rows = search("0 1 2 3 4 5 6 7 8 9 gone")
     assert Counter(row["error"] for row in rows) == {None: 10, "download_failed": 1}
-    fetch = collect.fetch
+    fetch = network.fetch
 
     def broken(unit: sources.Unit) -> Iterator[sources.Item]:
         if unit.key.endswith("/broken.jpg"):
             raise ValueError("a defect")
         yield from fetch(unit)
 
-    monkeypatch.setattr(collect, "fetch", broken)
+    monkeypatch.setattr(network, "fetch", broken)
     rows = search("broken gone")
     assert Counter(row["error"] for row in rows) == {None: 10, "download_failed": 1, "processing_error": 1}
     assert [row["detail"] for row in rows if row["error"] == "processing_error"] == ["ValueError: a defect"]
@@ -351,7 +353,7 @@ def test_large_pictures_are_spread_over_more_parts(root: Path, monkeypatch: pyte
     for number in range(6):
         (root / "photos" / f"large {number}.png").write_bytes(_picture(40 + number, 100))
     most = 2 * (root / "photos" / "large 0.png").stat().st_size + 5000
-    for module in (collect, results, spread):
+    for module in (network, results, spread):
         monkeypatch.setattr(module, "SHARD_BYTES", most)
     params = _params(PHOTOS, collect={"rows_per_shard": 64, "failure_limit": 1.0})
     _run(params, root)
@@ -402,8 +404,8 @@ def test_what_is_forgotten_is_neither_asked_for_nor_carried_over(
     assert len(rows) == 3
     by_place = {row["url"][-5]: row for row in rows}
     add_forgotten(root, [(What.ADDRESS, by_place["0"]["url"]), (What.PICTURE, by_place["1"]["sample_id"])])
-    asked, fetch = [], collect.fetch
-    monkeypatch.setattr(collect, "fetch", lambda unit: asked.append(unit.key) or fetch(unit))
+    asked, fetch = [], network.fetch
+    monkeypatch.setattr(network, "fetch", lambda unit: asked.append(unit.key) or fetch(unit))
     rows = search("0 1 2 3")  # the last has the bytes of one that is forgotten, under another address
     assert [row["url"] for row in rows] == [by_place["2"]["url"]]
     assert by_place["0"]["url"] not in asked
@@ -486,7 +488,7 @@ def test_a_video_of_which_one_frame_is_taken_is_one_row(root: Path) -> None:
 
 def test_all_sources_that_are_wrong_are_named_at_once(root: Path) -> None:
     with pytest.raises(FacemillError) as error:
-        collect.plan_units(_params([{"kind": "folder", "path": "gone"}, {"kind": "sample", "person": "ada"}]), root)
+        plan_units(_params([{"kind": "folder", "path": "gone"}, {"kind": "sample", "person": "ada"}]), root)
     assert [line.strip().partition(": ")[0] for line in str(error.value).splitlines()[1:]] == [
         "identities.anna.sources.0",
         "identities.anna.sources.1",
@@ -513,7 +515,7 @@ def test_a_video_is_a_reference_by_some_of_its_frames(tmp_path: Path) -> None:
     }
     [unit] = [
         unit
-        for unit in collect.plan_units(_params([_sample("collins")], identities=people), tmp_path)
+        for unit in plan_units(_params([_sample("collins")], identities=people), tmp_path)
         if (unit.role, unit.identity) == ("reference", "anna")
     ]
     assert [item.pts is not None and item.role for item in sources.fetch(unit)] == ["reference"] * 2

@@ -180,7 +180,7 @@ def test_what_is_no_picture_replaces_none(host: Host, refresh, body: bytes) -> N
     assert refresh() == was
 
 
-@pytest.mark.parametrize("moment", ["publish_parts", "make_parts", "Checks.save"])
+@pytest.mark.parametrize("moment", ["collect.publish_parts", "collect.make_parts", "work.checks.Checks.save"])
 def test_a_run_that_is_killed_before_it_publishes_loses_nothing(
     host: Host, refresh, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_run_that_is_killed_before_it_publishes_loses_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"tasks.collect.{moment}", killed)
+        patch.setattr(f"tasks.{moment}", killed)
         with pytest.raises(KeyboardInterrupt):
             refresh()
     assert refresh() == was | {
