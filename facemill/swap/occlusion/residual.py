@@ -4,9 +4,10 @@
       ▲                                                                                             │
       └──────────────── the parts filled with the drawing, three times ◄────────────────────────────┘
 
-What is usual stands in the person's own pictures, which travel with the model beside the net's drawings of them. A net
-that sees a hand draws the rest of the face wrong too, so what was found is filled with its drawing and the face drawn
-again: what is then left is the hand. At last the outline is brought to the edges of the frame's own pixels.
+What is usual stands in the person's own pictures, which travel with the model beside the net's drawings of them; a face
+that is turned, moved or lit as none of them is may differ by more (`usual.py`). A net that sees a hand draws the rest
+of the face wrong too, so what was found is filled with its drawing and the face drawn again: what is then left is the
+hand. At last the outline is brought to the edges of the frame's own pixels.
 
 A hand in the person's own tone differs nowhere by much, and by somewhat all over: the net takes it for shadow. So what
 is left of the face is looked at more broadly too, where errors of a drawing, which change from place to place, cancel
@@ -19,19 +20,14 @@ Each frame is looked at by itself, so that segments and workers change nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from facemill.align import crop_affine, crop_points, warp
-from facemill.swap.detail.exemplars import Exemplars
 from facemill.swap.mask import face_mask
 from facemill.swap.occlusion.guided import guided
 from facemill.swap.occlusion.methods import FaceView, InFront, OcclusionMethod, OcclusionNeeds, Picture
-
-Mask = npt.NDArray[np.bool_]
+from facemill.swap.occlusion.usual import BROAD, Mask, Usual, blurred, difference, in_tone, lab, what_is_usual
 
 ROUNDS = 3
 """How often a face in which something was found is drawn again without it."""
@@ -41,55 +37,24 @@ CERTAIN = 2.4
 """Times the usual difference, reached by a part, from which on it counts whole: it comes and goes gradually."""
 LEAST_AREA = 0.003
 """Of the square: what is smaller is a highlight or a lash."""
-BROAD = 2.0
-"""Standard deviation, in 64ths of the square, of the blur by which a face is looked at broadly."""
+RIM = 2
+"""In 64ths of the square, the width of the face's edge: no part is told by its pixels there alone, since a jaw that is
+drawn somewhat to the side differs there as much as anything."""
 BROAD_WEAK, BROAD_STRONG, BROAD_CERTAIN = 0.7, 1.2, 1.32
 """As `WEAK`, `STRONG` and `CERTAIN`, for broad differences."""
 BROAD_LEAST_AREA = 0.01
-"""As `LEAST_AREA`."""
+"""As `LEAST_AREA`, for broad differences."""
 NOTABLE = 0.6
 """Times the usual difference that each pixel of a broad part reaches by itself."""
 APART = 7
 """In 64ths of the square: how wide around what was found a face is not looked at broadly, since it bleeds."""
-BROAD_LEAST_PICTURES = 48
-"""Exemplars, fewer of which do not tell what is usual well enough to look broadly."""
-RARE = 0.05
-"""Share of a person's pictures that are darker, lighter or of another hue: tones as rare as that are none that the net
-knows."""
 CALM, CALM_AT = 30.0, 0.45
 """Percentile of a face's differences, and how many times the usual difference it may be: in a frame that the net draws
 badly all over (a film of other colours than it was trained on), differences count less."""
-MOST_TONE = 6.0
-"""In Lab: how far the drawing's tone is brought to the frame's at most. What differs by more is no light."""
-GREY = 2.5
-"""Spread of colour in Lab under which a face is that of a black-and-white film."""
 RADIUS = 0.05
 """Of the window in which an outline is brought to edges, over the side of the square."""
-_MOST_PICTURES = 48  # from which the usual difference is told
-_LAB_WEIGHTS = np.array([0.7, 1.0, 1.0], np.float32)
-_FLOOR = 2.0  # in Lab: what nobody sees
 _LEAST_SEEN = 0.2  # of the face; of less nobody can tell its tone
 _LEAST_LEFT = 0.1  # of the face, beside what was found; of less nothing can be said
-_SAME_TONE = 0.35  # share of a face's pixels that agree about tone
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What is usual of one person, told from their pictures and the net's drawings of them.
-
-    Attributes:
-        fine: (P, P), the usual difference and somewhat more.
-        broad: (P, P), the same of broad differences; None: there are too few pictures to tell.
-        tones: (2, 3), the least and the largest mean of a face in Lab, without the rarest.
-    """
-
-    fine: Picture
-    broad: Picture | None
-    tones: Picture
-
-    def knows(self, tone: Picture) -> bool:
-        """Whether faces of this mean in Lab, (3,), are usual."""
-        return bool((self.tones[0] <= tone).all() and (tone <= self.tones[1]).all())
 
 
 class ResidualOcclusion(OcclusionMethod):
@@ -134,6 +99,7 @@ class _Search:
         self._hidden: Picture | None = None
         self._crop = face.crop.astype(np.float32) / np.float32(255)
         self._inside: Mask = face_mask(face.landmarks, len(face.crop), 0.0) > 0.5
+        self._allowed: Picture | None = None
 
     def look(self, drawn: Picture | None, usual: Usual) -> None:
         """Compares the face with a drawing of `shown`, and fills what was found for the next one."""
@@ -143,11 +109,14 @@ class _Search:
         seen = self._inside if self._hidden is None else self._inside & (self._hidden == 0)
         if seen.sum() < _LEAST_SEEN * self._inside.sum():
             seen = self._inside
+        if self._allowed is None:
+            self._allowed = usual.shaped_otherwise(self.face.landmarks, len(self._crop))
+        tone = lab(self._crop)[seen].mean(axis=0)
         toned = in_tone(drawn, self._crop, seen)
-        apart = difference(self._crop, toned)
-        times = calmed(blurred(apart) / usual.fine, self._inside)
+        apart = difference(self._crop, toned) / self._allowed
+        times = calmed(blurred(apart) / (usual.fine * np.float32(usual.lit_otherwise(tone))), self._inside)
         hidden = parts_in_front(times, self._inside)
-        if usual.broad is not None and usual.knows(_lab(self._crop)[seen].mean(axis=0)):
+        if usual.broad is not None and usual.knows(tone):
             hidden = np.maximum(hidden, self._broad_parts(apart, times, hidden, usual.broad))
         if not hidden.any():
             self.goes_on, self._hidden, self.shown = False, None, self.face.crop
@@ -183,62 +152,6 @@ class _Search:
         return InFront(np.asarray(hidden, np.float32), self.shown)
 
 
-def what_is_usual(exemplars: Exemplars, coverage: float) -> Usual:
-    """By how much the net's drawings of a person's pictures differ from them as a rule, and in which tones they are.
-
-    Args:
-        exemplars: of that person; at least one.
-        coverage: of the square that the net sees, see `facemill.align`.
-    """
-    found, tones = [], []
-    for number in range(0, len(exemplars), max(1, len(exemplars) // _MOST_PICTURES)):
-        drawn = exemplars.drawn[number].astype(np.float32) / np.float32(255)
-        side = len(drawn)
-        affine = crop_affine(exemplars.landmarks[number], side, coverage)
-        crop = warp(exemplars.crop(number), affine, side).astype(np.float32) / np.float32(255)
-        inside = face_mask(crop_points(side, coverage), side, 0.0) > 0.5
-        found.append(difference(crop, in_tone(drawn, crop, inside)))
-        tones.append(_lab(crop)[inside].mean(axis=0))
-
-    def usual(sigma: float) -> Picture:
-        stack = np.stack([blurred(one, sigma) for one in found])
-        return blurred(np.asarray(stack.mean(axis=0) + 2 * stack.std(axis=0), np.float32), 1.5) + np.float32(_FLOOR)
-
-    broad = usual(BROAD) if len(exemplars) >= BROAD_LEAST_PICTURES else None
-    return Usual(usual(1.0), broad, np.asarray(np.quantile(tones, (RARE, 1 - RARE), axis=0), np.float32))
-
-
-def in_tone(drawn: Picture, crop: Picture, seen: Mask) -> Picture:
-    """The drawing in Lab, in the tone of the crop as far as light goes.
-
-    Tone is what most pixels agree about: of the sorted differences of each channel the closest together, a third of
-    them, so that a hand over half of a face is not taken for light.
-
-    Args:
-        drawn, crop: (P, P, 3) RGB in 0…1.
-        seen: (P, P), where both show the face.
-    """
-    lab, wanted = _lab(drawn), _lab(crop)
-    if float(wanted[..., 1:][seen].std(axis=0).max()) < GREY:
-        lab[..., 1:] = wanted[..., 1:]
-    for channel in range(3):
-        apart = np.sort((wanted - lab)[..., channel][seen])
-        count = max(1, int(_SAME_TONE * len(apart)))
-        first = int(np.argmin(apart[count:] - apart[:-count])) if count < len(apart) else 0
-        lab[..., channel] += np.clip(np.median(apart[first : first + count + 1]), -MOST_TONE, MOST_TONE)
-    return lab
-
-
-def difference(crop: Picture, toned: Picture) -> Picture:
-    """(P, P): how far a face, RGB in 0…1, and a drawing of it, in Lab, are apart."""
-    return np.asarray(np.abs(_lab(crop) - toned) @ _LAB_WEIGHTS, np.float32)
-
-
-def blurred(values: Picture, sigma: float = 1.0) -> Picture:
-    """(P, P) values, with neighbours as near as `sigma` 64ths of the square."""
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma * len(values) / 64), np.float32)
-
-
 def calmed(times: Picture, inside: Mask) -> Picture:
     """Differences that count less where the face is drawn badly all over: see `CALM`."""
     return times / np.float32(max(1.0, float(np.percentile(times[inside], CALM)) / CALM_AT))
@@ -255,18 +168,23 @@ def parts_in_front(
     Args:
         times: (P, P), how many times the usual difference.
         inside: (P, P), the face.
-        grades: what each pixel exceeds, what each part reaches somewhere, and from where on it counts whole.
+        grades: what each pixel exceeds, what each part reaches somewhere off the rim, and from where on it counts
+            whole.
         least_area: of a part, over the square's.
     """
     weak, strong, certain = grades
+    around = 2 * round(RIM * len(times) / 64) + 1
+    # beyond the square a face goes on, but nobody sees how
+    within = cv2.erode(
+        inside.astype(np.uint8),
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (around, around)),
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    ).astype(bool)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(((times > weak) & inside).astype(np.uint8))
     weights = np.zeros(count, np.float32)
     for label in range(1, count):
         if stats[label, cv2.CC_STAT_AREA] >= least_area * times.size:
-            peak = float(times[labels == label].max())
+            peak = float(times[(labels == label) & within].max(initial=0.0))
             weights[label] = np.clip((peak - strong) / (certain - strong), 0.0, 1.0)
     return np.asarray(weights[labels], np.float32)
-
-
-def _lab(picture: npt.NDArray[np.float32]) -> Picture:
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(picture, np.float32), cv2.COLOR_RGB2Lab), np.float32)

@@ -28,7 +28,8 @@ from facemill.swap.detail.exemplars import Exemplars
 from facemill.swap.mask import face_mask
 from facemill.swap.occlusion.guided import guided
 from facemill.swap.occlusion.methods import FaceView, OcclusionMethod, OcclusionNeeds, occlusion_method
-from facemill.swap.occlusion.residual import BROAD_LEAST_PICTURES, LEAST_AREA, parts_in_front
+from facemill.swap.occlusion.residual import LEAST_AREA, parts_in_front
+from facemill.swap.occlusion.usual import BROAD_LEAST_PICTURES, MOST_UNFAMILIAR, what_is_usual
 from facemill.swap.painter import MASK_PX, FacePainter, FacesOfFrame, WantedFace
 from facemill.swap.settings import SwapSettings
 from facemill.swap.swapper import Swapper
@@ -167,7 +168,7 @@ def drawn_roughly(drawn: np.ndarray, seed: int) -> np.ndarray:
 def many_roughly_drawn() -> Exemplars:
     """Hopper in several lights, each eight times with other errors of the drawing."""
     few = pictures_of_hopper([Pose(gamma=gamma, warmth=warmth) for gamma, warmth in LIGHTS])
-    times = BROAD_LEAST_PICTURES // len(few)
+    times = -(-BROAD_LEAST_PICTURES // len(few))
     drawn = np.stack([drawn_roughly(one, seed) for seed, one in enumerate(np.tile(few.drawn, (times, 1, 1, 1)), 1)])
     ids, points = tuple(f"hopper-{number}" for number in range(len(drawn))), np.tile(few.landmarks, (times, 1, 1))
     return Exemplars("hopper", ids, few.encoded * times, points, drawn, np.ones(len(drawn)))
@@ -179,6 +180,48 @@ def roughly_drawing(knowing: Swapper, face: tuple[np.ndarray, np.ndarray], cast:
     drawn = drawn_roughly(drawn_by_a_net(*face), 0) * cast
     net.known = torch.from_numpy(np.clip(drawn, 0, 255)).permute(2, 0, 1)[None].float() / 255
     return method_of(replace(knowing, model=net, exemplars={"hopper": many_roughly_drawn()}))
+
+
+@pytest.mark.parametrize(
+    ("shown", "drawn"),
+    [
+        (Pose(mouth_open=1.0), Pose(mouth_open=0.5)),
+        (Pose(yaw_deg=22), Pose(yaw_deg=15)),
+        (Pose(pitch_deg=-14), Pose(pitch_deg=-5)),
+        (Pose(brows=1.0), Pose()),
+    ],
+    ids=["mouth", "turned", "nodding", "brows"],
+)
+def test_a_face_as_no_picture_shows_it_is_not_taken_for_covered(knowing: Swapper, shown: Pose, drawn: Pose) -> None:
+    """The net follows half of the way, as one does that has seen no such face."""
+    net = KnowsHopper(*render("hopper", drawn, (SIDE, SIDE)))
+    view = view_of(*render("hopper", shown, (SIDE, SIDE)))
+    assert method_of(replace(knowing, model=net)).find([view]) == [None]
+
+
+def test_the_further_a_face_is_from_all_pictures_the_more_it_may_differ_part_by_part(pictures: Exemplars) -> None:
+    usual = what_is_usual(pictures, COVERAGE)
+
+    def allowed(pose: Pose) -> np.ndarray:
+        picture, landmarks = render("hopper", pose, (SIDE, SIDE))
+        return usual.shaped_otherwise(view_of(picture, landmarks).landmarks, NET_PX)
+
+    assert allowed(POSES[0]).max() == 1
+    mouth, brow = (slice(NET_PX * 5 // 8, NET_PX * 7 // 8), NET_PX // 2), (NET_PX // 4, slice(None))
+    opened = allowed(Pose(mouth_open=1.0))
+    assert opened[mouth].max() > 1.5 * opened[brow].max()
+    further = [allowed(Pose(yaw_deg=turn)).mean() for turn in (8, 14, 20, 26)]
+    assert sorted(further) == further
+    assert 0.9 * MOST_UNFAMILIAR < further[-1] <= MOST_UNFAMILIAR
+
+
+def test_the_further_light_is_from_all_pictures_the_more_a_face_may_differ(pictures: Exemplars) -> None:
+    usual = what_is_usual(pictures, COVERAGE)
+    middle = usual.tones.mean(axis=0)
+    found = [usual.lit_otherwise(middle - np.float32([less, 0, 0])) for less in (0.0, 18.0, 22.0, 90.0)]
+    assert found[0] == 1
+    assert sorted(found) == found
+    assert found[-1] == MOST_UNFAMILIAR
 
 
 @pytest.mark.parametrize("shade", [0.82, 0.86, 0.88])
@@ -271,6 +314,15 @@ def test_a_part_counts_by_its_size_and_its_strongest_pixel(peak: float, side: in
     expected = np.zeros((64, 64))
     expected[10 : 10 + side, 10 : 10 + side] = share
     np.testing.assert_allclose(parts, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "count"), [(2, 0), (4, 1)])
+def test_a_strip_along_the_edge_of_a_face_is_a_jaw_that_is_drawn_beside_it(width: int, count: int) -> None:
+    inside = np.zeros((64, 64), bool)
+    inside[8:56, 12:52] = True
+    times = np.full((64, 64), 0.5, np.float32)
+    times[20:50, 12 : 12 + width] = 3.0
+    assert len(np.unique(parts_in_front(times, inside))) == 1 + count
 
 
 @settings(max_examples=20, deadline=None)
