@@ -11,15 +11,16 @@ It compares faces that the user named with each other; nothing here looks strang
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlib
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from facemill.embeddings import DIMENSIONS
-from facemill.nets.dlib_resnet import CHIP_PX, DlibResNet, load_dlib_resnet
+
+if TYPE_CHECKING:  # torch takes a second or two and 150 MB, and a stage that plans what its workers embed needs none
+    from facemill.nets.dlib_resnet import DlibResNet
 
 CHIP_PADDING = 0.25
 """Around the net's own crop, aligned by eyes and nose: what it was trained with."""
@@ -43,6 +44,8 @@ class Embedder:
 
     def embed_chips(self, chips: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """RGB uint8 150×150×3 chips of `face_chips`, from any number of pictures -> (N, 128) float32."""
+        import torch
+
         embedded = [np.zeros((0, DIMENSIONS), np.float32)]
         for at in range(0, len(chips), CHIPS_AT_ONCE):
             pixels = torch.from_numpy(np.stack(chips[at : at + CHIPS_AT_ONCE])).to(self._device)
@@ -53,6 +56,8 @@ class Embedder:
 
 def face_chips(picture: npt.NDArray[np.uint8], landmarks: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
     """The net's aligned 150×150 crops of (N, 68, 2) landmarks."""
+    from facemill.nets.dlib_resnet import CHIP_PX
+
     if len(landmarks) == 0:
         return []
     shapes = dlib.full_object_detections()
@@ -66,6 +71,10 @@ def face_chips(picture: npt.NDArray[np.uint8], landmarks: npt.NDArray[Any]) -> l
 
 @lru_cache(maxsize=2)
 def _load_net(device: str) -> DlibResNet:
+    import torch
+
+    from facemill.nets.dlib_resnet import load_dlib_resnet
+
     # permuted pixels and kernels alike lie channels last: a fifth faster on a CPU too
     net = load_dlib_resnet().to(device)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types no format alone
