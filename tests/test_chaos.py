@@ -333,7 +333,8 @@ def test_of_two_runs_at_once_one_does_the_work_and_the_other_is_told_or_finds_no
     assert run.process.returncode == 0, run.said()
     assert outputs(project) == {name: value for name, value in undisturbed.items() if name != "seconds"}
     footage, done = project / "data" / "archive", project.parent / f"done {between_s}"
-    for command in (*FACEMILL, "stage", "extract"), (*FACEMILL, "convert", str(footage), str(done)):
+    convert = (*FACEMILL, "convert", "--let-failures-pass", str(footage), str(done))  # one sample video is cut off
+    for command in (*FACEMILL, "stage", "extract"), convert:
         ended = both(project, command, 0.0)
         codes = sorted(code for code, _ in ended)
         assert codes == [0, 1] or (codes == [0, 0] and "stage" in command), ended  # with nothing to do it is quick
