@@ -162,7 +162,7 @@ def make_raw(folder: Path, rows: int) -> str:
             ids, numbers = _texts(words[part, :4]), range(rows)[part]
             hashes = zip(ids, words[part, 4].tolist(), words[part, 5].tolist(), strict=True)
             seen: list[tuple[str, list[dedup.HashRow]]] = [
-                (key, [{"phash": phash, "dhash": dhash, "flat": False, "sharpness": 50.0, "status": "ok"}])
+                (key, [{"phash": phash, "dhash": dhash, "flat": False, "status": "ok"}])
                 for key, phash, dhash in hashes
                 if key not in known
             ]

@@ -3,15 +3,15 @@
     python benchmarks/hashing.py FOLDER... [--peer PYTHON] [--rounds 3]
 
 The JPEG files below the folders of 1.5 million pixels or more are hashed as they are, and as thumbnails with a longer
-side of 160 px. Both sides read each file, decode and hash it, ten times. PYTHON is an interpreter of an environment
-that has imagededup, which wants a torch of its own.
+side of 160 px. Both sides read each file, decode and hash it, ten times; facemill hashes 64 at a time, as `dedup` does.
+*decoding* is what reading and decoding take of it, each as that side does it. PYTHON is an interpreter of an
+environment that has imagededup, which wants a torch of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,25 +27,37 @@ import sys, time
 from pathlib import Path
 import cv2
 import numpy as np
-from facemill.picture_hash import hash_picture
+import simplejpeg
+from facemill.picture_hash import DECODED_SIDE_PX, hash_small, shrink
 cv2.setNumThreads(1)
-files = 10 * sorted(Path(sys.argv[1]).iterdir())
-hash_picture(files[0].read_bytes())
-start = time.process_time()
-for file in files:
-    hash_picture(file.read_bytes())
-print(time.process_time() - start)
+sizes = dict(min_height=DECODED_SIDE_PX, min_width=DECODED_SIDE_PX, min_factor=2)
+def decode(files):
+    for file in files:
+        simplejpeg.decode_jpeg(file.read_bytes(), colorspace="GRAY", strict=False, **sizes)
+def hash(files):
+    for at in range(0, len(files), 64):
+        hash_small(np.stack([shrink(file.read_bytes()) for file in files[at : at + 64]]))
 """
 _THEIRS = """
 import sys, time
 from pathlib import Path
+from PIL import Image
 from imagededup.methods import PHash
-files, method = 10 * sorted(Path(sys.argv[1]).iterdir()), PHash(verbose=False)
-method.encode_image(image_file=files[0])
-start = time.process_time()
-for file in files:
-    method.encode_image(image_file=file)
-print(time.process_time() - start)
+method = PHash(verbose=False)
+def decode(files):
+    for file in files:
+        Image.open(file).load()
+def hash(files):
+    for file in files:
+        method.encode_image(image_file=file)
+"""
+_TIMED = """
+files = 10 * sorted(Path(sys.argv[1]).iterdir())
+for work in (hash, decode):
+    work(files[:1])
+    start = time.process_time()
+    work(files)
+    print(time.process_time() - start)
 """
 
 
@@ -67,13 +79,16 @@ def main() -> None:
                 (Path(name) / f"{number:04}.jpg").write_bytes(data)
             sides = [("facemill", sys.executable, _OURS)]
             sides += [("imagededup", arguments.peer, _THEIRS)] if arguments.peer else []
-            seconds: dict[str, list[float]] = {}
+            seconds: dict[str, list[tuple[float, float]]] = {}
             for _ in range(arguments.rounds):
                 for side, python, code in sides:
                     seconds.setdefault(side, []).append(timed(python, code, name))
-        middle = {side: statistics.median(values) / len(pictures) / 10 for side, values in seconds.items()}
-        told = ", ".join(f"{side} {1000 * each:.2f} ms" for side, each in middle.items())
-        ratio = f"; {middle['imagededup'] / middle['facemill']:.1f} × as fast" if arguments.peer else ""
+        middle = {side: np.median(values, axis=0) / len(pictures) / 10 for side, values in seconds.items()}
+        told = ", ".join(
+            f"{side} {1000 * whole:.2f} ms (decoding {1000 * decoding:.2f})"
+            for side, (whole, decoding) in middle.items()
+        )
+        ratio = f"; {middle['imagededup'][0] / middle['facemill'][0]:.1f} × as fast" if arguments.peer else ""
         weight = sum(map(len, pictures)) // len(pictures) // 1000
         print(f"{len(pictures)} {what} of {weight} KB: {told}{ratio}", flush=True)
 
@@ -85,13 +100,14 @@ def thumbnail(data: bytes) -> bytes:
     return encode_jpeg(small.astype(np.uint8), 90)
 
 
-def timed(python: str, code: str, folder: str) -> float:
-    """Processor seconds of one side, its start left out."""
+def timed(python: str, code: str, folder: str) -> tuple[float, float]:
+    """Processor seconds of one side, its start left out: for all of it, and for reading and decoding alone."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run(
-        [python, "-c", code, folder], env=os.environ | one, capture_output=True, text=True, check=True
+        [python, "-c", code + _TIMED, folder], env=os.environ | one, capture_output=True, text=True, check=True
     )
-    return float(done.stdout.split()[-1])
+    whole, decoding = map(float, done.stdout.split())
+    return whole, decoding
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ _START_OF_SCAN, _END = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _PROGRESSIVE_FRAMES = frozenset({0xC2, 0xCA})
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+"""One byte in front and no `+`: so the search jumps from one to the next as memchr does, and is linear in a file that
+holds nothing else."""
 _MOST_SCANS = 500
 _CRITICAL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 
@@ -121,25 +123,24 @@ class JpegFile:
     scans: int = 0
     progressive: bool = False
     _profile: dict[int, bytes] = field(default_factory=dict)
-    _precision: dict[int, list[int]] = field(default_factory=dict)
+    _scan_headers: list[bytes] = field(default_factory=list)
 
     @property
     def all_scanned(self) -> bool:
         """Whether scans have brought every coefficient of every component to its last bit; of a progressive picture
         that ends between two scans some are missing, though each row is there."""
-        return len(self._precision) >= self.components and not any(map(any, self._precision.values()))
-
-    def note_scan(self, header: bytes) -> None:
-        """Takes note of a scan by its header: components, the coefficients of its band, and the bit it ends with."""
-        count = header[0] if header else 0
-        ids, band = header[1 : 1 + 2 * count : 2], header[1 + 2 * count : 4 + 2 * count]
-        if len(band) < 3:
-            return
-        first, last, low_bit = (band[0], band[1], band[2] & 15) if self.progressive else (0, 63, 0)
-        for component in ids:
-            bits = self._precision.setdefault(component, [13] * 64)
-            for coefficient in range(first, min(last, 63) + 1):
-                bits[coefficient] = min(bits[coefficient], low_bit)
+        precision: dict[int, list[int]] = {}  # of each component, the bit with which each coefficient ends
+        for header in self._scan_headers:
+            count = header[0] if header else 0
+            ids, band = header[1 : 1 + 2 * count : 2], header[1 + 2 * count : 4 + 2 * count]
+            if len(band) < 3:
+                continue
+            first, last, low_bit = (band[0], band[1], band[2] & 15) if self.progressive else (0, 63, 0)
+            for component in ids:
+                bits = precision.setdefault(component, [13] * 64)
+                for coefficient in range(first, min(last, 63) + 1):
+                    bits[coefficient] = min(bits[coefficient], low_bit)
+        return len(precision) >= self.components and not any(map(any, precision.values()))
 
 
 def read_jpeg(data: bytes) -> JpegFile:
@@ -244,7 +245,7 @@ def _read_segment(found: JpegFile, marker: int, content: bytes) -> None:
         found.progressive = marker in _PROGRESSIVE_FRAMES
     elif marker == _START_OF_SCAN:
         found.scans += 1
-        found.note_scan(content[:16])
+        found._scan_headers.append(content[:16])
         if found.scans > _MOST_SCANS:
             raise InputError(Reason.DAMAGED, f"more than {_MOST_SCANS} scans")
     elif marker == 0xE1 and content.startswith(b"Exif\0") and not found.exif:

@@ -30,8 +30,7 @@ import pyarrow.compute as pc
 from facemill import tables
 from facemill.dedup import Looks, judge
 from facemill.errors import InputError
-from facemill.picture_hash import detail as picture_detail
-from facemill.picture_hash import hash_picture
+from facemill.picture_hash import detail, hash_small, shrink
 from facemill.picture_licences import is_wanted, licence_of
 from facemill.reasons import Reason, State
 from facemill.schema import (
@@ -71,12 +70,11 @@ from tasks.work.totals import Totals, count_rows, finish, publish_parts
 
 
 class HashColumns(TypedDict, total=False):
-    """What `facemill.picture_hash.hash_picture` found."""
+    """Those of `facemill.picture_hash.PictureHash`."""
 
     phash: UInt64
     dhash: UInt64
     flat: Bool
-    sharpness: Float64
 
 
 class HashRow(HashColumns, StateColumns, total=False):
@@ -84,9 +82,10 @@ class HashRow(HashColumns, StateColumns, total=False):
 
 
 class DetailRow(StateColumns, total=False):
-    """How much there is to see in one picture."""
+    """How good a copy one picture is, see `facemill.picture_hash.PictureDetail`."""
 
     detail_share: Float64
+    sharpness: Float64
 
 
 class VerdictRow(StateColumns, total=False):
@@ -99,16 +98,16 @@ class VerdictRow(StateColumns, total=False):
     distance: Int32
 
 
-HASHES = TableSchema("hashes", 1, HashRow)
+HASHES = TableSchema("hashes", 2, HashRow)
 """Scratch between the two halves of the stage: one row for each picture of a part of `raw` that can be read."""
-DETAILS = TableSchema("details", 1, DetailRow)
+DETAILS = TableSchema("details", 2, DetailRow)
 """Scratch: one row for each picture that has copies with other bytes."""
 VERDICTS = TableSchema("verdicts", 1, VerdictRow)
 """Scratch on the way to the workers: a row for each row of a part of `raw`."""
 
 PICTURES_WORTH_A_CLUSTER = 2000
-"""So many that no result holds. Hashing takes 1–6 ms a picture, starting workers some seconds; `collect` has decoded
-every picture in a worker."""
+"""So many that no result holds. Hashing takes up to 3 ms a picture, starting workers some seconds; `collect` has
+decoded every picture in a worker."""
 PICTURES_WORTH_A_CLUSTER_TO_LOOK_AT = 200
 """Likewise; looking at the detail of one takes some 50 ms."""
 DETAIL_STEP = 1.05
@@ -117,8 +116,8 @@ HASHED_TOGETHER = 64
 """Pictures that a worker hashes at a time."""
 
 _JUDGED = ["sample_id", "identity", "role", "licence", "width", "height", "pts"]
-_UNWANTED, _DETAIL = 0, 3
-"""Which columns of a picture's rank say that its licence is not wanted, and how much detail it has."""
+_UNWANTED, _DETAIL, _SHARPNESS = 0, 3, 5
+"""Which columns of a picture's rank say that its licence is not wanted, how much detail it has and how sharp it is."""
 _STATE = ["status", "error", "detail"]
 
 
@@ -157,7 +156,17 @@ def _are_worth_a_cluster(hashing: Store, plan: Iterable[LaterPart]) -> bool:
 
 def hash_shard(shard: Shard) -> list[list[HashRow]]:
     """The hashes of some pictures of `raw`, each a row."""
-    return [[_hash_row(row)] for row in read_rows(shard.items, RAW, ["image"])]
+    rows, small = list[HashRow](), list[npt.NDArray[np.uint8]]()
+    for picture in read_rows(shard.items, RAW, ["image"]):
+        try:
+            small.append(shrink(picture["image"]["bytes"], max_pixels=None))  # collect has judged it
+            rows.append({"status": State.OK})
+        except InputError as error:
+            rows.append({"status": error.reason.state, "error": error.reason, "detail": error.detail})
+    readable = (row for row in rows if row["status"] == State.OK)
+    for known, found in zip(readable, hash_small(np.array(small, np.uint8)), strict=True):
+        known["phash"], known["dhash"], known["flat"] = found.phash, found.dhash, found.flat
+    return [[row] for row in rows]
 
 
 def detail_shard(shard: Shard) -> list[list[DetailRow]]:
@@ -173,7 +182,8 @@ class Details:
         self.made = Made({})
 
     def of(self, looks: Looks, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """(M,) for pictures of `looks`, in steps of DETAIL_STEP; of what cannot be decoded the lowest."""
+        """(M, 2) for pictures of `looks`: detail in steps of DETAIL_STEP, and sharpness; of what cannot be decoded the
+        lowest."""
         ids = looks.ids(rows)
         places = _places(self._parts, self._hashes, np.sort(rows))
         items = {name: WorkItem(name, places[at]) for name, at in zip(ids, rows.tolist(), strict=True)}
@@ -182,12 +192,13 @@ class Details:
         plan = [Part("details", tuple(items.values()))] if items else []
         with open_pool(self._cluster if many else ClusterParams(kind="inline")) as pool:
             self.made = make_parts(self._store, plan, detail_shard, _lost_hash, pool, rows_per_shard=HASHED_TOGETHER)
-        found = dict.fromkeys(items, 0.0)
+        found = dict.fromkeys(items, (0.0, 0.0))
         for path in self.made.paths.values():
             for name, row in zip(items, tables.part_rows(path, DETAILS), strict=True):
-                found[name] = row["detail_share"] or 0.0
-        shares = np.array([found[name] for name in ids], np.float64)
-        return np.asarray(np.round(np.log(np.maximum(shares, 1e-6)) / np.log(DETAIL_STEP)), np.float64)
+                found[name] = row["detail_share"] or 0.0, row["sharpness"] or 0.0
+        both = np.array([found[name] for name in ids], np.float64).reshape(-1, 2)
+        both[:, 0] = np.round(np.log(np.maximum(both[:, 0], 1e-6)) / np.log(DETAIL_STEP))
+        return both
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ class Verdicts:
 
         def ranking(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
             rank = looks.rank[rows]
-            rank[:, _DETAIL] = -details.of(looks, rows)
+            rank[:, [_DETAIL, _SHARPNESS]] = -details.of(looks, rows)
             return rank
 
         stands_for, cluster = judge(
@@ -337,9 +348,9 @@ def _looks_of(rows: pa.Table, found: pa.Table, owners: dict[str, int], licences:
             [not is_wanted(text, licences) for text in rows["licence"].to_pylist()],
             pc.not_equal(rows["role"], "reference"),
             [licence_of(text).rank for text in rows["licence"].to_pylist()],
-            np.zeros(len(rows)),  # detail: only of those that have copies, see `Details`
+            np.zeros(len(rows)),  # detail, like sharpness: only of those that have copies, see `Details`
             -width * height,
-            pc.negate(found["sharpness"]),
+            np.zeros(len(rows)),
         ],
         tie=np.zeros(len(rows), np.int64),
     )
@@ -383,25 +394,12 @@ def _hashed(part: Path, hashes: Mapping[str, Path], columns: Sequence[str]) -> t
     return rows.filter(hashed), found.filter(hashed)
 
 
-def _hash_row(row: RawRow) -> HashRow:
-    try:
-        found = hash_picture(row["image"]["bytes"], max_pixels=None)  # collect has judged it
-    except InputError as error:
-        return {"status": error.reason.state, "error": error.reason, "detail": error.detail}
-    return {
-        "phash": found.phash,
-        "dhash": found.dhash,
-        "flat": found.flat,
-        "sharpness": found.sharpness,
-        "status": State.OK,
-    }
-
-
 def _detail_row(row: RawRow) -> DetailRow:
     try:
-        return {"detail_share": picture_detail(row["image"]["bytes"], max_pixels=None), "status": State.OK}
+        found = detail(row["image"]["bytes"], max_pixels=None)
     except InputError as error:
         return {"status": error.reason.state, "error": error.reason, "detail": error.detail}
+    return {"detail_share": found.share, "sharpness": found.sharpness, "status": State.OK}
 
 
 def _lost_hash(place: RowAt, reason: Reason, detail: str) -> HashRow:

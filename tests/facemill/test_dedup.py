@@ -1,6 +1,7 @@
 """Duplicates: hashes of copies agree, the search is exact, and the verdict depends on no order."""
 
 import hashlib
+import io
 import tracemalloc
 from dataclasses import dataclass
 
@@ -10,12 +11,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from facemill import dedup, hamming
 from facemill.dedup import CONFIRM_BITS, Looks, judge
 from facemill.errors import InputError
-from facemill.picture_hash import PictureHash, hash_picture
-from facemill.pictures import encode_jpeg, encode_png
+from facemill.picture_hash import PictureHash, detail, hash_picture, hash_small, shrink
+from facemill.pictures import decode, encode_jpeg, encode_png
 
 LOOK = 0xF0F0F0F0F0F0F0F0
 
@@ -50,9 +52,7 @@ def bits_apart(first, second):
 
 
 def candidate(name, phash, *, dhash=None, owner="anna", rank=0, flat=False, tie=0):
-    return Candidate(
-        sha256(name), owner, PictureHash(phash, phash if dhash is None else dhash, flat, 0.0), (rank,), tie
-    )
+    return Candidate(sha256(name), owner, PictureHash(phash, phash if dhash is None else dhash, flat), (rank,), tie)
 
 
 def looks_of(candidates):
@@ -162,9 +162,33 @@ def test_a_picture_lying_on_its_side_by_exif_has_the_hash_of_the_upright_one(col
     assert bits_apart(hash_picture(tagged), hash_picture(encode_jpeg(collins))) <= 2
 
 
-def test_the_sharper_copy_has_more_sharpness(collins):
-    blurred = cv2.GaussianBlur(collins, (0, 0), 2)
-    assert hash_picture(encode_png(collins)).sharpness > hash_picture(encode_png(blurred)).sharpness
+def test_many_pictures_at_once_have_the_hashes_that_each_has_alone(hopper, collins):
+    data = [encode_png(picture) for picture in (hopper, collins, hopper[::-1], np.zeros_like(hopper))]
+    assert hash_small(np.stack([shrink(each) for each in data])) == [hash_picture(each) for each in data]
+
+
+@pytest.mark.parametrize("width", [32, 100, 900])
+def test_a_stripe_on_white_is_seen_where_it_is_and_nowhere_else(width):
+    picture = np.full((width, width, 3), 255, np.uint8)
+    picture[:, width // 2 :] = 0
+    rows = hash_picture(encode_png(picture)).dhash.to_bytes(8)
+    assert set(rows) <= {0b00010000, 0b00001000, 0b00011000}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_of_any_kind_has_the_hash_of_its_pixels(collins, mode, progressive):
+    large = cv2.resize(collins, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    stream = io.BytesIO()
+    Image.fromarray(large).convert(mode).save(stream, "JPEG", progressive=progressive)
+    own = hash_picture(encode_png(decode(stream.getvalue())))
+    assert bits_apart(own, hash_picture(stream.getvalue())) <= 2
+
+
+def test_the_sharper_copy_has_more_detail_and_more_sharpness(collins):
+    own, blurred = (detail(encode_png(picture)) for picture in (collins, cv2.GaussianBlur(collins, (0, 0), 2)))
+    assert own.share > blurred.share
+    assert own.sharpness > blurred.sharpness
 
 
 def test_flat_pictures_are_no_duplicates_of_each_other():
@@ -180,9 +204,9 @@ def test_what_is_no_picture_is_an_input_error(data):
 
 
 def test_between_the_limits_the_difference_hash_decides():
-    own = PictureHash(0xFFFF0000FFFF0000, 0, False, 0)
-    alike = PictureHash(near(own.phash, range(6)), near(0, range(8)), False, 0)
-    unlike = PictureHash(near(own.phash, range(6)), near(0, range(40)), False, 0)
+    own = PictureHash(0xFFFF0000FFFF0000, 0, False)
+    alike = PictureHash(near(own.phash, range(6)), near(0, range(8)), False)
+    unlike = PictureHash(near(own.phash, range(6)), near(0, range(40)), False)
     assert judged(hashed([own, alike])) == ([0, 0], {frozenset([0, 1])})
     assert judged(hashed([own, unlike])) == ([0, 1], {frozenset([0]), frozenset([1])})
     assert judged(hashed([own, unlike]), distance=6) == ([0, 0], {frozenset([0, 1])})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -213,10 +215,21 @@ def test_bytes_that_are_no_part_of_a_jpeg_are_no_harm() -> None:
         data[:tables_at] + bytes(2) + data[tables_at:],
         data[:tables_at] + b"\xff\xff\xff" + data[tables_at:],
         data[:tables_at] + b"junk!" + data[tables_at:],
+        data[:-2] + b"\xff\xff\xff" + data[-2:],
         data[:-2] + bytes(3000),
         data[:-2] + bytes(3000) + data[-2:],
     ):
         np.testing.assert_array_equal(pictures.decode(odd), whole)
+
+
+@pytest.mark.parametrize("run", [b"\xff" * 1_000_000 + b"\0", b"\xff\0" * 500_000])
+def test_a_long_run_of_what_might_begin_a_marker_costs_a_moment(run: bytes) -> None:
+    data = jpeg_of_noise()
+    begin = time.process_time()
+    for at in (data.index(b"\xff\xdb"), len(data) // 2):
+        with contextlib.suppress(InputError):
+            pictures.decode(data[:at] + run + data[at:])
+    assert time.process_time() - begin < 5  # a search that begins again at each byte takes hours
 
 
 @pytest.mark.parametrize("progressive", [False, True])

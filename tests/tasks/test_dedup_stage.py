@@ -6,6 +6,7 @@ import pytest
 
 from facemill import tables
 from facemill.errors import FacemillError
+from facemill.picture_hash import detail
 from facemill.pictures import encode_jpeg, encode_png, sha256_hex
 from facemill.schema import RAW, UNIQUE
 from tasks import dedup
@@ -82,6 +83,14 @@ def test_of_equal_detail_the_larger_copy_stays(tmp_path, params, hopper):
     smaller = cv2.resize(soft, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
     rows = [raw_row("smaller", encode_png(smaller)), raw_row("larger", encode_png(soft))]
     assert judged(tmp_path, params, rows)["larger"]["keep"]
+
+
+def test_of_equal_detail_and_size_the_sharper_copy_stays(tmp_path, params, hopper):
+    blurs = [cv2.GaussianBlur(hopper, (0, 0), deviation_px) for deviation_px in (2, 2.02, 2.04)]
+    rows = [raw_row(str(at), encode_png(picture)) for at, picture in enumerate(blurs)]
+    shares = [detail(row["image"]["bytes"]).share for row in rows]
+    assert shares == pytest.approx(shares[:1] * 3, rel=0.02)
+    assert judged(tmp_path, params, rows)["0"]["keep"]
 
 
 def test_frames_of_videos_fall_for_equal_bytes_alone(tmp_path, params, hopper):
