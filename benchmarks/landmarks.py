@@ -40,12 +40,12 @@ from facemill.detector_training.annotations import read_annotations
 from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box
 from facemill.landmarks.dlib import DlibPredictor
 from facemill.mean_face import MIRRORED
+from facemill.media.view import landmark_view
 from facemill.pictures import RGB, decode
 from facemill.track.models import FaceModels
 from facemill.track.segment import track_frames
 from facemill.track.settings import TrackingSettings
 from facemill.track.smooth import smoothed
-from facemill.track.view import landmark_view
 from facemill.video import VideoReader
 
 MIN_FACE_PX = {"hog": 80, "mtcnn": 60, "mmod": 80, "dsfd": 60}

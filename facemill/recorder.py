@@ -26,6 +26,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.files import file_sha256, write_bytes
 from facemill.foreign_files import fitting_name, open_regular
 from facemill.landmarks import build_predictor, landmark_box, signature
+from facemill.media.view import Still, View, Viewable, landmark_view
 from facemill.media_files import PICTURE_SUFFIXES, read_limited
 from facemill.pictures import decode, encode_jpeg, encode_png, sha256_hex, sniff
 from facemill.reasons import Reason, State
@@ -33,7 +34,6 @@ from facemill.track.models import FaceModels
 from facemill.track.search import TurnedSearch
 from facemill.track.settings import TrackingSettings
 from facemill.track.tracker import FaceTracker, TrackSettings, whole_frames
-from facemill.track.view import Still, View, Viewable, landmark_view
 from facemill.turned_faces import faces_at_any_roll, turned_faces
 from facemill.video import Frame, VideoReader
 

@@ -8,10 +8,10 @@
             made = writer.commit()
     join_media([made], output, path)                     # a still picture is its one part
 
-A still picture is a video of one frame. What it is, its content decides and not its name (`kinds.py`). Its pixels
-stay as they are stored (`own_pixels.py`): only what was painted changes, and the file is written in its own format with
-what it says of itself (`still_file.py`, `embedded.py`). FFmpeg does not read WebP that moves, Pillow does
-(`animation.py`). docs/media.md has the classes of odd pictures and what becomes of each.
+A still picture is a video of one frame. What it is, its content decides and not its name (`kinds.py`). Its pixels stay
+as they are stored (`own_pixels.py`): only what was painted changes, and the file is written in its own format with what
+it says of itself (`still_file.py`, `embedded.py`). FFmpeg does not read WebP that moves, Pillow does (`animation.py`).
+`view.py` is a part of either at another scale. docs/media.md has the classes of odd pictures and what becomes of each.
 """
 
 from facemill.media.kinds import MediaFacts, kind_in, list_media, still_kind

@@ -24,8 +24,8 @@ from facemill.landmarks import (
     turn_of,
     upright_boxes,
 )
+from facemill.media.view import View
 from facemill.track.match import best_match
-from facemill.track.view import View
 from facemill.turned_faces import turned_faces
 from facemill.video import Frame
 

@@ -25,6 +25,7 @@ from facemill.errors import InputError
 from facemill.identity import face_chips
 from facemill.landmarks import roll_of
 from facemill.media import open_media
+from facemill.media.view import View, landmark_view
 from facemill.quality import are_trusted
 from facemill.reasons import Reason
 from facemill.track.match import JUMP_IOU, overlap
@@ -39,7 +40,6 @@ from facemill.track.tracker import (
     TrackSettings,
     word_of,
 )
-from facemill.track.view import View, landmark_view
 from facemill.video import Frame, Segment
 from facemill.video.cuts import THUMBNAIL_PX, Thumbnail, thumbnail
 

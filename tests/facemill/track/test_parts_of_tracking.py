@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from patches import RED, SIZE_HW, frames, picture
 
+from facemill.media.view import Still, View, landmark_view
 from facemill.track.flow import flow
 from facemill.track.match import best_match, match
-from facemill.track.view import Still, View, landmark_view
 from facemill.video import read_frames
 from facemill.video.cuts import CutDetector
 

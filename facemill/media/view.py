@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.boxes import shorter_sides
-from facemill.media import region_of
+from facemill.media.still_frame import region_of
 
 Array = npt.NDArray[Any]
 
