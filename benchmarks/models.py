@@ -136,7 +136,9 @@ def write_params(work: Path, clips: dict[str, Path], train: dict[str, Any]) -> d
         name: {
             "rights": RIGHTS,
             "references": [f"footage/{name}.mp4"],
-            "sources": [{"kind": "video", "path": f"footage/{name}.mp4", "every_s": 0.08, "max_frames": 200}],
+            "sources": [
+                {"kind": "video", "path": f"footage/{name}.mp4", "choose": "every", "every_s": 0.08, "max_frames": 200}
+            ],
         }
         for name in clips
     }

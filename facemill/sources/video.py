@@ -1,21 +1,22 @@
-"""Source `video`: frames taken from videos, one every so many seconds of the video's own clock."""
+"""Source `video`: frames taken from videos, those in which faces are best, or one every so many seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Annotated, ClassVar, Literal
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from facemill.errors import FacemillError, InputError
 from facemill.media_files import VIDEO_SUFFIXES, stable_name
-from facemill.pictures import encode_jpeg
 from facemill.reasons import Reason
 from facemill.sources import Item, References, Source, StatedPath, Surroundings, Unit, register
 
-JPEG_QUALITY = 95
+if TYPE_CHECKING:
+    from facemill.sources._sampling import Choice
+
 REFERENCE_EVERY_S, REFERENCE_FRAMES = 2.0, 5
 """What a video gives as a reference: enough to know somebody by, few enough to look at by hand."""
 
@@ -29,10 +30,15 @@ class VideoSource(Source):
     kind: Literal["video"] = "video"
     path: StatedPath
     """A video, or a folder of videos."""
+    choose: Literal["face", "every"] = "face"
+    """`face`: of each `every_s` the frame in which a face is clearest, without near copies and without frames that show
+    no face; `every`: the first frame of each, whatever it shows."""
     every_s: Annotated[float, Field(gt=0)] = 0.5
-    """Seconds from one frame that is taken to the next."""
+    """Seconds of which one frame is taken, with `face` one for each face."""
     max_frames: Annotated[int, Field(ge=1)] = 400
-    """At most so many frames from each video."""
+    """At most so many frames from each video, of all its length; with `face` those that differ most."""
+    min_face_px: Annotated[int, Field(ge=12)] = 80
+    """With `face`, smaller faces do not count, as for extract.min_face_px."""
     licence: str = ""
     """The licence that holds for all pictures of this source, as its text or SPDX id; empty if unknown."""
     author: str = ""
@@ -47,8 +53,10 @@ class VideoSource(Source):
         if not files:
             raise FacemillError(f"no video in {folder} (identity {identity}): put some there, or correct the path")
         options = {
+            "choose": self.choose,
             "every_s": self.every_s,
             "max_frames": self.max_frames,
+            "min_face_px": self.min_face_px,
             "licence": self.licence,
             "author": self.author,
         }
@@ -67,14 +75,35 @@ class VideoSource(Source):
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
-        """Frames as JPEG. A video that cannot be read, or breaks off, ends in one item with the reason."""
+        """Frames as JPEG. A video that cannot be read, or breaks off, ends in one item with the reason, and so does one
+        that shows no face where faces are wanted."""
         if unit.path is None:
             raise ValueError("a unit of videos names its file")
+        from facemill.video import VideoReader  # PyAV loads 100 MB of libraries
+        from facemill.video.cuts import CutDetector
+
         stated = {"licence": unit.options["licence"], "author": unit.options["author"]}
+        choice, cuts, shot = _choice(unit), CutDetector(), 0
+        problem: InputError | None = None
         try:
-            for pts, name, shot, data in _sampled(unit.path, unit.options["every_s"], unit.options["max_frames"]):
-                yield unit.item(url=f"{unit.key}#pts={name}", pts=pts, shot=shot, data=data, **stated)
-        except InputError as problem:
+            with VideoReader(unit.path, threads=1) as reader:
+                for frame in reader:
+                    shot += cuts.is_cut(frame.luma)
+                    choice.offer(frame, shot)
+                if reader.cut:
+                    problem = InputError(Reason.VIDEO_TRUNCATED, f"{reader.frames_read} frames could be read")
+        except InputError as error:
+            problem = error
+        chosen = choice.chosen()
+        for pts, name, in_shot, data in chosen:
+            yield unit.item(url=f"{unit.key}#pts={name}", pts=pts, shot=in_shot, data=data, **stated)
+        if not chosen and problem is None:
+            problem = InputError(
+                Reason.NO_FACE,
+                f"of {unit.options['min_face_px']} px and more, in {choice.looked_at} frames that were looked at; "
+                "`choose: every` takes frames whatever they show",
+            )
+        if problem is not None:
             yield unit.failed(problem, **stated)
 
     @classmethod
@@ -83,27 +112,13 @@ class VideoSource(Source):
         return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES)
 
 
-def _sampled(path: Path, every_s: float, max_frames: int) -> Iterator[tuple[int, str, int, bytes]]:
-    """(pts, pts@time_base, number of the shot, JPEG) of the first frame at or after each multiple of `every_s`.
+def _choice(unit: Unit) -> Choice:
+    """What chooses among the frames of a unit's video."""
+    every_s, most = unit.options["every_s"], unit.options["max_frames"]
+    if unit.options["choose"] == "every":
+        from facemill.sources._sampling import EveryFrame
 
-    Raises:
-        InputError: as `facemill.video.VideoReader`, and VIDEO_TRUNCATED where it ends before its container's word.
-    """
-    from facemill.video import VideoReader  # PyAV loads 100 MB of libraries
-    from facemill.video.cuts import CutDetector
+        return EveryFrame(every_s, most)
+    from facemill.sources._best_frames import BestFrames  # torch takes seconds to load
 
-    cuts, shot = CutDetector(), 0
-    taken, next_s, start_s = 0, 0.0, None
-    with VideoReader(path, threads=1) as reader:
-        for frame in reader:
-            start_s = frame.time_s if start_s is None else start_s
-            shot += cuts.is_cut(frame.luma)
-            if frame.time_s - start_s < next_s - 1e-9:
-                continue
-            yield frame.pts, f"{frame.pts}@{frame.time_base}", shot, encode_jpeg(frame.square_rgb, JPEG_QUALITY)
-            taken += 1
-            next_s = (int((frame.time_s - start_s) / every_s + 1e-9) + 1) * every_s
-            if taken >= max_frames:
-                return
-        if reader.cut:
-            raise InputError(Reason.VIDEO_TRUNCATED, f"{reader.frames_read} frames could be read")
+    return BestFrames(every_s, most, unit.options["min_face_px"], reference=unit.role == "reference")

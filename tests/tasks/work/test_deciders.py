@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from facemill.errors import FacemillError
+from facemill.sources import SOURCES
 from tasks.params import Params, parse_params
 from tasks.stages import STAGES
 from tasks.work import deciders
@@ -38,6 +39,14 @@ def test_a_stage_is_decided_by_the_plug_ins_that_are_named_and_no_others(params:
     assert not {"facemill/detect/mtcnn.py", "facemill/detect/dsfd.py"} & extraction
     chain = params.model_copy(update={"extract": params.extract.model_copy(update={"detector": "hog,mtcnn"})})
     assert {"facemill/detect/chain.py", "facemill/detect/mtcnn.py"} <= code_of("extract", chain)
+
+
+def test_detectors_decide_what_is_collected_where_it_comes_from_videos(params: Params) -> None:
+    assert not [file for file in code_of("collect", params) if file.startswith("facemill/detect/")]
+    first = next(iter(params.identities.values()))
+    video = SOURCES["video"](path="talk.mp4")
+    watching = first.model_copy(update={"sources": [*first.sources, video]})
+    assert "facemill/detect/mtcnn.py" in code_of("collect", params.model_copy(update={"identities": {"a": watching}}))
 
 
 def test_what_trains_or_measures_detectors_decides_no_stage(params: Params) -> None:
