@@ -42,7 +42,7 @@ _RANK: list[tuple[str, Literal["ascending", "descending"]]] = [
     ("face_px", "descending"),
     ("face_id", "ascending"),
 ]
-"""The best first."""
+"""What makes one face better than another, the most important first: sorted so, the best face lies first."""
 _LOOK = np.dtype(
     [
         ("look", "u1", (LOOK_BYTES,)),
@@ -52,7 +52,7 @@ _LOOK = np.dtype(
         ("video", "i8"),
     ]
 )
-"""One face in the file."""
+"""What is compared of a face, as it lies in the file: the fields are those of `facemill.face_looks.FaceLooks`."""
 _TAKEN_AT_ONCE = 2048
 
 
