@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from facemill.align import Affine, compose, crop_affine, invert, scale_of, transform
 from facemill.swap.detail.exemplars import Exemplars, Points
+from facemill.swap.detail.focus import as_sharp_as
 from facemill.swap.detail.mesh import GRID_PX, FaceMesh, corners_of
 from facemill.swap.detail.path import REGIONS
 
@@ -37,8 +38,6 @@ SLOW = 2.0
 """Standard deviation, in the net's pixels, of the blur that is taken off the difference: light is slower."""
 ALIKE, UNLIKE = 0.08, 0.25
 """Differences of brightness between two drawings at which all the detail is added, and none (0…1)."""
-SHARPER = 1.1
-"""How much sharper than the old face the new one may be."""
 _CACHED = 48  # exemplars whose detail lies ready, a megabyte each
 _DARK = np.float32(0.03)  # brightness that hardly differs from black
 _LEAST_AMOUNT = 0.01  # of its detail in a cell; less is not seen
@@ -116,10 +115,11 @@ class ExemplarDetail:
         to_square = compose(np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2]]), affine)
         to_square = compose(to_square, to_rectangle)
         points = transform((np.asarray(landmarks, np.float64) + 0.5) * zoom - 0.5, invert(to_square))
-        detail = self._detail(_grey(new[box]), points, to_square, choice)
+        brightness = _grey(new[box])
+        detail = self._detail(brightness, points, to_square, choice)
         inside = np.ascontiguousarray(weight[box])
         detail *= inside > 0  # what lies beside the face says nothing of its sharpness
-        detail = _as_sharp_as(detail, new[box], ground[box], inside)
+        detail = as_sharp_as(detail, brightness, _grey(ground[box]), inside)
         detail *= inside > 0
         out = new.copy()
         part = cv2.add(out[box], cv2.merge([detail, detail, detail]))
@@ -253,28 +253,3 @@ def _sampled(picture: Picture, x: Picture, y: Picture) -> Picture:
 
 def _enlarged(cells: Picture, size_wh: tuple[int, int]) -> Picture:
     return np.asarray(cv2.resize(cells, size_wh, interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _as_sharp_as(detail: Picture, new: Picture, ground: npt.NDArray[np.uint8], weight: Picture) -> Picture:
-    """The detail, softened where with it the new face would be sharper than the old one is in this frame."""
-    total = max(float(np.vdot(weight, weight)), 1e-6)
-
-    def edges(brightness: Picture) -> Picture:
-        return np.asarray(cv2.multiply(cv2.Laplacian(brightness, cv2.CV_32F), weight), np.float32)
-
-    def spread(*parts: Picture) -> float:
-        # of a sum of pictures, whose edges add up
-        return float(np.sqrt(max(sum(np.vdot(one, other) for one in parts for other in parts), 0.0) / total))
-
-    wanted = SHARPER * spread(edges(_grey(ground)))
-    smooth = _grey(new)
-    of_smooth = edges(smooth)
-    if (found := spread(of_smooth, edges(detail))) <= wanted or found < 1e-5:
-        return detail
-    soft = np.asarray(cv2.GaussianBlur(detail, (0, 0), 1.5), np.float32)
-    if (softer := spread(of_smooth, edges(soft))) < wanted:
-        return np.asarray(soft + (wanted - softer) / (found - softer) * (detail - soft), np.float32)
-    if (drawn := spread(of_smooth)) < wanted:
-        return np.asarray((wanted - drawn) / max(softer - drawn, 1e-6) * soft, np.float32)
-    # out of focus: even what the net drew is too sharp
-    return np.asarray((1 - wanted / drawn) * (cv2.GaussianBlur(smooth, (0, 0), 2.5) - smooth), np.float32)

@@ -120,6 +120,25 @@ def test_a_frame_out_of_focus_stays_so(blur_px: float) -> None:
     assert result < max(1.4 * fine(swapped.truth / 255)[inside].std(), 1.2 * fine(swapped.new)[inside].std())
 
 
+@pytest.mark.parametrize("levels", [0.3, 1.0])
+def test_noise_in_a_frame_far_out_of_focus_is_not_taken_for_detail(levels: float) -> None:
+    """As an encoder leaves it, or a camera; halved twice, the picture shows that there are no edges."""
+    swapped = Swapped(Pose())
+    inside = swapped.weight[::4, ::4] > 0.9
+    blurred = cv2.GaussianBlur(swapped.truth.astype(np.float32), (0, 0), 4)
+    noise = np.random.default_rng(1).normal(0, levels, blurred.shape)
+    swapped.truth = np.asarray(np.clip(np.rint(blurred + noise), 0, 255), np.uint8)
+
+    def edges(picture: np.ndarray) -> float:
+        grey = cv2.cvtColor(np.asarray(picture, np.float32), cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, inside.shape[::-1], interpolation=cv2.INTER_AREA)
+        return float(cv2.Laplacian(small, cv2.CV_32F)[inside].std())
+
+    result = edges(swapped.with_detail(exemplars_of(Pose())))
+    assert result < 1.35 * edges(swapped.truth / 255)
+    assert result < 0.8 * edges(swapped.new)
+
+
 def test_no_gain_or_no_face_leaves_the_picture_as_it_is() -> None:
     swapped = Swapped(Pose())
     assert swapped.with_detail(exemplars_of(Pose()), gain=0.0) is swapped.new
