@@ -7,8 +7,8 @@ would; each address of 127.0.0.0/8 is a host for facemill. Pictures are fetched 
 opt-outs looked for, without Dask, decoding and the table.
 
 *rate*: pictures of 64 hosts with so many hosts asked at once. *dead*: a picture of each host; then one more host has
-ten, and takes connections without answering. *list*: peak memory of a process that reads a CSV of so many rows into
-units, and of one that only starts.
+ten, and takes connections without answering. *list*: peak memory of a process that reads a list of so many rows, puts
+them together by host and deals them out to workers, and of one that only starts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import http.server
 import multiprocessing
+import pickle
 import resource
 import socket
 import tempfile
@@ -33,6 +34,7 @@ from facemill.batches import interleaved
 from facemill.pictures import encode_jpeg
 from facemill.sources import Item, Surroundings, Unit, fetch, find
 from facemill.sources.urls import UrlsSource
+from tasks.collecting.hosts import UnitsByHost
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
     server.terminate()
     for rows in (0, arguments.rows // 100, arguments.rows // 10, arguments.rows):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            print(f"a list of {rows} rows: peak {process.submit(listed, rows).result()} MiB", flush=True)
+            print(f"a list of {rows} rows: peak {process.submit(listed, rows).result():.1f} MiB", flush=True)
 
 
 def fetched(what: str, urls: Sequence[str], at_once: int) -> None:
@@ -79,7 +81,7 @@ def fetched(what: str, urls: Sequence[str], at_once: int) -> None:
     )
 
 
-def units(urls: Iterable[str]) -> list[Unit]:
+def units(urls: Iterable[str]) -> Sequence[Unit]:
     """What a list of these addresses is found to consist of."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "list.txt"
@@ -94,11 +96,14 @@ def items(host: Sequence[Unit]) -> Iterator[Item]:
         yield from fetch(unit)
 
 
-def listed(rows: int) -> int:
-    """Peak memory in MiB of this process with the units of so many rows."""
-    found = units(f"https://host{n % 1000}.example/pictures/{n}.jpg" for n in range(rows))
-    assert len(found) == rows
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def listed(rows: int) -> float:
+    """Peak memory in MiB of this process with so many rows, put together by host and dealt out as to workers."""
+    by_host = UnitsByHost()
+    by_host.add(units(f"https://host{n % 1000}.example/pictures/{n}.jpg" for n in range(rows)))
+    jobs = 16  # as many as `collect` makes of 1,000 hosts
+    dealt = (pickle.loads(pickle.dumps(tuple(by_host.share(number, jobs)))) for number in range(jobs))
+    assert sum(1 for hosts in dealt for host in hosts for pieces in host for _ in pieces) == rows
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def photo() -> bytes:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -148,6 +148,14 @@ class Unit:
         return self.item(url=url, error=problem.reason, detail=problem.detail, **fields)
 
 
+class UnitList(Sequence[Unit]):
+    """Units that are put together when they are asked for, where a unit for each would be too many."""
+
+    @abstractmethod
+    def take(self, rows: Iterable[int]) -> Sequence[Unit]:
+        """The units of these rows, in their order, to be sent elsewhere."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class References:
     """Which references of identities a kind of source answers for; by default none.
@@ -204,7 +212,7 @@ class Source(ABC):
         """
 
     @staticmethod
-    def find(unit: Unit) -> list[Unit]:
+    def find(unit: Unit) -> Sequence[Unit]:
         """What a planned unit consists of: itself, or of a search the addresses that it finds, a unit for each.
 
         Raises:
@@ -246,7 +254,7 @@ def register(cls: S) -> S:
     return cls
 
 
-def find(unit: Unit) -> list[Unit]:
+def find(unit: Unit) -> Sequence[Unit]:
     """What a planned unit consists of. Raises as `Source.find`."""
     return SOURCES[unit.source].find(unit)
 

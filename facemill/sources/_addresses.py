@@ -1,24 +1,30 @@
 """Addresses that a list or a search has found: each is a unit, and each becomes a row.
 
-An `AddressSource`, whose `find` gives `address_unit`s, has `fetch_address` for its `fetch`. What is to be a row without
-being asked for, such as a broken line, a picture under an unwanted licence or the end of a search that broke off, is a
-`told_unit`.
+An `AddressSource`, whose `find` gives `address_unit`s or `ListedUnits`, has `fetch_address` for its `fetch`. What is to
+be a row without being asked for, such as a broken line, a picture under an unwanted licence or the end of a search that
+broke off, is a `told_unit`.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, overload
 from urllib.parse import urlsplit
 
 from facemill.errors import InputError
 from facemill.reasons import Reason
-from facemill.sources import Item, Source, Unit
+from facemill.repeats import first_of_each
+from facemill.sources import Item, Source, Unit, UnitList
 from facemill.sources._download import Downloader, GoneError, Policy
 
+_ROWS_OF_A_BLOCK = 64
 _KEPT = ("max_file_bytes", "allow_private_addresses", "contact")
 
 
@@ -51,6 +57,69 @@ def told_unit(search: Unit, key: str, reason: Reason, detail: str, **stated: str
     """The unit of a row that says why there is no picture; nothing is asked for it. `stated` as in `address_unit`."""
     options = {"problem": [str(reason), detail], "stated": stated}
     return replace(search, key=key, single=True, path=None, host=host_of(key), options=options)
+
+
+class ListedUnits(UnitList):
+    """The units of a long list, each put together when it is asked for: what is held is the list, compressed.
+
+    `add` and `tell` take what `address_unit` and `told_unit` take.
+    """
+
+    def __init__(self, search: Unit) -> None:
+        self._search = replace(search, options={name: search.options[name] for name in _KEPT if name in search.options})
+        self._clear()
+
+    def _clear(self) -> None:
+        self._blocks, self._last = list[bytes](), list[list[str]]()
+        self._opened = (-1, list[list[str]]())
+
+    def add(self, url: str, *, page: str = "", licence: str = "", author: str = "") -> None:
+        self._append([url, page, licence, author])
+
+    def tell(self, key: str, reason: Reason, detail: str) -> None:
+        self._append([key, reason.value, detail])
+
+    def without_repeats(self) -> ListedUnits:
+        """Of units with the same key the first one each."""
+        hashes = array("q", (hash(self._row(row)[0]) for row in range(len(self))))
+        kept = first_of_each(hashes, lambda one, other: self._row(one)[0] == self._row(other)[0])
+        return self if len(kept) == len(self) else self.take(kept.tolist())
+
+    def take(self, rows: Iterable[int]) -> ListedUnits:
+        found = copy.copy(self)
+        found._clear()
+        for row in rows:
+            found._append(self._row(row))
+        return found
+
+    def __len__(self) -> int:
+        return len(self._blocks) * _ROWS_OF_A_BLOCK + len(self._last)
+
+    @overload
+    def __getitem__(self, row: int) -> Unit: ...
+    @overload
+    def __getitem__(self, row: slice) -> ListedUnits: ...
+    def __getitem__(self, row: int | slice) -> Unit | ListedUnits:
+        if isinstance(row, slice):
+            return self.take(range(len(self))[row])
+        key, *stated = self._row(range(len(self))[row])
+        if len(stated) == 2:
+            return told_unit(self._search, key, Reason(stated[0]), stated[1])
+        return address_unit(self._search, key, page=stated[0], licence=stated[1], author=stated[2])
+
+    def _append(self, row: list[str]) -> None:
+        self._last.append(row)
+        if len(self._last) == _ROWS_OF_A_BLOCK:
+            self._blocks.append(zlib.compress(json.dumps(self._last).encode("ascii")))
+            self._last = []
+
+    def _row(self, row: int) -> list[str]:
+        number, at = divmod(row, _ROWS_OF_A_BLOCK)
+        if number == len(self._blocks):
+            return self._last[at]
+        if self._opened[0] != number:
+            self._opened = number, json.loads(zlib.decompress(self._blocks[number]))
+        return self._opened[1][at]
 
 
 def is_address(unit: Unit) -> bool:

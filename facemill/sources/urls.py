@@ -13,7 +13,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import IO, Annotated, Any, Literal
@@ -24,7 +24,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.foreign_files import open_regular, valid_name
 from facemill.reasons import Reason
 from facemill.sources import Item, StatedPath, Surroundings, Unit, register
-from facemill.sources._addresses import AddressSource, address_unit, fetch_address, is_address, told_unit
+from facemill.sources._addresses import AddressSource, ListedUnits, fetch_address, is_address
 
 Format = Literal["csv", "tsv", "parquet", "jsonl", "txt"]
 Column = Literal["url", "page", "licence", "author"]
@@ -102,27 +102,26 @@ class UrlsSource(AddressSource):
         return [unit]
 
     @staticmethod
-    def find(unit: Unit) -> list[Unit]:
+    def find(unit: Unit) -> Sequence[Unit]:
         """One unit for each line whose address was not collected before."""
         options = unit.options
         if is_address(unit) or unit.path is None:
             return [unit]
         skip, columns = set(options["skip"]), options["columns"]
-        found: dict[str, Unit] = {}
+        found = ListedUnits(unit)
         for number, (line, read) in enumerate(_lines(unit.path, options["format"], list(columns.values()))):
             if options["max_urls"] is not None and number >= options["max_urls"]:
                 break
             try:
                 stated = _stated(read, columns)
             except InputError as problem:
-                key = f"{unit.key}:{line}"
-                found[key] = told_unit(unit, key, problem.reason, problem.detail)
+                found.tell(f"{unit.key}:{line}", problem.reason, problem.detail)
                 continue
             url = stated.pop("url")
             defaults = {name: options[name] for name in ("licence", "author") if not stated[name]}
-            if url not in skip and url not in found:
-                found[url] = address_unit(unit, url, **{**stated, **defaults})
-        return list(found.values())
+            if url not in skip:
+                found.add(url, **{**stated, **defaults})
+        return found.without_repeats()
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:

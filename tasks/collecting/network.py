@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import overload
 
 from facemill import tables
 from facemill.batches import batched_by_weight, interleaved
@@ -16,6 +18,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.reasons import Reason, State
 from facemill.schema import RAW, RawRow
 from facemill.sources import Item, Unit, again, fetch, find, network_kinds
+from tasks.collecting.hosts import Host, UnitsByHost
 from tasks.collecting.rows import PictureSettings, Wanted, has_changed, is_forgotten, lost_row, picture_row
 from tasks.params import Params
 from tasks.work.checks import Checks
@@ -44,16 +47,38 @@ class Addresses:
     one after another."""
 
     store: Store
-    hosts: tuple[tuple[Unit, ...], ...]
+    hosts: tuple[Host, ...]
     settings: PictureSettings
     at_once: int
 
     @property
     def units(self) -> list[Unit]:
-        return [unit for units in self.hosts for unit in units]
+        return [unit for host in self.hosts for units in host for unit in units]
 
 
-def find_addresses(search: Wanted) -> list[Unit] | str:
+class Jobs(Sequence[Addresses]):
+    """The addresses in pieces of work, each put together when it is asked for."""
+
+    def __init__(self, store: Store, units: UnitsByHost, settings: PictureSettings, at_once: int, workers: int) -> None:
+        self._store, self._units, self._settings, self._at_once = store, units, settings, at_once
+        # each worker has one, and none has so many hosts that its death would cost much
+        self._count = max(min(len(units), workers), -(-len(units) // (HOSTS_OF_A_JOB * at_once)))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, number: int) -> Addresses: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Addresses]: ...
+    def __getitem__(self, number: int | slice) -> Addresses | list[Addresses]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(self._count)[number]]
+        hosts = self._units.share(range(self._count)[number], self._count)
+        return Addresses(self._store, tuple(hosts), self._settings, self._at_once)
+
+
+def find_addresses(search: Wanted) -> Sequence[Unit] | str:
     """What a search has found, or in words why it has not."""
     if search.unit is None:
         return "it was there when the inventory looked, and has gone since"
@@ -96,8 +121,8 @@ def fetch_addresses(addresses: Addresses) -> Fetched:
     return fetched
 
 
-def _items_of(units: Sequence[Unit]) -> Iterator[tuple[Unit, Item]]:
-    for unit in units:
+def _items_of(host: Host) -> Iterator[tuple[Unit, Item]]:
+    for unit in chain.from_iterable(host):
         for item in fetch(unit):
             yield unit, item
 
@@ -125,23 +150,16 @@ def fetch_from_network(
 
     A search that fails is a row, and so is each address that kills its worker; all others go on.
     """
-    fetched = Fetched()
-    by_host: dict[str, dict[tuple[str, str, str, str], Unit]] = {}
-    for unit in known:
-        by_host.setdefault(unit.host, {})[(unit.identity, unit.role, unit.source, unit.key)] = unit
+    fetched, by_host = Fetched(), UnitsByHost()
+    by_host.add(known)
     for index, found in run_all(pool, find_addresses, searches):
-        if isinstance(found, list):
-            for unit in found:
-                if settings.forgotten.covers(addresses=[unit.key]):
-                    continue
-                by_host.setdefault(unit.host, {})[(unit.identity, unit.role, unit.source, unit.key)] = unit
-        else:
+        if isinstance(found, str | Lost):
             reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
             say(f"collect: {detail or reason.sentence}")
             fetched.kept |= _keep(store, [lost_row(searches[index], reason, detail)])
-    hosts = sorted((tuple(units.values()) for units in by_host.values()), key=len, reverse=True)
-    count = _jobs_for(len(hosts), at_once, pool.workers)
-    jobs = [Addresses(store, tuple(hosts[number::count]), settings, at_once) for number in range(count)]
+        else:
+            by_host.add(found, lambda unit: not settings.forgotten.covers(addresses=[unit.key]))
+    jobs = Jobs(store, by_host, settings, at_once, pool.workers)
     for index, result in run_all(pool, fetch_addresses, jobs, _one_by_one):
         for number, part in enumerate(result.results if isinstance(result, Cut) else [result]):
             if not isinstance(part, Lost):
@@ -177,13 +195,8 @@ def _weight(row: RawRow) -> int:
     return len(row["image"]["bytes"]) if row.get("image") else 0
 
 
-def _jobs_for(hosts: int, at_once: int, workers: int) -> int:
-    """How many pieces of work: each worker has one, and none has so many hosts that its death would cost much."""
-    return max(min(hosts, workers), -(-hosts // (HOSTS_OF_A_JOB * at_once)))
-
-
 def _one_by_one(job: Addresses) -> tuple[Callable[[Addresses], Fetched], list[Addresses]]:
-    return fetch_addresses, [replace(job, hosts=((unit,),)) for unit in job.units]
+    return fetch_addresses, [replace(job, hosts=(((unit,),),)) for unit in job.units]
 
 
 def _keep(store: Store, rows: Sequence[RawRow]) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,12 @@ PICTURE = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
 A, B = "https://a.example/1.jpg", "http://b.example/2.jpg?x=1,2"
 
 
-def found(path: Path, *, collected: tuple[str, ...] = (), **options: object) -> list[Unit]:
+def found(path: Path, *, collected: tuple[str, ...] = (), **options: object) -> Sequence[Unit]:
     [unit] = UrlsSource(path=str(path), **options).plan("anna", "sample", Surroundings(collected=collected))
     return find(unit)
 
 
-def items(units: list[Unit]) -> list[Item]:
+def items(units: Iterable[Unit]) -> list[Item]:
     return [item for unit in units for item in fetch(unit)]
 
 
@@ -43,6 +45,21 @@ def table(folder: Path, name: str, rows: list[dict[str, str]]) -> Path:
         lines = [separator.join(names), *(separator.join(f'"{row[name]}"' for name in names) for row in rows)]
         path.write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
     return path
+
+
+@given(lines=st.lists(st.sampled_from([*(f"https://a.example/{n}é.jpg" for n in range(150)), "none"]), max_size=300))
+@settings(max_examples=20)
+def test_the_units_of_a_list_of_any_length_are_those_of_its_lines(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("x") / "list.txt"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    units = found(path)
+    wanted = dict.fromkeys(line if line != "none" else f"list.txt:{at}" for at, line in enumerate(lines, start=1))
+    for some, names in ((units, list(wanted)), (units[3::2], list(wanted)[3::2]), (units[-5:], list(wanted)[-5:])):
+        assert [unit.key for unit in some] == names
+        assert list(pickle.loads(pickle.dumps(some))) == list(some)
+    assert ["problem" in unit.options for unit in units] == [name.startswith("list") for name in wanted]
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.tsv", "list.jsonl", "list.parquet"])
