@@ -68,11 +68,12 @@ _EYES_APART = float(np.linalg.norm(_MIDDLES[1] - _MIDDLES[0]))
 
 @dataclass
 class _Shown:
-    """A frame with its faces, each by the number that it has within its window."""
+    """A frame with its faces, and what each would add to the gallery, by the number that it has within its window."""
 
     frame: Frame
     shot: int
     faces: dict[int, Face] = field(default_factory=dict)
+    adds: dict[int, float] = field(default_factory=dict)
 
 
 class BestFrames:
@@ -127,7 +128,8 @@ class BestFrames:
             if window != self._window_now:
                 self._settle()
                 self._window_now = window
-            self._window.add(shown, *self._judged(shown.frame, view, faces))
+            boxes, judged = self._judged(shown.frame, view, faces)
+            self._window.add(shown, boxes, judged, [self._gallery.worth(face) for face in judged])
         self.looked_at += len(self._waiting)
         self._waiting.clear()
 
@@ -168,45 +170,45 @@ class BestFrames:
 
 
 class _Window:
-    """The frames of a stretch of time in which its faces are the clearest, a few at a time."""
+    """The frames of a stretch of time whose faces add the most, a few at a time."""
 
     def __init__(self) -> None:
         self._last: dict[int, Array] = {}  # face → its box where it was seen last
         self._best: dict[int, _Shown] = {}
 
-    def add(self, shown: _Shown, boxes: Array, faces: list[Face]) -> None:
-        """A frame with the boxes (N, 4) of its N faces."""
+    def add(self, shown: _Shown, boxes: Array, faces: list[Face], adds: list[float]) -> None:
+        """A frame with the boxes (N, 4) of its N faces, and what each adds."""
         before = dict(self._last)
-        for box, face in zip(boxes, faces, strict=True):
+        for box, face, more in zip(boxes, faces, adds, strict=True):
             numbers = list(before)
             overlaps = iou(box[None], np.array([before[number] for number in numbers]).reshape(-1, 4))[0]
             known = bool(numbers) and overlaps.max() >= SAME_FACE_IOU
             number = numbers[int(overlaps.argmax())] if known else len(self._last)
             before.pop(number, None)
             self._last[number] = box
-            shown.faces[number] = face
-        for number, face in shown.faces.items():
-            if number not in self._best or face.clearness > self._best[number].faces[number].clearness:
+            shown.faces[number], shown.adds[number] = face, more
+        for number, more in shown.adds.items():
+            if number not in self._best or more > self._best[number].adds[number]:
                 self._best[number] = shown
         while len({id(held) for held in self._best.values()}) > HELD:
-            del self._best[self._by_clearness()[-1]]
+            del self._best[self._in_order()[-1]]
 
     def best(self) -> list[tuple[_Shown, list[Face]]]:
-        """Frames so that each face has one in which it is clear, with the faces that each of them is taken for."""
+        """Frames so that each face has one in which it adds enough, with the faces that each of them is taken for."""
         taken: list[tuple[_Shown, list[Face]]] = []
-        for number in self._by_clearness():
+        for number in self._in_order():
             own = self._best[number]
-            enough = SHARED * own.faces[number].clearness
             for shown, faces in taken:
-                if number in shown.faces and shown.faces[number].clearness >= enough:
+                if shown.adds.get(number, 0.0) >= SHARED * own.adds[number]:
                     faces.append(shown.faces[number])
                     break
             else:
                 taken.append((own, [own.faces[number]]))
         return taken
 
-    def _by_clearness(self) -> list[int]:
-        return sorted(self._best, key=lambda number: -self._best[number].faces[number].clearness)
+    def _in_order(self) -> list[int]:
+        """The faces, those first that add the most."""
+        return sorted(self._best, key=lambda number: -self._best[number].adds[number])
 
 
 def _inside(frame: Frame, box: Array) -> float:

@@ -26,6 +26,8 @@ SAME_LOOK = 4.0
 """Difference in grey levels up to which two looks show the same. Of pairs of frames of eight clips of one person each
 that differ less, 90 % have the same pose, expression and light by `facemill.face_looks`, which knows 68 points, and
 98 % within one and a half times its limits; 44 % of those that it calls the same are found."""
+ANOTHER_LOOK = 8.0
+"""Difference from which on a frame is no better for being less like those that were taken: the clearer one is."""
 NOTHING_ALIKE = 30.0
 """Difference from which on looks are as different as those of two people, or of two lights, and no difference more."""
 CLEARER = 1.2
@@ -118,6 +120,11 @@ class Gallery:
             self._hang(_Hung(face, self._offered))
         while len(self._pictures) > self._most:
             self._take_down(min(self._faces, key=_worth))
+
+    def worth(self, face: Face) -> float:
+        """What a face would add: more the clearer it is, and the less it is like those that are here."""
+        apart = differences([hung.face.look for hung in self._faces], face.look).min(initial=ANOTHER_LOOK)
+        return face.clearness * float(apart)
 
     def pictures(self) -> list[Sampled]:
         """Those that are kept, by their times."""

@@ -103,6 +103,12 @@ def test_a_still_head_gives_one_frame_and_a_turning_one_many(tmp_path: Path) -> 
     assert len(taken(written(tmp_path / "still.mp4", still), choose="every")) == 4
 
 
+def test_what_was_not_taken_before_comes_first(tmp_path: Path) -> None:
+    pictures = [*[in_a_room(person())] * 4, in_a_room(person(yaw_deg=18)), in_a_room(person())]
+    _, second = places(taken(written(tmp_path / "talk.mp4", pictures)))
+    assert second == 4
+
+
 @pytest.mark.parametrize("choose", ["face", "every"])
 def test_a_few_frames_are_of_the_whole_video(choose: str, tmp_path: Path) -> None:
     turning = [person(yaw_deg=-20 + 40 * at / 31, mouth_open=at % 4 / 4) for at in range(32)]
