@@ -8,14 +8,20 @@ The faces of one person that are held out are as many as asked, within 0.4 and 2
 fewer or more, the few clusters that are missing change sides. A shot that is longer than that is cut into stretches of
 time where nothing else is left to hold out: of a few seconds, since the frames beside a cut are alike, and shorter ones
 where those would be too much of the shot.
+
+A cluster goes by a number, 64 bits of its name's SHA-256: of a million faces the names alone would take 200 MB. Two of
+a million clusters have the same number once in some thirty million datasets, and would then go to the same side.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from array import array
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 STRETCH = "~"
 """Between the name of a shot and the number of a stretch of it."""
@@ -24,19 +30,22 @@ TOGETHER = 5
 LEAST, MOST = 0.4, 2.5
 """Between so many times what is asked nobody changes sides."""
 
+Numbers = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Split:
     """Which clusters are for validation: those whose hash falls into the share, the same in every run.
 
-    Each identity with two clusters or more has at least one on either side: `added` and `removed` are the few that had
-    to change sides for that, and for the size that is asked. `cut` are the shots of which so many stretches at a time
-    are a cluster. `joined` says of clusters and shots that go to a side with another one which.
+    Each identity with two clusters or more has at least one on either side: `added` and `removed` are the numbers of
+    the few that had to change sides for that, and for the size that is asked. `cut` are the shots of which so many
+    stretches at a time are a cluster. `joined` says of clusters and shots that go to a side with another one which.
     """
 
     share: float
-    added: frozenset[str] = frozenset()
-    removed: frozenset[str] = frozenset()
+    added: frozenset[int] = frozenset()
+    removed: frozenset[int] = frozenset()
     cut: Mapping[str, int] = field(default_factory=dict)
     joined: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,7 +58,7 @@ class Split:
 
     def is_val(self, name: str) -> bool:
         """Whether what is named is for validation: a cluster of stills, or a stretch of a shot as `of` was given it."""
-        return self._holds_out(self.cluster_of(name))
+        return self._holds_out(_number(self.cluster_of(name)))
 
     @classmethod
     def of(
@@ -59,91 +68,155 @@ class Split:
         identities: Collection[str],
         twins: Iterable[tuple[str, str]] = (),
     ) -> Split:
-        """Decides over all accepted faces, given as (identity, cluster); in memory a number for each cluster.
+        """Decides over all accepted faces, given as (identity, cluster); in memory two numbers for each face.
 
         A stretch of a shot is named as the shot, `STRETCH`, and its number in time. `twins` are pairs of clusters that
         go to one side: such shots are not cut.
         """
         joined = _joined(twins)
-        faces: dict[str, Counter[str]] = {identity: Counter() for identity in sorted(identities)}
-        for identity, name in accepted:
-            faces[identity][name] += 1
-        cut = dict(sorted(pair for own in faces.values() for pair in _shots_to_cut(own, share).items()))
+        faces, shots = _gathered(accepted, identities)
+        cut = dict(sorted((shots[shot], size) for own in faces for shot, size in _shots_to_cut(own, share).items()))
         split = cls(share, cut={shot: cut[shot] for shot in cut.keys() - joined.keys()}, joined=joined)
-        clusters = {identity: split._clusters(own) for identity, own in faces.items()}
-        for own in clusters.values():
+        clusters = [split._clusters(own, shots) for own in faces]
+        for own in clusters:
             split = split._sized(own)
-        for own in clusters.values():
+        for own in clusters:
             split = split._with_both_sides(own)
-        for own in clusters.values():  # last, since nothing can be trained without
+        for own in clusters:  # last, since nothing can be trained without
             split = split._with_training(own)
         return split
 
-    def _holds_out(self, cluster: str) -> bool:
-        """Whether a cluster, as `cluster_of` gives it, is for validation. The path in its name may hold any sign."""
-        return cluster in self.added or (_fraction(cluster) < self.share and cluster not in self.removed)
+    def _holds_out(self, cluster: int) -> bool:
+        """Whether a cluster is for validation: by the leading 48 bits of its number, unless it has changed sides."""
+        return cluster in self.added or ((cluster >> 16) / 2**48 < self.share and cluster not in self.removed)
 
-    def _clusters(self, faces: Counter[str]) -> Counter[str]:
-        clusters = Counter[str]()
-        for name, count in faces.items():
-            clusters[self.cluster_of(name)] += count
-        return clusters
+    def _held_out(self, clusters: Numbers) -> npt.NDArray[np.bool_]:
+        """(C,) which clusters are for validation."""
+        return np.fromiter(map(self._holds_out, clusters.tolist()), bool, len(clusters))
 
-    def _sized(self, clusters: Counter[str]) -> Split:
+    def _clusters(self, faces: _Faces, shots: Mapping[int, str]) -> _Clusters:
+        numbers = faces.shots.copy()
+        together = {_number(name): _number(other) for name, other in self.joined.items()}
+        if together:
+            for at in np.flatnonzero(np.isin(numbers, np.fromiter(together, np.uint64, len(together)))).tolist():
+                numbers[at] = together[int(numbers[at])]
+        cut = np.array([_number(shot) for shot in self.cut], np.uint64)
+        for at in np.flatnonzero(np.isin(faces.shots, cut) & (faces.stretches >= 0)).tolist():
+            shot, stretch = shots[int(faces.shots[at])], int(faces.stretches[at])
+            numbers[at] = _number(f"{shot}{STRETCH}{stretch - stretch % self.cut[shot]}")
+        return _Clusters.of(numbers, faces.counts)
+
+    def _sized(self, clusters: _Clusters) -> Split:
         """With as many of a person's faces held out as are asked, as nearly as whole clusters allow.
 
         No further than the nearer limit: the more clusters change sides, the more change back in a larger dataset.
         """
-        asked = self.share * clusters.total()
-        held = sum(count for cluster, count in clusters.items() if self._holds_out(cluster))
-        split = self
+        asked = self.share * int(clusters.counts.sum())
+        out = self._held_out(clusters.numbers)
+        held = int(clusters.counts[out].sum())
+        back, forth = [], []
         if held > max(MOST * asked, 1):
-            for cluster in sorted(filter(self._holds_out, clusters), key=_fraction, reverse=True):
+            for at in np.flatnonzero(out)[::-1].tolist():
                 if held <= MOST * asked:
                     break
-                if held - clusters[cluster] >= LEAST * asked:
-                    split, held = split._moved(cluster, val=False), held - clusters[cluster]
+                if held - int(clusters.counts[at]) >= LEAST * asked:
+                    back.append(at)
+                    held -= int(clusters.counts[at])
         if held < LEAST * asked:
-            for cluster in sorted(clusters, key=_fraction):
-                if not split._holds_out(cluster) and held + clusters[cluster] <= max(MOST * asked, 1):
-                    split, held = split._moved(cluster, val=True), held + clusters[cluster]
+            out[back] = False
+            for at in np.flatnonzero(~out).tolist():
+                if held + int(clusters.counts[at]) <= max(MOST * asked, 1):
+                    forth.append(at)
+                    held += int(clusters.counts[at])
                 if held >= LEAST * asked:
                     break
-        return split
+        return self._moved(clusters.numbers[back], val=False)._moved(clusters.numbers[forth], val=True)
 
-    def _with_both_sides(self, clusters: Counter[str]) -> Split:
-        if len(clusters) < 2 or any(map(self._holds_out, clusters)):
+    def _with_both_sides(self, clusters: _Clusters) -> Split:
+        if len(clusters.numbers) < 2 or self._held_out(clusters.numbers).any():
             return self
         # the smallest: the fewest faces over what is asked
-        return self._moved(min(clusters, key=lambda one: (clusters[one], _fraction(one))), val=True)
+        return self._moved(clusters.numbers[clusters.by_size[:1]], val=True)
 
-    def _with_training(self, clusters: Counter[str]) -> Split:
+    def _with_training(self, clusters: _Clusters) -> Split:
         """Whoever has only clusters for validation gives one back. That takes training faces from nobody."""
-        if not clusters or not all(map(self._holds_out, clusters)):
+        if not len(clusters.numbers) or not self._held_out(clusters.numbers).all():
             return self
-        return self._moved(max(clusters, key=lambda one: (clusters[one], _fraction(one))), val=False)
+        return self._moved(clusters.numbers[clusters.by_size[-1:]], val=False)
 
-    def _moved(self, cluster: str, *, val: bool) -> Split:
-        one = frozenset({cluster})
+    def _moved(self, clusters: Numbers, *, val: bool) -> Split:
+        moved = frozenset(clusters.tolist())
         if val:
-            return replace(self, added=self.added | one, removed=self.removed - one)
-        return replace(self, added=self.added - one, removed=self.removed | one)
+            return replace(self, added=self.added | moved, removed=self.removed - moved)
+        return replace(self, added=self.added - moved, removed=self.removed | moved)
 
 
-def _shots_to_cut(faces: Counter[str], share: float) -> dict[str, int]:
+@dataclass(frozen=True)
+class _Faces:
+    """One identity's faces by name.
+
+    Attributes:
+        shots: (D,) numbers of the shots or clusters of stills.
+        stretches: (D,) of the shot; -1 for what is none.
+        counts: (D,) faces.
+    """
+
+    shots: Numbers
+    stretches: Counts
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """One identity's clusters: (C,) numbers, ascending, and (C,) faces of each."""
+
+    numbers: Numbers
+    counts: Counts
+
+    @classmethod
+    def of(cls, numbers: Numbers, counts: Counts) -> _Clusters:
+        distinct, which = np.unique(numbers, return_inverse=True)
+        together = np.zeros(len(distinct), np.int64)
+        np.add.at(together, which, counts)
+        return cls(distinct, together)
+
+    @property
+    def by_size(self) -> npt.NDArray[np.intp]:
+        return np.lexsort((self.numbers, self.counts))
+
+
+def _gathered(accepted: Iterable[tuple[str, str]], identities: Collection[str]) -> tuple[list[_Faces], dict[int, str]]:
+    """The faces of each identity, in the order of the names, and the shots that have stretches by their numbers."""
+    shots: dict[int, str] = {}
+    gathered = {identity: (array("Q"), array("q")) for identity in sorted(identities)}
+    for identity, name in accepted:
+        shot, stretch = _parted(name)
+        number = _number(shot)
+        if stretch is not None:
+            shots.setdefault(number, shot)
+        gathered[identity][0].append(number)
+        gathered[identity][1].append(-1 if stretch is None else stretch)
+    return [_faces(*own) for own in gathered.values()], shots
+
+
+def _faces(shots: array[int], stretches: array[int]) -> _Faces:
+    both = np.empty(len(shots), [("shot", np.uint64), ("stretch", np.int64)])
+    both["shot"], both["stretch"] = np.frombuffer(shots, np.uint64), np.frombuffer(stretches, np.int64)
+    distinct, counts = np.unique(both, return_counts=True)
+    return _Faces(distinct["shot"], distinct["stretch"], counts.astype(np.int64))
+
+
+def _shots_to_cut(faces: _Faces, share: float) -> dict[int, int]:
     """The shots that are too long to be held out, where what is left is too little to hold out: how many stretches of
     each go together, so that they are about the share that is asked at most."""
-    clusters, stretches = Counter[str](), Counter[str]()
-    for name, count in faces.items():
-        shot, stretch = _parted(name)
-        clusters[shot] += count
-        stretches[shot] += stretch is not None
-    asked = share * clusters.total()
-    small = sum(count for count in clusters.values() if count <= max(MOST * asked, 1))
+    shots = _Clusters.of(faces.shots, faces.counts)
+    stretches = _Clusters.of(faces.shots, (faces.stretches >= 0).astype(np.int64)).counts
+    asked = share * int(shots.counts.sum())
+    small = int(shots.counts[shots.counts <= max(MOST * asked, 1)].sum())
     if small >= asked:
         return {}
-    long = (shot for shot in stretches if stretches[shot] and clusters[shot] > max(MOST * asked, 1))
-    return {shot: max(1, min(TOGETHER, int(share * stretches[shot]))) for shot in long}
+    long = np.flatnonzero((stretches > 0) & (shots.counts > max(MOST * asked, 1))).tolist()
+    return {int(shots.numbers[at]): max(1, min(TOGETHER, int(share * int(stretches[at])))) for at in long}
 
 
 def _joined(twins: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -168,6 +241,6 @@ def _parted(name: str) -> tuple[str, int | None]:
     return (shot, int(stretch)) if mark and stretch.isascii() and stretch.isdecimal() else (name, None)
 
 
-def _fraction(cluster: str) -> float:
-    """A number in 0…1 that depends on the cluster alone."""
-    return int(hashlib.sha256(cluster.encode()).hexdigest()[:12], 16) / 16**12
+def _number(cluster: str) -> int:
+    """64 bits that depend on the cluster alone."""
+    return int.from_bytes(hashlib.sha256(cluster.encode()).digest()[:8])
