@@ -1,7 +1,8 @@
-"""Which frames of a video show faces best: the clearest of each stretch of time, and no two that show the same.
+"""Which frames of a video show faces best: clear ones of each stretch of time, and no two that show the same.
 
     frame ──► six a second are looked at ──► each face's clearness and look
-          ──► of each window and each face the clearest frame ──► `Gallery`: near copies leave, at most so many stay
+          ──► of each window the frame in which a face adds the most to the `Gallery`, where near copies leave and at
+              most so many stay
 
 What a frame is worth is asked for each of its faces, the smaller ones too: whose face is wanted is decided later.
 MTCNN finds them, since a frame that it does not see is one that nobody gets to see: where HOG is asked, faces that are
@@ -42,7 +43,7 @@ LEAST_SCORE = 0.9
 FACES, HELD = 6, 8
 """So many faces of a frame count, the largest; so many frames of a window wait at a time."""
 SHARED = 0.8
-"""A face that is nearly as clear in a frame that is taken for another one needs none of its own."""
+"""A face that adds nearly as much in a frame that is taken for another one needs none of its own."""
 
 LARGE_PX = 256.0
 """The side of a face from which on more pixels add nothing."""

@@ -31,8 +31,8 @@ class VideoSource(Source):
     path: StatedPath
     """A video, or a folder of videos."""
     choose: Literal["face", "every"] = "face"
-    """`face`: of each `every_s` the frame in which a face is clearest, without near copies and without frames that show
-    no face; `every`: the first frame of each, whatever it shows."""
+    """`face`: of each `every_s` the frame in which a face is clear and shows what was not taken before, none without a
+    face, no near copies; `every`: the first frame of each, whatever it shows."""
     every_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds of which one frame is taken, with `face` one for each face."""
     max_frames: Annotated[int, Field(ge=1)] = 400
