@@ -28,7 +28,7 @@ CLEARLY_LARGER = 1.5
 AGREE = 0.62
 """Largest root mean square of a reference's distances to the others. Of pairs of LFW's faces 1 in 200 of one person lie
 farther apart than that, and 1 in 100 of two people nearer; with three references or more a wrong one was refused in
-99 draws of 100 and a right one never (`benchmarks/references.py`)."""
+99 draws of 100, and of right ones at most 1 in 300 (`benchmarks/references.py`)."""
 
 
 @dataclass(frozen=True, eq=False)
