@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from facemill.boxes import LANDMARK_BOXES, around
+from facemill.boxes import LANDMARK_BOXES
 from facemill.detect import build_detector
 from facemill.files import write_bytes
 from facemill.landmarks import LandmarkPredictor, build_predictor, landmark_box
@@ -67,8 +67,8 @@ def main() -> None:
             frames = [one for one in measure_video(meter, arguments.clip, output, arguments.frames) if one.measures]
         print(_row(name, frames, predictor, exemplars, seconds), flush=True)
         faces = spread(frames, SHOWN_FRAMES)
-        shown += [_face(one, one.before) for one in faces] if not shown else []
-        shown += [_face(one, one.after) for one in faces]
+        shown += [one.face_in(one.before, 1.5) for one in faces] if not shown else []
+        shown += [one.face_in(one.after, 1.5) for one in faces]
     if arguments.sheet:
         sheet = contact_sheet(shown, columns=SHOWN_FRAMES, cell_px=SHOWN_PX)
         write_bytes(arguments.sheet, encode_jpeg(sheet, quality=90))
@@ -132,12 +132,6 @@ def _own_sharpness(exemplars: Exemplars, frames: list[MeasuredFrame]) -> float:
 def _laplacian(picture: RGB, box: tuple[float, float, float, float]) -> float:
     x0, y0, x1, y1 = (max(0, round(edge)) for edge in box)
     return float(cv2.Laplacian(cv2.cvtColor(picture[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
-
-
-def _face(frame: MeasuredFrame, picture: RGB) -> RGB:
-    assert frame.box_xyxy is not None
-    left, top, right, bottom = around(picture.shape, frame.box_xyxy, margin=1.5)
-    return np.ascontiguousarray(picture[top:bottom, left:right])
 
 
 def _arguments() -> argparse.Namespace:

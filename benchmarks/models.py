@@ -26,7 +26,6 @@ import av
 import numpy as np
 import yaml
 
-from facemill.boxes import around
 from facemill.detect import build_detector
 from facemill.files import TEMPORARY_PREFIX, read_json, write_bytes
 from facemill.landmarks import build_predictor
@@ -71,8 +70,8 @@ def main() -> None:
         frames = measured(work, clips, name)
         print(_row(work, name, frames), flush=True)
         faces = spread([frame for frame in frames if frame.measures], SHOWN_FRAMES)
-        shown += [[_face(one, one.before) for one in faces]] if not shown else []
-        shown.append([_face(one, one.after) for one in faces])
+        shown += [[one.face_in(one.before, 1.4) for one in faces]] if not shown else []
+        shown.append([one.face_in(one.after, 1.4) for one in faces])
     columns = len(shown[0])
     write_bytes(
         work / "models.jpg",
@@ -172,12 +171,6 @@ def _row(work: Path, name: str, frames: list[MeasuredFrame]) -> str:
         f"{by['landmark_error']:9.1f} %{by['flicker']:9.2f}{by['psnr_outside_db']:7.1f}"
         f"{summary.closer_to_new:12} of {summary.frames}"
     )
-
-
-def _face(frame: MeasuredFrame, picture: RGB) -> RGB:
-    assert frame.box_xyxy is not None
-    left, top, right, bottom = around(picture.shape, frame.box_xyxy, margin=1.4)
-    return np.ascontiguousarray(picture[top:bottom, left:right])
 
 
 def _arguments() -> argparse.Namespace:

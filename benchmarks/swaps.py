@@ -91,8 +91,8 @@ def main() -> None:
             "processor " + ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in spent[name].items()), flush=True
         )
         faces = spread([frame for frame in frames if frame.measures], SHOWN_FRAMES)
-        shown += [_face(one, one.before) for one in faces] if not shown else []
-        shown += [_face(one, one.after) for one in faces]
+        shown += [one.face_in(one.before, 1.4) for one in faces] if not shown else []
+        shown += [one.face_in(one.after, 1.4) for one in faces]
     write_bytes(work / "swaps.jpg", encode_jpeg(contact_sheet(shown, columns=SHOWN_FRAMES, cell_px=SHOWN_PX)))
 
 
@@ -241,12 +241,6 @@ def _params(arguments: argparse.Namespace, project: Path, name: str, options: di
 def _processor_s() -> float:
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _face(frame: MeasuredFrame, picture: RGB) -> RGB:
-    assert frame.box_xyxy is not None
-    left, top, right, bottom = around(picture.shape, frame.box_xyxy, margin=1.4)
-    return np.ascontiguousarray(picture[top:bottom, left:right])
 
 
 def _arguments() -> argparse.Namespace:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemill.align import crop_affine, head_pose, invert, transform
-from facemill.boxes import around
+from facemill.boxes import around, cut_around
 from facemill.detect import Detector
 from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.identity import Embedder
@@ -84,6 +84,12 @@ class MeasuredFrame:
     box_xyxy: tuple[float, float, float, float] | None
     measures: PairMeasures | None
     problem: str | None = None
+
+    def face_in(self, picture: RGB, margin: float = 1.9) -> RGB:
+        """The face's surroundings, see `facemill.boxes.around`, in `before`, `after` or what else shows this frame; the
+        whole of it where no face is known."""
+        whole = picture if self.box_xyxy is None else cut_around(picture, self.box_xyxy, margin)
+        return np.ascontiguousarray(whole)
 
 
 @dataclass(frozen=True)

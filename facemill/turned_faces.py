@@ -67,6 +67,6 @@ def turned_back(points: npt.NDArray[Any], shape: tuple[int, ...], quarters: int)
 
 
 def boxes_turned_back(boxes_xyxy: npt.NDArray[Any], shape: tuple[int, ...], quarters: int) -> npt.NDArray[np.float64]:
-    """The same of boxes (N, 4)."""
+    """Boxes (N, 4) xyxy in a picture that was turned by `quarters` -> in the picture as it was, as `turned_back`."""
     corners = turned_back(boxes_xyxy.reshape(-1, 2, 2), shape, quarters)
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

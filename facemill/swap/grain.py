@@ -27,7 +27,7 @@ SQUARE_PX = 16
 FLATTEST = 0.05
 """Share of the squares that are taken to show nothing but the film; more of them would show wrinkles."""
 MOST_SQUARES = 96
-"""As many tell a spectrum."""
+"""At most so many squares are looked at: as many tell a spectrum, and more cost time."""
 REACH_PX = 4
 """How far grains reach: of the kernel that makes them the middle is taken, which costs a fifth of the whole."""
 AROUND = 0.25

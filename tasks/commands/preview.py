@@ -10,17 +10,16 @@ from typing import Any
 import jinja2
 from ruamel.yaml import YAML
 
-from facemill.boxes import around
+from facemill.boxes import cut_around
 from facemill.errors import FacemillError, InputError
 from facemill.files import write_bytes
 from facemill.media import still_kind
 from facemill.model_folder import read_meta, references_of
-from facemill.pictures import RGB
 from facemill.reasons import Reason
 from facemill.swap.job import ConversionJob, TrackedInput, who_is_who
 from facemill.swap.known import wanted_of
 from facemill.swap.painter import FacePainter
-from facemill.swap.preview import BestView, ShownFace, best_views, show_faces, write_clip
+from facemill.swap.preview import BestView, best_views, show_faces, write_clip
 from facemill.swap.swapper import load_swapper
 from facemill.track.naming import distances
 from facemill.track.table import read_looks
@@ -142,7 +141,10 @@ def _shown(
             distance=", ".join(
                 f"{distance:.2f} to {name}" for name, distance in distances(looks[face.view.track], references).items()
             ),
-            pictures=[album.add(_close(face, picture), SIDE_PX) for picture in (face.before, *face.after)],
+            pictures=[
+                album.add(cut_around(picture, face.view.box.tolist(), _MARGIN), SIDE_PX)
+                for picture in (face.before, *face.after)
+            ],
         )
         for face in show_faces(Path(job.input), tracked.files, views[:FACES_PER_VIDEO], wanted, painters)
     ]
@@ -170,11 +172,6 @@ def _variants(root: Path, tries: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def _side(view: BestView) -> float:
     return float(view.box[3] - view.box[1])
-
-
-def _close(face: ShownFace, picture: RGB) -> RGB:
-    x0, y0, x1, y1 = around(picture.shape, face.view.box.tolist(), margin=_MARGIN)
-    return picture[y0:y1, x0:x1]
 
 
 def _template() -> jinja2.Template:

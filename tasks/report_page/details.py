@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facemill.boxes import around
+from facemill.boxes import cut_around
 from facemill.errors import InputError
 from facemill.media import still_kind
 from facemill.model_folder import read_meta, references_of
@@ -97,8 +97,8 @@ def _painters(root: Path, params: Params) -> list[FacePainter]:
 
 def _comparison(face: ShownFace, name: str, video: str, params: Params, album: Album) -> Comparison | None:
     """None where the page is full."""
-    x0, y0, x1, y1 = around(face.before.shape, face.view.box.tolist(), margin=_MARGIN)
-    before, *after = (album.add(picture[y0:y1, x0:x1], SIDE_PX) for picture in (face.before, *face.after))
+    box = face.view.box.tolist()
+    before, *after = (album.add(cut_around(one, box, _MARGIN), SIDE_PX) for one in (face.before, *face.after))
     ways = [
         Way(method, picture, used=method == params.convert.detail)
         for method, picture in zip(METHODS.names(), after, strict=True)

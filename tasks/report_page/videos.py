@@ -15,7 +15,6 @@ import numpy as np
 from markupsafe import Markup
 
 from facemill import tables
-from facemill.boxes import around
 from facemill.detect import Detector, build_detector
 from facemill.embeddings import DIMENSIONS, SAME_PERSON
 from facemill.errors import InputError
@@ -269,9 +268,7 @@ def _pair(frame: MeasuredFrame, album: Album) -> Pair | None:
 
 def _view(frame: MeasuredFrame, picture: RGB) -> RGB:
     """The surroundings of the face, or the whole frame where the face is large or missing."""
-    if frame.box_xyxy is not None:
-        left, top, right, bottom = around(picture.shape, frame.box_xyxy)
-        picture = np.ascontiguousarray(picture[top:bottom, left:right])
+    picture = frame.face_in(picture)
     return picture if picture.shape[0] <= STRIP_PX else to_height(picture, STRIP_PX)
 
 
