@@ -16,7 +16,7 @@ allow commercial use, by name and with the remedy.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from facemill.picture_licences import licence_of
 from facemill.reasons import State
 from facemill.rights import rights_text, source_rights
 from facemill.schema import DATASET, TRACKS
+from facemill.sources import Source
 from facemill.terms import Terms, Use, terms_of, unique
 from tasks.catalogue import Data
 from tasks.params import Params
@@ -202,7 +203,18 @@ def _asked_of_dataset(params: Params) -> tuple[Terms, ...]:
                 continue  # each picture brings its own along: known when it is there
             stated = rights_text(source.rights, identity.rights)
             pictures.append(_pictures(params, name, source.kind, source.stated_licence, stated))
-    return tuple(pictures) + _looked_for_with(params.extract)
+    return tuple(pictures) + _chosen_with(params) + _looked_for_with(params.extract)
+
+
+def _chosen_with(params: Params, kinds: Collection[str] | None = None) -> tuple[Terms, ...]:
+    """Of what sources choose pictures with: all that params.yaml names, or those of some kinds."""
+    from facemill.sources import reference_source
+
+    sources: list[Source] = []
+    for identity in params.identities.values():
+        sources += identity.sources
+        sources += [reference_source(one if isinstance(one, str) else one.path) for one in identity.references]
+    return unique(each for one in sources if kinds is None or one.kind in kinds for each in one.terms)
 
 
 def _asked_of_training(params: Params) -> tuple[Terms, ...]:
@@ -278,7 +290,8 @@ def _dataset(params: Params, root: Path) -> tuple[Terms, ...] | None:
         for (identity, source, licence, stated), count in sorted(pictures.items())
         for each in [_pictures(params, identity, source, licence, stated)]
     ]
-    return (*shown, *_used(detectors, predictors, params.extract), *_embedder())
+    chosen = _chosen_with(params, {source for _, source, _, _ in pictures})
+    return (*shown, *chosen, *_used(detectors, predictors, params.extract), *_embedder())
 
 
 def _tracks(params: Params, root: Path) -> tuple[Terms, ...] | None:

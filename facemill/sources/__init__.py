@@ -31,6 +31,7 @@ from facemill.media_files import Tell, tell_nobody
 from facemill.reasons import Reason
 from facemill.registry import Registry
 from facemill.rights import Rights
+from facemill.terms import Terms
 
 StatedPath = Annotated[str, Field(min_length=1)]
 """A path as a person wrote it; `Surroundings.place` says where that is."""
@@ -197,6 +198,11 @@ class Source(ABC):
     def stated_licence(self) -> str:
         """Of all its pictures, as far as it is known before they are collected; empty where it is not."""
         return str(getattr(self, "licence", ""))
+
+    @property
+    def terms(self) -> tuple[Terms, ...]:
+        """Of the works that it uses to choose pictures; not those of the pictures."""
+        return ()
 
     @abstractmethod
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:

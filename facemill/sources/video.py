@@ -13,6 +13,7 @@ from facemill.errors import FacemillError, InputError
 from facemill.media_files import VIDEO_SUFFIXES, stable_name
 from facemill.reasons import Reason
 from facemill.sources import Item, References, Source, StatedPath, Surroundings, Unit, register
+from facemill.terms import Terms
 
 if TYPE_CHECKING:
     from facemill.sources._sampling import Choice
@@ -43,6 +44,15 @@ class VideoSource(Source):
     """The licence that holds for all pictures of this source, as its text or SPDX id; empty if unknown."""
     author: str = ""
     """Who made all pictures of this source; empty if unknown."""
+
+    @property
+    def terms(self) -> tuple[Terms, ...]:
+        """Those of the detector, where faces choose."""
+        if self.choose == "every":
+            return ()
+        from facemill.detect.mtcnn import TERMS  # loads torch
+
+        return TERMS
 
     def plan(self, identity: str, role: str, around: Surroundings) -> list[Unit]:
         """One unit for each video: it is decoded in one go."""

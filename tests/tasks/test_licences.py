@@ -106,6 +106,17 @@ def test_each_link_of_the_chain_is_asked(tmp_path: Path, changes: dict[str, Any]
         check_asked(project(tmp_path, **({"commercial": True} | FREE | changes)), tmp_path)
 
 
+@pytest.mark.parametrize(("choose", "detectors"), [("face", {"MTCNN"}), ("every", set())])
+def test_the_detector_that_chooses_frames_of_videos_is_named(tmp_path: Path, choose: str, detectors: set[str]) -> None:
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())["identities"]
+    values["hopper"]["sources"] = [{"kind": "video", "path": "footage", "choose": choose}]
+    params = project(tmp_path, identities=values)
+    asked = names(licences(params, tmp_path)[0].terms)
+    dataset(tmp_path, {"source": "video"})
+    used = names(licences(params, tmp_path)[0].terms)
+    assert asked & {"MTCNN"} == used & {"MTCNN"} == detectors
+
+
 def test_pictures_of_the_network_without_a_licence_are_refused_and_those_under_rights_are_not(tmp_path: Path) -> None:
     identity = {"rights": {"basis": "consent", "evidence": "contract 17"}, "references": ["r.jpg"]}
     people = {
