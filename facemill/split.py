@@ -30,6 +30,8 @@ TOGETHER = 5
 LEAST, MOST = 0.4, 2.5
 """Between so many times what is asked nobody changes sides."""
 
+_MOST_DIGITS = 18  # of a stretch: more seconds than that are none, and would not fit into 64 bits
+
 Numbers = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 
@@ -238,7 +240,8 @@ def _shot(name: str) -> str:
 def _parted(name: str) -> tuple[str, int | None]:
     """A shot and the number of the stretch, or the name itself. The path in it may hold any sign."""
     shot, mark, stretch = name.rpartition(STRETCH)
-    return (shot, int(stretch)) if mark and stretch.isascii() and stretch.isdecimal() else (name, None)
+    is_number = stretch.isascii() and stretch.isdecimal() and len(stretch) <= _MOST_DIGITS
+    return (shot, int(stretch)) if mark and is_number else (name, None)
 
 
 def _number(cluster: str) -> int:

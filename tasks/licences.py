@@ -207,7 +207,8 @@ def _asked_of_dataset(params: Params) -> tuple[Terms, ...]:
 
 
 def _chosen_with(params: Params, kinds: Collection[str] | None = None) -> tuple[Terms, ...]:
-    """Of what sources choose pictures with: all that params.yaml names, or those of some kinds."""
+    """Of what sources choose pictures with: all that params.yaml names, or those of some kinds, as params.yaml has them
+    now (a row does not say by which options its source has chosen it)."""
     from facemill.sources import reference_source
 
     sources: list[Source] = []

@@ -76,3 +76,9 @@ def test_a_longer_shot_is_cut_into_longer_stretches() -> None:
 
 def test_a_still_whose_name_looks_like_a_stretch_keeps_a_cluster_of_its_own() -> None:
     assert {Split(0.1).cluster_of(f"VID~{at}.jpg") for at in range(3)} == {f"VID~{at}.jpg" for at in range(3)}
+
+
+def test_a_number_that_no_video_has_seconds_for_is_part_of_the_name() -> None:
+    names = [f"holiday~{'9' * digits}" for digits in (19, 40)]
+    split = Split.of([("a", name) for name in names], 0.1, "a")
+    assert [split.cluster_of(name) for name in names] == names

@@ -26,8 +26,9 @@ SCALES = 3
 """How many copies have their edges looked at: the picture, and each half as large as the one before."""
 FEATURES = 16
 """How many times smaller the picture is in which features are told."""
-LEAST_PX = 6 * FEATURES
-"""Side of a face's rectangle under which nothing is told from features."""
+LEAST_PX, ENOUGH_PX = 6 * FEATURES, 9 * FEATURES
+"""Side of a face's rectangle up to which features tell nothing, and from which on they tell all; in between ever more,
+so that a face that grows is not softened at once."""
 _SOFT_PX, _SOFTER_PX, _SOFTEST_PX = 1.5, 2.5, 5.0  # standard deviations of the blurs along the way
 _NOTHING = 1e-5  # of edges; less is a flat picture
 
@@ -44,13 +45,13 @@ def as_sharp_as(detail: Picture, new: Picture, ground: Picture, weight: Picture)
     Returns:
         (h, w), the detail, softer detail, or what softens the drawing.
     """
-    tells_features = min(new.shape) >= LEAST_PX
-    look = _Edges(weight, SCALES if tells_features else 1)
+    told = float(np.clip((min(new.shape) - LEAST_PX) / (ENOUGH_PX - LEAST_PX), 0, 1))
+    look = _Edges(weight, SCALES if told else 1)
     wanted = SHARPER * look.sizes(look.of(ground))
-    if tells_features:
+    if told:
         features = _Edges(_shrunk(weight, FEATURES), 1)
         drawn, shown = (features.sizes(features.of(_shrunk(one, FEATURES)))[0] for one in (new, ground))
-        wanted[1:] *= max(drawn / max(shown, _NOTHING), 1.0)
+        wanted[1:] *= max(drawn / max(shown, _NOTHING), 1.0) / told
     wanted = np.maximum(wanted, _NOTHING)
     drawn_edges = look.of(new)
     steps = _steps(detail, new)

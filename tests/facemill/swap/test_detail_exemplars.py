@@ -4,6 +4,7 @@ come along, and nothing gets sharper or more colourful than the frame."""
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from facemill.pictures import encode_png
 from facemill.sources.sample import Pose, render
 from facemill.swap.detail.drawn import DrawnShape, drawn_shapes
 from facemill.swap.detail.exemplars import Exemplars, aligned, from_crop, to_crop
+from facemill.swap.detail.focus import as_sharp_as
 from facemill.swap.detail.from_exemplars import ExemplarDetail, FrameChoice, region_weights
 from facemill.swap.detail.mesh import GRID_PX, FaceMesh, corners_of
 from facemill.swap.detail.path import KEPT, REGIONS
@@ -137,6 +139,21 @@ def test_noise_in_a_frame_far_out_of_focus_is_not_taken_for_detail(levels: float
     result = edges(swapped.with_detail(exemplars_of(Pose())))
     assert result < 1.35 * edges(swapped.truth / 255)
     assert result < 0.8 * edges(swapped.new)
+
+
+def test_a_face_that_grows_in_a_soft_film_is_not_softened_at_once() -> None:
+    random = np.random.default_rng(5)
+    sharp = cv2.GaussianBlur(random.normal(0, 1, (160, 160)).astype(np.float32), (0, 0), 1.5)
+    new = np.float32(0.5) + np.float32(0.1) * sharp / sharp.std()
+    ground = np.asarray(cv2.GaussianBlur(new, (0, 0), 4) + random.normal(0, 0.002, new.shape), np.float32)
+    detail = np.asarray(random.normal(0, 0.03, new.shape), np.float32)
+    added = [
+        as_sharp_as(detail[:px, :px], new[:px, :px], ground[:px, :px], np.ones((px, px), np.float32))
+        for px in range(90, 160)
+    ]
+    steps = [float(np.abs(one[:90, :90] - other[:90, :90]).mean()) for one, other in pairwise(added)]
+    whole = float(np.abs(added[0] - added[-1][:90, :90]).mean())
+    assert max(steps) < whole / 4
 
 
 def test_no_gain_or_no_face_leaves_the_picture_as_it_is() -> None:
