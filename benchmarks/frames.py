@@ -85,16 +85,21 @@ def measure(
         faces = [row for row in rows(root / Data.DATASET, DATASET, columns) if row["sample_id"] in collected]
         accepted = {row["sample_id"] for row in faces if row["status"] == State.OK}
         refused = Counter(row["error"] for row in faces if row["sample_id"] not in accepted)
-        sharp = float(np.mean([row["sharpness"] for row in faces if row["status"] == State.OK]))
+        sharp = [row["sharpness"] for row in faces if row["status"] == State.OK]
         coverage = read_coverage(root, clips).values()
     frames = len(collected)
     bins = np.mean([sum(count > 0 for kind in each.counts.values() for count in kind) for each in coverage])
     ready = np.mean([each.readiness for each in coverage])
-    share = f"{len(accepted)} ({len(accepted) / frames:.0%})"
+    share = share_of(len(accepted), frames)
     alike = refused[Reason.SAME_LOOK]
-    measured = f"{sharp:>11.0f}{bins:>7.1f}{ready:>7.1f}{seconds / minutes:>8.1f}"
+    measured = f"{np.mean(sharp or [np.nan]):>11.0f}{bins:>7.1f}{ready:>7.1f}{seconds / minutes:>8.1f}"
     print(f"{way:28}{frames:>8}{share:>16}{alike:>11}{measured}", flush=True)
     return Counter(collected.values())
+
+
+def share_of(part: int, whole: int) -> str:
+    """A count, and of how many where there are any."""
+    return f"{part} ({part / whole:.0%})" if whole else f"{part}"
 
 
 def seconds_of(clip: Path, options: Options) -> float:

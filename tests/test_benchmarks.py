@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchmarks.frames import share_of
+
 PROJECT = Path(__file__).resolve().parent.parent
 USAGE = re.compile(r"^    python benchmarks/(?P<name>\w+)\.py(?P<rest>[^#\n]*)", re.MULTILINE)
 
@@ -24,3 +26,8 @@ def test_make_bench_runs_all_benchmarks_that_want_no_data() -> None:
     names = re.search(r"^BENCHMARKS := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     assert names is not None
     assert names[1].split() == sorted(name for name, usage in first.items() if not wants_data(usage))
+
+
+def test_where_no_frame_came_there_is_no_share_of_them() -> None:
+    assert share_of(3, 4) == "3 (75%)"
+    assert share_of(0, 0) == "0"

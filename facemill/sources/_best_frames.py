@@ -42,6 +42,8 @@ LEAST_SCORE = 0.9
 """Probability under which what MTCNN finds is rather something else."""
 FACES, HELD = 6, 8
 """So many faces of a frame count, the largest; so many frames of a window wait at a time."""
+FORGOTTEN = 3
+"""Looks after which a face that was not seen is another one when something is seen there again: half a second."""
 SHARED = 0.8
 """A face that adds nearly as much in a frame that is taken for another one needs none of its own."""
 
@@ -174,19 +176,23 @@ class _Window:
     """The frames of a stretch of time whose faces add the most, a few at a time."""
 
     def __init__(self) -> None:
-        self._last: dict[int, Array] = {}  # face → its box where it was seen last
+        self._looks, self._numbers = 0, 0
+        self._last: dict[int, tuple[int, Array]] = {}  # face → the look at which it was seen last, and its box there
         self._best: dict[int, _Shown] = {}
 
     def add(self, shown: _Shown, boxes: Array, faces: list[Face], adds: list[float]) -> None:
         """A frame with the boxes (N, 4) of its N faces, and what each adds."""
-        before = dict(self._last)
+        self._looks += 1
+        before = {number: box for number, (look, box) in self._last.items() if self._looks - look <= FORGOTTEN}
+        self._last = {number: self._last[number] for number in before}
         for box, face, more in zip(boxes, faces, adds, strict=True):
             numbers = list(before)
             overlaps = iou(box[None], np.array([before[number] for number in numbers]).reshape(-1, 4))[0]
             known = bool(numbers) and overlaps.max() >= SAME_FACE_IOU
-            number = numbers[int(overlaps.argmax())] if known else len(self._last)
+            number = numbers[int(overlaps.argmax())] if known else self._numbers
+            self._numbers += not known
             before.pop(number, None)
-            self._last[number] = box
+            self._last[number] = self._looks, box
             shown.faces[number], shown.adds[number] = face, more
         for number, more in shown.adds.items():
             if number not in self._best or more > self._best[number].adds[number]:
@@ -200,7 +206,7 @@ class _Window:
         for number in self._in_order():
             own = self._best[number]
             for shown, faces in taken:
-                if shown.adds.get(number, 0.0) >= SHARED * own.adds[number]:
+                if number in shown.adds and shown.adds[number] >= SHARED * own.adds[number]:
                     faces.append(shown.faces[number])
                     break
             else:

@@ -31,7 +31,7 @@ ANOTHER_LOOK = 8.0
 NOTHING_ALIKE = 30.0
 """Difference from which on looks are as different as those of two people, or of two lights, and no difference more."""
 CLEARER = 1.2
-"""So many times as clear is a face that takes the place of its near copy; else the first one stays."""
+"""More than so many times as clear is a face that takes the place of its near copy; else the first one stays."""
 
 _EYE_PX, _MOUTH_PX = (12, 8), (16, 12)
 """Thumbnails of each eye and of the mouth."""
@@ -133,7 +133,7 @@ class Gallery:
     def _make_place(self, face: Face) -> bool:
         apart = differences([hung.face.look for hung in self._faces], face.look)
         near = [hung for hung, far in zip(self._faces, apart, strict=True) if far <= SAME_LOOK]
-        if any(face.clearness < CLEARER * hung.face.clearness for hung in near):
+        if any(face.clearness <= CLEARER * hung.face.clearness for hung in near):
             return False
         for hung in near:
             self._take_down(hung)

@@ -20,6 +20,7 @@ from facemill.errors import FacemillError
 from facemill.pictures import decode
 from facemill.reasons import Reason
 from facemill.sources import Item, Surroundings, Unit, fetch
+from facemill.sources._best_frames import FACES, FORGOTTEN, HELD, SHARED, _Shown, _Window
 from facemill.sources._gallery import SAME_LOOK, Face, Gallery, differences
 from facemill.sources._sampling import EveryFrame, Sampled
 from facemill.sources.sample.animate import render
@@ -226,7 +227,7 @@ def test_where_there_are_too_many_what_stays_lies_at_even_distances(count: int, 
 
 
 @given(
-    faces=st.lists(st.tuples(st.floats(0.01, 1), st.integers(0, 255)), max_size=40),
+    faces=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=40),
     most=st.integers(1, 6),
     together=st.integers(1, 3),
 )
@@ -243,6 +244,63 @@ def test_a_gallery_has_neither_near_copies_nor_more_than_it_holds(
     for one in kept:  # at least one face of each picture is like none of the others
         others = [face.look for other in kept if other != one for face in shown[other]]
         assert together > 1 or not others or differences(others, shown[one][0].look).min() > SAME_LOOK
+
+
+SIDE_PX = 100.0
+
+
+def square(place: float) -> Picture:
+    """(4,) a box that overlaps no other whose place is another whole number."""
+    return np.array([2 * place * SIDE_PX, 0, (2 * place + 1) * SIDE_PX, SIDE_PX])
+
+
+def window(looks: Sequence[Sequence[tuple[float, float, float]]]) -> tuple[_Window, list[_Shown]]:
+    """A window to which looks were added, each with faces as (place, clearness, what it adds)."""
+    made, shown = _Window(), list[_Shown]()
+    for at, faces in enumerate(looks):
+        shown.append(_Shown(Frame.from_rgb(np.zeros((2, 2, 3), np.uint8), at, Fraction(1)), 0))
+        judged = [Face(clearness, np.full(640, int(place), np.uint8)) for place, clearness, _ in faces]
+        boxes = np.array([square(place) for place, _, _ in faces]).reshape(-1, 4)
+        made.add(shown[-1], boxes, judged, [adds for _, _, adds in faces])
+    return made, shown
+
+
+@pytest.mark.parametrize("first", [(0, 0.5, 0.0), (0, 0.5, 3.0)], ids=["nothing is new", "another one adds"])
+@pytest.mark.parametrize("second", [(1, 0.5, 0.0), (1, 0.0, 0.0)], ids=["its look is known", "it is not clear"])
+def test_a_face_that_adds_nothing_is_taken_from_a_frame_that_shows_it(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> None:
+    made, (one, other) = window([[first], [second]])
+    best = made.best()
+    assert [shown for shown, _ in best] == [one, other]
+    assert [len(faces) for _, faces in best] == [1, 1]
+
+
+@given(
+    looks=st.lists(
+        st.dictionaries(st.integers(0, 7), st.sampled_from([0.0, 0.5, 0.9, 1.0]), max_size=FACES), max_size=12
+    )
+)
+def test_of_a_window_each_face_has_one_frame_in_which_it_adds_enough(looks: list[dict[int, float]]) -> None:
+    made, shown = window([[(place, 0.5, adds) for place, adds in look.items()] for look in looks])
+    best = made.best()
+    assert len(best) <= HELD
+    number_of = {id(each): at for at, each in enumerate(shown)}
+    seen = [(number_of[id(each)], int(face.look[0])) for each, faces in best for face in faces]
+    assert all(place in looks[at] for at, place in seen)
+    if len(looks) <= min(FORGOTTEN, HELD):  # each place is one face, and no frame had to leave
+        assert sorted(place for _, place in seen) == sorted({place for look in looks for place in look})
+        assert all(looks[at][place] >= SHARED * max(look.get(place, 0) for look in looks) for at, place in seen)
+
+
+def test_a_face_is_forgotten_some_looks_after_it_was_seen_last() -> None:
+    here: list[tuple[float, float, float]] = [(0, 0.5, 3.0)]
+    for away, frames in ((FORGOTTEN - 1, 1), (FORGOTTEN, 2)):
+        made, _ = window([here, *[[]] * away, here])
+        assert len(made.best()) == frames
+    moving = [[(at * FACES + face, 0.5, 3.0) for face in range(FACES)] for at in range(30)]
+    made, _ = window(moving)
+    assert len(made._last) <= (FORGOTTEN + 1) * FACES
 
 
 def test_a_broken_video_is_one_failed_item(clips: Path) -> None:
