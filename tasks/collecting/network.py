@@ -148,17 +148,23 @@ def fetch_from_network(
 ) -> Fetched:
     """What the network has today: what searches find, and the addresses that are to be asked again.
 
-    A search that fails is a row, and so is each address that kills its worker; all others go on.
+    A search that fails is a row, and so is each address that kills its worker; all others go on. Whichever search ends
+    first, what several have found is the first one's.
     """
     fetched, by_host = Fetched(), UnitsByHost()
-    by_host.add(known)
-    for index, found in run_all(pool, find_addresses, searches):
-        if isinstance(found, str | Lost):
-            reason, detail = (found.reason, found.detail) if isinstance(found, Lost) else (Reason.SEARCH_FAILED, found)
+    found: dict[int, Sequence[Unit]] = {}
+    for index, result in run_all(pool, find_addresses, searches):
+        if isinstance(result, str | Lost):
+            reason, detail = (
+                (result.reason, result.detail) if isinstance(result, Lost) else (Reason.SEARCH_FAILED, result)
+            )
             say(f"collect: {detail or reason.sentence}")
             fetched.kept |= _keep(store, [lost_row(searches[index], reason, detail)])
         else:
-            by_host.add(found, lambda unit: not settings.forgotten.covers(addresses=[unit.key]))
+            found[index] = result
+    by_host.add(known)
+    for index in sorted(found):  # of an address that several have found, the first one's page, licence and author count
+        by_host.add(found[index], lambda unit: not settings.forgotten.covers(addresses=[unit.key]))
     jobs = Jobs(store, by_host, settings, at_once, pool.workers)
     for index, result in run_all(pool, fetch_addresses, jobs, _one_by_one):
         for number, part in enumerate(result.results if isinstance(result, Cut) else [result]):

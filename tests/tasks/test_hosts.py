@@ -5,15 +5,24 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facemill import tables
+from facemill.schema import RAW
 from facemill.sources import Surroundings, Unit, find
 from facemill.sources.urls import UrlsSource
 from tasks.collecting.hosts import Host, UnitsByHost
+from tasks.collecting.network import fetch_from_network
+from tasks.collecting.rows import PictureSettings, Wanted
+from tasks.work.cluster import InlinePool
+from tasks.work.forgotten import Forgotten
+from tasks.work.results import intact_results, open_store
 
 ADDRESSES = st.tuples(st.integers(0, 4), st.integers(0, 5)).map(lambda at: f"http://host{at[0]}.example/{at[1]}.jpg")
 
@@ -55,6 +64,37 @@ def test_shares_have_about_as_many_units_as_one_another() -> None:
     by_host.add([unit(f"http://host{host}.example/{n}.jpg") for host in range(10) for n in range(host + 1)])
     sizes = [sum(len(piece) for host in share for piece in host) for share in dealt(by_host, 2)]
     assert sizes == [30, 25]
+
+
+class LastFirst(InlinePool):
+    """Ends the last piece of work first."""
+
+    def run(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Any:
+        yield from reversed(list(super().run(function, arguments)))
+
+
+@pytest.mark.parametrize("pool", [InlinePool(), LastFirst()])
+def test_an_address_of_several_lists_has_the_licence_of_the_first_one_whichever_is_read_first(
+    tmp_path: Path, pool: InlinePool
+) -> None:
+    searches, known = [], []
+    for name, licence in (("one.csv", "CC0-1.0"), ("two.csv", "CC-BY-NC-4.0"), ("three.csv", "CC-BY-4.0")):
+        rows = [f"http://127.0.0.1/{path},{licence}" for path in ("both.jpg", "known.jpg", name)]  # are refused unasked
+        (tmp_path / name).write_text("\n".join(["url,licence", *rows]))
+        [search] = UrlsSource(path=str(tmp_path / name)).plan("anna", "sample", Surroundings())
+        searches.append(Wanted({}, search, None, name))
+        known = find(search)[1:2]
+    store, settings = open_store(tmp_path, "collect", RAW, code=""), PictureSettings(1000, Forgotten())
+    fetch_from_network(store, searches, known, settings, pool, 1)
+    kept = [row for path in intact_results(store) for row in tables.part_rows(path, RAW)]
+    assert {row["url"].removeprefix("http://127.0.0.1/"): row["licence"] for row in kept} == {
+        "both.jpg": "CC0-1.0",
+        "known.jpg": "CC-BY-4.0",
+        "one.csv": "CC0-1.0",
+        "two.csv": "CC-BY-NC-4.0",
+        "three.csv": "CC-BY-4.0",
+    }
+    assert len(kept) == 5
 
 
 def test_what_is_not_wanted_is_left_out() -> None:
