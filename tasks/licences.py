@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,9 @@ def _chosen_with(params: Params, kinds: Collection[str] | None = None) -> tuple[
     sources: list[Source] = []
     for identity in params.identities.values():
         sources += identity.sources
-        sources += [reference_source(one if isinstance(one, str) else one.path) for one in identity.references]
+        for reference in identity.references:
+            with suppress(FacemillError):  # one that is nothing is told of where it is planned, with its key
+                sources.append(reference_source(reference if isinstance(reference, str) else reference.path))
     return unique(each for one in sources if kinds is None or one.kind in kinds for each in one.terms)
 
 
