@@ -36,6 +36,8 @@ from facemill.video import Frame
 
 LOOKS_A_SECOND, LOOKED_AT_ONCE = 6.0, 6
 """MTCNN takes half as long for a picture of several as for one alone."""
+REFERENCE_LOOKS_A_SECOND = 2.0
+"""Smaller faces are searched there, which takes up to twice as long."""
 SEARCH_PX = 640
 """Larger frames are searched at this size; faces are judged at their own."""
 LEAST_SCORE = 0.9
@@ -88,17 +90,18 @@ class BestFrames:
             every_s: length of a window, of which each face has one frame at most; none reaches across a cut.
             most: frames that are chosen.
             min_face_px: smaller faces do not count; in pixels of a frame as people see it, as HOG draws boxes.
-            reference: of each frame only the largest face counts, the more the less it is turned.
+            reference: they are to show one person. Of each frame only the largest face counts, the more the less it is
+                turned; the clearest are chosen of who is seen most, rather than the most different.
         """
         torch.set_num_threads(1)  # as everywhere in workers: how many there are decides bits
         self._every_s, self._min_face_px, self._reference = every_s, min_face_px, reference
-        self._look_s = min(every_s, 1 / LOOKS_A_SECOND)
+        self._look_s = min(every_s, 1 / (REFERENCE_LOOKS_A_SECOND if reference else LOOKS_A_SECOND))
         self._start_s: float | None = None
         self._last_look: tuple[int, int] | None = None
         self._waiting: list[tuple[tuple[int, int], _Shown]] = []  # with the shot and the number of its window
         self._window = _Window()
         self._window_now: tuple[int, int] | None = None
-        self._gallery = Gallery(most)
+        self._gallery = Gallery(most, of_one=reference)
         self._detector: Detector | None = None
         self.looked_at = 0
 

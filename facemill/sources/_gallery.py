@@ -30,6 +30,8 @@ ANOTHER_LOOK = 8.0
 """Difference from which on a frame is no better for being less like those that were taken: the clearer one is."""
 NOTHING_ALIKE = 30.0
 """Difference from which on looks are as different as those of two people, or of two lights, and no difference more."""
+SELDOM = 0.25
+"""Somebody who is seen less than so many times as often as somebody else is not who is meant."""
 CLEARER = 1.2
 """More than so many times as clear is a face that takes the place of its near copy; else the first one stays."""
 
@@ -87,12 +89,14 @@ class _Hung:
     Attributes:
         picture: its number.
         apart: how far the nearest other look is from its own, and `nearest` whose that is.
+        seen: how many faces that could be the same person's were offered, with those that were taken down before.
     """
 
     face: Face
     picture: int
     apart: float = float("inf")
     nearest: _Hung | None = field(default=None, repr=False)
+    seen: int = 1
 
 
 class Gallery:
@@ -100,35 +104,61 @@ class Gallery:
 
     A near copy of a face takes no place, unless it is a good deal clearer and takes that of the other. Where there are
     too many pictures, the face leaves that is worth the least: unclear, or with others much like it. A face that is
-    seldom seen is therefore not crowded out by one that is there all the time.
+    seldom seen is therefore not crowded out by one that is there all the time; with `of_one` it is.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, *, of_one: bool = False) -> None:
+        """
+        Args:
+            most: pictures that are kept.
+            of_one: they are to be of one person. The clearest faces are worth the most, the more others are so near
+                that they can be of the same person; and who is seldom seen has none.
+        """
+        self._most, self._of_one = most, of_one
         self._faces: list[_Hung] = []
         self._pictures: dict[int, Sampled] = {}
         self._offered = 0
 
     def offer(self, faces: Sequence[Face], picture: Callable[[], Sampled]) -> None:
         """A picture for the sake of some of its faces; it is asked for where one of them finds a place."""
-        welcome = [face for face in faces if self._make_place(face)]
+        seen = [self._count(face) for face in faces]
+        welcome = [(face, count) for face, count in zip(faces, seen, strict=True) if self._make_place(face)]
         if not welcome:
             return
         self._offered += 1
         self._pictures[self._offered] = picture()
-        for face in welcome:
-            self._hang(_Hung(face, self._offered))
+        for face, count in welcome:
+            self._hang(_Hung(face, self._offered, seen=count))
         while len(self._pictures) > self._most:
-            self._take_down(min(self._faces, key=_worth))
+            self._take_down(min(self._faces, key=self._worth_here))
 
     def worth(self, face: Face) -> float:
         """What a face would add: more the clearer it is, and the less it is like those that are here."""
+        if self._of_one:
+            return face.clearness
         apart = differences([hung.face.look for hung in self._faces], face.look).min(initial=ANOTHER_LOOK)
         return face.clearness * float(apart)
 
     def pictures(self) -> list[Sampled]:
         """Those that are kept, by their times."""
-        return sorted(self._pictures.values(), key=lambda each: each.pts)
+        kept = self._pictures
+        if self._of_one and kept:
+            often = SELDOM * max(hung.seen for hung in self._faces)
+            kept = {hung.picture: kept[hung.picture] for hung in self._faces if hung.seen >= often}
+        return sorted(kept.values(), key=lambda each: each.pts)
+
+    def _worth_here(self, hung: _Hung) -> float:
+        return hung.face.clearness * (hung.seen if self._of_one else min(hung.apart, NOTHING_ALIKE))
+
+    def _count(self, face: Face) -> int:
+        """How many that could be the same person's were offered with this one; those that hang count it, too."""
+        if not self._of_one:
+            return 1
+        apart = differences([hung.face.look for hung in self._faces], face.look)
+        alike = [hung for hung, far in zip(self._faces, apart, strict=True) if far < NOTHING_ALIKE]
+        for hung in alike:
+            hung.seen += 1
+        return max((hung.seen for hung in alike), default=1)
 
     def _make_place(self, face: Face) -> bool:
         apart = differences([hung.face.look for hung in self._faces], face.look)
@@ -160,7 +190,3 @@ class Gallery:
                 if others:
                     nearest = int(apart.argmin())
                     hung.apart, hung.nearest = float(apart[nearest]), others[nearest]
-
-
-def _worth(hung: _Hung) -> float:
-    return hung.face.clearness * min(hung.apart, NOTHING_ALIKE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 REFERENCE_EVERY_S, REFERENCE_FRAMES = 2.0, 5
 """What a video gives as a reference: enough to know somebody by, few enough to look at by hand."""
+REFERENCE_S = 300.0
+"""Of a video that is a reference no more is read, from its first frame on: two hours of film would take an hour."""
+REFERENCE_FACE_PX = 20
+"""Smaller faces are no reference. Who stands far away in a small video is known by what there is, and the larger faces
+are clearer."""
 
 
 @register
@@ -85,8 +91,8 @@ class VideoSource(Source):
 
     @staticmethod
     def fetch(unit: Unit) -> Iterator[Item]:
-        """Frames as JPEG. A video that cannot be read, or breaks off, ends in one item with the reason, and so does one
-        that shows no face where faces are wanted."""
+        """Frames as JPEG; of a reference those of the first `REFERENCE_S` seconds. A video that cannot be read, or
+        breaks off, ends in one item with the reason, and so does one that shows no face where faces are wanted."""
         if unit.path is None:
             raise ValueError("a unit of videos names its file")
         from facemill.video import VideoReader  # PyAV loads 100 MB of libraries
@@ -94,10 +100,15 @@ class VideoSource(Source):
 
         stated = {"licence": unit.options["licence"], "author": unit.options["author"]}
         choice, cuts, shot = _choice(unit), CutDetector(), 0
+        most_s = REFERENCE_S if unit.role == "reference" else math.inf
+        start_s: float | None = None
         problem: InputError | None = None
         try:
             with VideoReader(unit.path, threads=1) as reader:
                 for frame in reader:
+                    start_s = frame.time_s if start_s is None else start_s
+                    if frame.time_s - start_s >= most_s:
+                        break
                     shot += cuts.is_cut(frame.luma)
                     choice.offer(frame, shot)
                 if reader.cut:
@@ -108,18 +119,24 @@ class VideoSource(Source):
         for pts, name, in_shot, data in chosen:
             yield unit.item(url=f"{unit.key}#pts={name}", pts=pts, shot=in_shot, data=data, **stated)
         if not chosen and problem is None:
-            problem = InputError(
-                Reason.NO_FACE,
-                f"of {unit.options['min_face_px']} px and more, in {choice.looked_at} frames that were looked at; "
-                "`choose: every` takes frames whatever they show",
-            )
+            problem = InputError(Reason.NO_FACE, _nobody(unit, choice.looked_at))
         if problem is not None:
             yield unit.failed(problem, **stated)
 
     @classmethod
     def from_reference(cls, text: str) -> VideoSource:
-        """The source for a reference that is the path of a video: some of its frames."""
-        return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES)
+        """The source for a reference that is the path of a video: the frames in which the largest face is clearest."""
+        return cls(path=text, every_s=REFERENCE_EVERY_S, max_frames=REFERENCE_FRAMES, min_face_px=REFERENCE_FACE_PX)
+
+
+def _nobody(unit: Unit, looked_at: int) -> str:
+    """What is to be said of a video in which nobody was found, and what can be done."""
+    missing = f"of {unit.options['min_face_px']} px and more, in {looked_at} frames that were looked at"
+    if unit.role != "reference":
+        return f"{missing}; `choose: every` takes frames whatever they show"
+    return (
+        f"{missing}, of the first {REFERENCE_S / 60:g} minutes; take a picture, or a video, in which the face is large"
+    )
 
 
 def _choice(unit: Unit) -> Choice:

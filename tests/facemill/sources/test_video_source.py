@@ -19,14 +19,14 @@ from facemill.detect.mtcnn import build
 from facemill.errors import FacemillError
 from facemill.pictures import decode
 from facemill.reasons import Reason
-from facemill.sources import Item, Surroundings, Unit, fetch
+from facemill.sources import Item, Surroundings, Unit, fetch, reference_source, video
 from facemill.sources._best_frames import FACES, FORGOTTEN, HELD, SHARED, _Shown, _Window
 from facemill.sources._gallery import SAME_LOOK, Face, Gallery, differences
 from facemill.sources._sampling import EveryFrame, Sampled
 from facemill.sources.sample.animate import render
 from facemill.sources.sample.pose import Pose
 from facemill.sources.sample.videos import Scene, write_sample_video
-from facemill.sources.video import VideoSource
+from facemill.sources.video import REFERENCE_FRAMES, VideoSource
 from facemill.video import Frame
 
 Picture = np.ndarray[Any, Any]
@@ -50,6 +50,12 @@ def plan(root: Path, path: str, role: str = "sample", **options: Any) -> list[Un
 
 def taken(clip: Path, role: str = "sample", **options: Any) -> list[Item]:
     [unit] = plan(clip.parent, clip.name, role, **{"every_s": WINDOW_S, **options})
+    return list(fetch(unit))
+
+
+def referred(clip: Path) -> list[Item]:
+    """What a clip gives whose path stands among the references of an identity."""
+    [unit] = reference_source(str(clip)).plan("anna", "reference", Surroundings())
     return list(fetch(unit))
 
 
@@ -148,8 +154,38 @@ def test_a_video_as_a_reference_gives_the_largest_face_from_the_front(tmp_path: 
         return np.hstack([person("collins", yaw_deg=yaw_deg), np.pad(other, ((0, 160), (0, 0), (0, 0)))])
 
     pictures = [both(yaw_deg) for yaw_deg in (20, 14, 7, 0)]
-    clip = written(tmp_path / "both.mp4", pictures)
-    assert places(taken(clip, "reference", every_s=2.0)) == [3]
+    assert places(referred(written(tmp_path / "both.mp4", pictures))) == [3]
+
+
+@pytest.mark.parametrize(("often", "seldom"), [("collins", "hopper"), ("hopper", "collins")])
+def test_who_is_seen_most_is_the_reference(often: str, seldom: str, tmp_path: Path) -> None:
+    """Whether there are more looks than references or fewer; the other one is seen for two seconds, and clearer."""
+    talking = [person(often, yaw_deg=24 * np.sin(at) ** 2 - 12, mouth_open=at % 5 / 5, gamma=1.5) for at in range(10)]
+    still = [person(often, gamma=1.5)] * 10
+    for name, pictures, full in (("talking", talking, True), ("still", still, False)):
+        frames = [*pictures[:5], person(seldom), *pictures[5:]]
+        items = referred(make_clip(tmp_path / f"{name}.mp4", frames=frames, rate=Fraction(1, 2), sound=None))
+        times = [float((item.pts or 0) * Fraction(item.url.partition("@")[2])) for item in items]
+        assert 10.0 not in times
+        assert (len(times) == REFERENCE_FRAMES) == full
+
+
+def test_a_small_face_is_a_reference_too(tmp_path: Path) -> None:
+    small = np.pad(person(side_px=60), ((100, 100), (100, 100), (0, 0)))
+    assert len(referred(written(tmp_path / "small.mp4", [small] * 2))) == 1
+    [item] = referred(make_clip(tmp_path / "square.mp4", frames=25))
+    assert item.error == Reason.NO_FACE
+    assert "20 px" in item.detail
+    assert "take a picture" in item.detail
+    assert "choose" not in item.detail
+
+
+def test_of_a_reference_only_the_beginning_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = written(tmp_path / "film.mp4", [in_a_room(blurred(person()))] * 5 + [in_a_room(person())] * 5)
+    assert places(referred(clip)) == [5]
+    monkeypatch.setattr(video, "REFERENCE_S", 1.0)
+    assert places(referred(clip))[0] < 5
+    assert places(taken(clip, every_s=2.0))[0] >= 5
 
 
 def test_a_video_that_shows_nobody_says_so(tmp_path: Path) -> None:
