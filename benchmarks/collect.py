@@ -101,7 +101,7 @@ def listed(rows: int) -> float:
     by_host = UnitsByHost()
     by_host.add(units(f"https://host{n % 1000}.example/pictures/{n}.jpg" for n in range(rows)))
     jobs = 16  # as many as `collect` makes of 1,000 hosts
-    dealt = (pickle.loads(pickle.dumps(tuple(by_host.share(number, jobs)))) for number in range(jobs))
+    dealt = (pickle.loads(pickle.dumps(by_host.share(number, jobs))) for number in range(jobs))
     assert sum(1 for hosts in dealt for host in hosts for pieces in host for _ in pieces) == rows
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -60,12 +60,16 @@ class PictureDetail:
 
 
 def hash_picture(data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> PictureHash:
-    """Hashes of an encoded picture. Raises InputError as `pictures.decode` does for what is no picture."""
+    """Hashes of an encoded picture; a damaged JPEG is hashed as far as it goes.
+
+    Raises:
+        InputError: it is no picture, or one that is too large.
+    """
     return hash_small(shrink(data, max_pixels=max_pixels)[None])[0]
 
 
 def shrink(data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """The (32, 32) grey picture that an encoded one is hashed by. Raises InputError as `pictures.decode` does."""
+    """The (32, 32) grey picture that an encoded one is hashed by. Raises InputError as `hash_picture` does."""
     return np.asarray(cv2.resize(_grey(data, max_pixels), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -153,8 +153,8 @@ class UnitList(Sequence[Unit]):
     """Units that are put together when they are asked for, where a unit for each would be too many."""
 
     @abstractmethod
-    def take(self, rows: Iterable[int]) -> Sequence[Unit]:
-        """The units of these rows, in their order, to be sent elsewhere."""
+    def deal(self, hands: Sequence[Sequence[int]]) -> Sequence[Sequence[Unit]]:
+        """The units of each hand, whose rows rise, to be sent elsewhere; what is held is gone through once for all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,15 +12,14 @@ import json
 import os
 import threading
 import zlib
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, overload
 from urllib.parse import urlsplit
 
 from facemill.errors import InputError
 from facemill.reasons import Reason
-from facemill.repeats import first_of_each
+from facemill.repeats import Names
 from facemill.sources import Item, Source, Unit, UnitList
 from facemill.sources._download import Downloader, GoneError, Policy
 
@@ -81,11 +80,19 @@ class ListedUnits(UnitList):
 
     def without_repeats(self) -> ListedUnits:
         """Of units with the same key the first one each."""
-        hashes = array("q", (hash(self._row(row)[0]) for row in range(len(self))))
-        kept = first_of_each(hashes, lambda one, other: self._row(one)[0] == self._row(other)[0])
-        return self if len(kept) == len(self) else self.take(kept.tolist())
+        keys = Names()
+        for row in range(len(self)):
+            keys.add(self._row(row)[0])
+        kept = keys.first_of_each()
+        return self if len(kept) == len(self) else self._taken(kept.tolist())
 
-    def take(self, rows: Iterable[int]) -> ListedUnits:
+    def deal(self, hands: Sequence[Sequence[int]]) -> list[ListedUnits]:
+        found = [self._taken(()) for _ in hands]
+        for row, hand in sorted((row, hand) for hand, rows in enumerate(hands) for row in rows):
+            found[hand]._append(self._row(row))
+        return found
+
+    def _taken(self, rows: Iterable[int]) -> ListedUnits:
         found = copy.copy(self)
         found._clear()
         for row in rows:
@@ -101,7 +108,7 @@ class ListedUnits(UnitList):
     def __getitem__(self, row: slice) -> ListedUnits: ...
     def __getitem__(self, row: int | slice) -> Unit | ListedUnits:
         if isinstance(row, slice):
-            return self.take(range(len(self))[row])
+            return self._taken(range(len(self))[row])
         key, *stated = self._row(range(len(self))[row])
         if len(stated) == 2:
             return told_unit(self._search, key, Reason(stated[0]), stated[1])

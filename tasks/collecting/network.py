@@ -75,7 +75,7 @@ class Jobs(Sequence[Addresses]):
         if isinstance(number, slice):
             return [self[each] for each in range(self._count)[number]]
         hosts = self._units.share(range(self._count)[number], self._count)
-        return Addresses(self._store, tuple(hosts), self._settings, self._at_once)
+        return Addresses(self._store, hosts, self._settings, self._at_once)
 
 
 def find_addresses(search: Wanted) -> Sequence[Unit] | str:

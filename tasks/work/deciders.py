@@ -37,7 +37,7 @@ from tasks.work.plugin_files import LooksForFaces
 from tasks.work.scratch import WORK_FOLDER
 
 ROOTS = ("facemill", "tasks")
-ROOMS = ("converting", "curating", "report_page", "training")
+ROOMS = ("collecting", "converting", "curating", "report_page", "training")
 """Folders of `tasks` that stages are made of; each decides the bytes of every stage that imports from it."""
 NO_DISTRIBUTIONS = ("python", "ffmpeg")
 """What stands among a stage's packages and is installed by no package of that name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tracemalloc
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,8 +38,8 @@ def listed(path: Path, urls: list[str]) -> list[Unit]:
     return find(search)
 
 
-def dealt(by_host: UnitsByHost, shares: int) -> list[list[Host]]:
-    return [pickle.loads(pickle.dumps(list(by_host.share(number, shares)))) for number in range(shares)]
+def dealt(by_host: UnitsByHost, shares: int) -> list[tuple[Host, ...]]:
+    return [pickle.loads(pickle.dumps(by_host.share(number, shares))) for number in range(shares)]
 
 
 @given(lists=st.lists(st.lists(ADDRESSES, max_size=30), max_size=3), shares=st.integers(1, 4))
@@ -59,7 +60,7 @@ def test_each_unit_is_dealt_once_with_all_others_of_its_host(
         assert places == sorted(places)
 
 
-def test_shares_have_about_as_many_units_as_one_another() -> None:
+def test_shares_have_as_many_units_as_whole_hosts_allow() -> None:
     by_host = UnitsByHost()
     by_host.add([unit(f"http://host{host}.example/{n}.jpg") for host in range(10) for n in range(host + 1)])
     sizes = [sum(len(piece) for host in share for piece in host) for share in dealt(by_host, 2)]
@@ -101,6 +102,23 @@ def test_what_is_not_wanted_is_left_out() -> None:
     by_host = UnitsByHost()
     by_host.add([unit("http://a.example/1.jpg"), unit("http://b.example/1.jpg")], lambda one: one.host != "a.example")
     assert [piece[0].host for [host] in dealt(by_host, 1) for piece in host] == ["b.example"]
+
+
+def test_what_a_list_holds_is_read_once_for_its_repeats_and_once_for_each_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[bytes]()
+    decompress = zlib.decompress
+    monkeypatch.setattr("zlib.decompress", lambda block: read.append(block) or decompress(block))
+    units = listed(tmp_path / "l.txt", [f"http://host{n % 10}.example/{n % 640}.jpg" for n in range(1280)])
+    assert len(units) == 640
+    assert len(read) == 20 + 10  # blocks of 64 rows: all for their keys, and then those that have no repeats
+    by_host = UnitsByHost()
+    by_host.add(units)
+    by_host.add(units)  # another list's, which says the same
+    read.clear()
+    assert sum(len(piece) for share in dealt(by_host, 4) for host in share for piece in host) == 640
+    assert len(read) <= 4 * 10
 
 
 def test_a_row_of_a_long_list_costs_some_dozen_bytes(tmp_path: Path) -> None:

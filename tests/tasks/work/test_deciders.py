@@ -186,6 +186,9 @@ def test_what_plans_a_conversion_decides_it_and_what_tracks_does_not_decide_its_
 
 def test_what_a_stage_takes_from_the_room_of_another_decides_it_too() -> None:
     """The report shows references as curation chooses them."""
+    assert {f"tasks/collecting/{name}.py" for name in ("network", "planning", "rows")} <= set(
+        deciders_of("collect").code
+    )
     room = {f"tasks/curating/{name}.py" for name in ("references", "judging", "repeats")}
     assert room <= set(deciders_of("curate").code)
     assert room & set(deciders_of("report").code) == {"tasks/curating/references.py"}
