@@ -59,7 +59,7 @@ def test_the_search_asks_the_network_and_files_are_here() -> None:
         ("anna.jpg", FolderSource(path="anna.jpg")),
         ("~/footage/anna", FolderSource(path="~/footage/anna")),
         ("./sample:anna", FolderSource(path="./sample:anna")),
-        ("talks/a talk.MP4", VideoSource(path="talks/a talk.MP4", every_s=2.0, max_frames=5)),
+        ("talks/a talk.MP4", VideoSource(path="talks/a talk.MP4", every_s=2.0, max_frames=5, min_face_px=20)),
         ("sample:hopper", SampleSource(person="hopper")),
         ("sample:hopper.mp4", SampleSource(person="hopper.mp4")),
     ],
