@@ -40,13 +40,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "facemill needs Python 3.11 or newer; name one with PYTHON=…"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian, apt install python3-venv"; exit 1; }
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "installing into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt deploy/install.py
+	@echo "installing into $(VENV) (up to a minute the first time, and what the network takes)"
+	@$(BIN)/python deploy/install.py
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python deploy/install.py dev
 	@touch $@
 
 clean: $(VENV)/.installed ## removes results and scratch after a question, not .venv

