@@ -95,8 +95,11 @@ def _written_samples(folder: Path, seconds: float, seed: int, pool: Pool) -> dic
     """The videos of the sample archive by name; those that are not there yet are written, each by a worker."""
     from facemill.sources.sample.videos import sample_archive
 
-    paths = {name: folder / name for name in sample_archive()}
-    jobs = [(folder, name, seconds, seed) for name, path in paths.items() if not path.exists()]
+    scenes = sample_archive()
+    paths = {name: folder / name for name in scenes}
+    # what shows the most people takes longest, and begins first, so that no worker waits for it at the end
+    longest_first = sorted(scenes, key=lambda name: (scenes[name].cut, -len(scenes[name].people)))
+    jobs = [(folder, name, seconds, seed) for name in longest_first if not paths[name].exists()]
     for index, result in run_all(pool, _write_sample, jobs):
         if isinstance(result, Lost):
             raise FacemillError(f"the sample video {jobs[index][1]} could not be written: {result.detail}")

@@ -24,14 +24,14 @@ def finish(rgba: npt.NDArray[np.uint8], pose: Pose, landmarks: Points) -> RGB:
 
 
 def _before_background(rgba: npt.NDArray[np.uint8], pose: Pose) -> RGB:
-    rgb = np.ascontiguousarray(rgba[:, :, :3])
+    rgb = _pixels(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB))
     if pose.background is None and pose.background_blur_px == 0:
         return rgb
     behind = rgb if pose.background is None else backdrop(pose.background, rgb.shape[1], rgb.shape[0])
     if pose.background_blur_px > 0:
         side = int(pose.background_blur_px * 1.7) * 2 + 1  # two boxes of this width are close to the Gaussian
         behind = _pixels(cv2.blur(cv2.blur(behind, (side, side)), (side, side)))
-    weight = _pixels(cv2.merge([rgba[:, :, 3]] * 3))
+    weight = _pixels(cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2RGB))
     front = cv2.multiply(rgb, weight, scale=1 / 255)
     return _pixels(cv2.add(front, cv2.multiply(behind, 255 - weight, scale=1 / 255)))
 
@@ -39,10 +39,9 @@ def _before_background(rgba: npt.NDArray[np.uint8], pose: Pose) -> RGB:
 def _with_grain(rgb: RGB, pose: Pose) -> RGB:
     height, width = rgb.shape[:2]
     x, y = np.random.default_rng(pose.noise_seed).integers(0, _GRAIN_PX, 2)
-    noise = np.roll(_grain(), (int(y), int(x)), (0, 1))
-    repeated = np.tile(noise, (-(-height // _GRAIN_PX), -(-width // _GRAIN_PX), 1))[:height, :width]
-    strength = pose.grain / _GRAIN_LEVELS
-    return _pixels(cv2.addWeighted(rgb, 1, np.ascontiguousarray(repeated), strength, 0, dtype=cv2.CV_8U))
+    left, top = -int(x) % _GRAIN_PX, -int(y) % _GRAIN_PX
+    noise = _grain(-(-height // _GRAIN_PX) + 1, -(-width // _GRAIN_PX) + 1)[top : top + height, left : left + width]
+    return _pixels(cv2.addWeighted(rgb, 1, noise, pose.grain / _GRAIN_LEVELS, 0, dtype=cv2.CV_8U))
 
 
 def _pixels(array: Any) -> RGB:
@@ -66,20 +65,28 @@ def _shade(pose: Pose, landmarks: Points, width: int, height: int) -> Any:
     centre, reach = landmarks.mean(0), float(np.ptp(landmarks[:, 1]))
     x = (np.arange(width) - centre[0])[None] * np.cos(angle)
     y = (np.arange(height) - centre[1])[:, None] * np.sin(angle)
-    gain = 1 + pose.light * (0.65 * np.tanh(1.4 * (x + y) / reach) - 0.25)
-    return cv2.merge([np.maximum(gain, 0.12).astype(np.float32)] * 3)
+    gain = x + y
+    gain *= 1.4
+    gain /= reach
+    np.tanh(gain, out=gain)
+    gain *= 0.65
+    gain -= 0.25
+    gain *= pose.light
+    gain += 1
+    return cv2.cvtColor(np.maximum(gain, 0.12, out=gain).astype(np.float32), cv2.COLOR_GRAY2RGB)
 
 
 _GRAIN_PX = 256
 _GRAIN_LEVELS = 24.0
 
 
-@lru_cache(maxsize=1)
-def _grain() -> npt.NDArray[np.float32]:
-    """Noise of standard deviation _GRAIN_LEVELS that repeats; drawing it anew would cost more than the warp."""
+@lru_cache(maxsize=4)
+def _grain(down: int, across: int) -> npt.NDArray[np.float32]:
+    """Noise of standard deviation _GRAIN_LEVELS, a square of it so often below and beside itself; drawing it anew would
+    cost more than the warp. Cached, do not write into it."""
     rng = np.random.default_rng(7)
     fine = rng.standard_normal((_GRAIN_PX, _GRAIN_PX, 3), dtype=np.float32)
-    return fine * _GRAIN_LEVELS
+    return np.tile(fine * _GRAIN_LEVELS, (down, across, 1))
 
 
 @lru_cache(maxsize=64)

@@ -40,7 +40,7 @@ class Scene:
     Attributes:
         leaves: the people are away for AWAY_S in the middle.
         sound: whether there is a sound track.
-        cut: the file ends in the middle of its data and cannot be opened.
+        cut: the file ends in the middle of its data and cannot be opened; it is a quarter as long.
     """
 
     people: tuple[str, ...]
@@ -84,7 +84,7 @@ def write_sample_video(path: Path, scene: Scene, seconds: float, seed: int) -> V
         seed: another one moves and sounds differently.
     """
     actors = [_Actor(person, seed, index) for index, person in enumerate(scene.people)]
-    count = max(1, round(seconds * FPS))
+    count = max(1, round(seconds * FPS / (4 if scene.cut else 1)))
     away = _away(count) if scene.leaves else range(0)
     truth = VideoTruth((SIDE_PX * len(actors), SIDE_PX), {actor.person: [] for actor in actors})
     with atomic_path(path) as temporary:
