@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
+# a run is many processes: what one has compiled the others need not
+unexport PYTHONDONTWRITEBYTECODE
 
 # Several files of tests at a time, each in one process: what a file shares is made once. Longest first, see tests/conftest.py
 AT_ONCE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
