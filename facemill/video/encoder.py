@@ -19,6 +19,7 @@ from facemill.errors import FacemillError
 from facemill.settings import Limits, Name, Settings
 from facemill.video.frame import working_format
 from facemill.video.info import VideoInfo
+from facemill.video.scheduling import scheduled_as_before
 
 # Containers we write, by suffix; anything else (avi, webm, ts, wmv, …) cannot hold H.264 with exact timestamps.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -85,14 +86,16 @@ def container_holds(container: str, encoder: str) -> bool:
     context.pix_fmt = "yuv420p" if "yuv420p" in formats or not formats else formats[0]
     try:
         context.options = settings.options()
-        context.open()
+        with scheduled_as_before():
+            context.open()
     except (av.error.FFmpegError, ValueError):
         return True
     try:
         with av.open(BytesIO(), "w", format=container) as trial:
             stream: Any = trial.add_stream(encoder, rate=25, options=settings.options())
             stream.width, stream.height, stream.pix_fmt = 256, 256, context.pix_fmt
-            trial.start_encoding()
+            with scheduled_as_before():
+                trial.start_encoding()
     except (av.error.FFmpegError, ValueError):
         return False
     return True
@@ -159,9 +162,10 @@ def check_preset(settings: EncoderSettings) -> None:
 
 
 def open_encoder(context: Any, settings: EncoderSettings) -> None:
-    """Raises FacemillError where the encoder does not open."""
+    """Opens the encoder; its threads are scheduled as this one is. Raises FacemillError where it does not open."""
     try:
-        context.open()
+        with scheduled_as_before():
+            context.open()
     except (av.error.FFmpegError, ValueError) as error:
         raise FacemillError(
             f"the encoder {settings.name} does not open on this machine with the preset {settings.preset!r} "

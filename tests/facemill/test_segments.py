@@ -23,6 +23,7 @@ from facemill.errors import InputError
 from facemill.reasons import Reason
 from facemill.video import Frame, Segment, SegmentPlan, VideoReader, plan_segments
 from facemill.video.frame import planes
+from facemill.video.scheduling import scheduled_as_before
 from facemill.video.segments import PRE_ROLL, choose_cuts
 
 Seen = list[tuple[int, str]]
@@ -39,7 +40,7 @@ def encode(path: Path, codec: str, options: dict[str, str], **more: Any) -> Path
     options of the container; `size` and `interlaced`."""
     at: Callable[[int], int] = more.get("pts", lambda number: 512 * number)
     size = more.get("size", (96, 64))
-    with av.open(str(path), "w", options=more.get("mux", {})) as container:
+    with scheduled_as_before(), av.open(str(path), "w", options=more.get("mux", {})) as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = more.get("pix_fmt", "yuv420p")
