@@ -6,6 +6,7 @@ the picture writable (which copies it if the decoder still holds it).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -400,7 +401,9 @@ def _any_pixel(changed: npt.NDArray[np.bool_], sx: int, sy: int) -> npt.NDArray[
     """True for every block of sx × sy pixels that holds a true one; odd edges count as a block."""
     if (sx, sy) == (1, 1):
         return changed
-    h, w = changed.shape
-    padded = np.pad(changed, ((0, -h % sy), (0, -w % sx)))
-    blocks = padded.reshape(padded.shape[0] // sy, sy, padded.shape[1] // sx, sx)
-    return np.asarray(blocks.any(axis=(1, 3)), np.bool_)
+    height, width = changed.shape
+    blocks = np.zeros((-(-height // sy), -(-width // sx)), np.bool_)
+    for y, x in itertools.product(range(sy), range(sx)):
+        part = changed[y::sy, x::sx]  # the pixel at one place of each block
+        blocks[: part.shape[0], : part.shape[1]] |= part
+    return blocks

@@ -118,6 +118,32 @@ def test_ten_bits_stay_ten_where_the_encoder_can(tmp_path: Path, encoder: str, b
     assert ("10 bits a channel became 8" in notes) == (bits == 8)
 
 
+@given(
+    pix_fmt=st.sampled_from(["yuv420p", "yuv422p", "yuv444p"]),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    seed=st.integers(0, 2**16),
+)
+def test_a_chroma_sample_is_rewritten_where_any_of_its_pixels_changed(
+    pix_fmt: str, size: tuple[int, int], seed: int
+) -> None:
+    from facemill.video.frame import SUBSAMPLING, planes
+
+    rng = np.random.default_rng(seed)
+    width, height = size
+    picture = av.VideoFrame(width, height, pix_fmt)
+    for plane, value in zip(planes(picture), (120, 100, 140), strict=True):
+        plane[:] = value
+    frame = Frame(picture, 0, Fraction(1, 25), 1)
+    changed = rng.random((height, width)) < 0.2
+    region, origin = frame.region((0, 0, width, height))
+    frame.paste(255 - region, origin[:2], changed)
+    across, down = SUBSAMPLING[pix_fmt]
+    for plane, value in zip(planes(frame.picture)[1:], (100, 140), strict=True):
+        for y, x in np.ndindex(plane.shape):
+            touched = changed[y * down : (y + 1) * down, x * across : (x + 1) * across].any()
+            assert (plane[y, x] != value) == touched
+
+
 def test_a_region_of_ten_bits_is_pasted_and_the_rest_is_identical(tmp_path: Path) -> None:
     from facemill.video.frame import planes
 
