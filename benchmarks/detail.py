@@ -7,9 +7,10 @@
 A row is a method; medians over frames (`facemill.measures`): frames whose face is nearer to the new person than to the
 replaced one, the distance to the new person (one person: under 0.6), landmark error in % of the distance of the eyes,
 how far mouth and eyes open with those of the original (slope; 1 is as far), flicker over the original's, sharpness
-(variance of the Laplacian of the grey face) over that of the new person's own pictures at that size, how much of the
-old face's edges is left in the rim of the face (1: all), and seconds of the whole conversion. The sheet has the
-original above, then a line for each method; a blind one has the lines in an order that the number decides, and the
+(variance of the Laplacian of the grey face) over that of the new person's own pictures at that size, the same at equal
+light (over the square of the mean brightness: a face half as bright has a quarter of the variance and is as sharp), how
+much of the old face's edges is left in the rim of the face (1: all), and seconds of the whole conversion. The sheet has
+the original above, then a line for each method; a blind one has the lines in an order that the number decides, and the
 table, which gives it away, has them in the same order.
 """
 
@@ -42,7 +43,7 @@ from facemill.swap_meter import MeasuredFrame, SwapMeter, measure_video, summari
 from facemill.video import EncoderSettings
 
 SHOWN_FRAMES, SHOWN_PX = 6, 240
-HEADER = ("detail", "nearer to new", "to new", "landmarks", "mouth", "eyes", "flicker", "sharpness", "old rim", "s")
+HEADER = ("detail", "nearer", "to new", "landmarks", "mouth", "eyes", "flicker", "sharp", "lit alike", "old rim", "s")
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def main() -> None:
     exemplars = read_exemplars(arguments.model / EXEMPLARS_FILE, [new])[new]
     predictor = build_predictor("dlib")
     meter = SwapMeter(build_detector("hog", min_face_px=100), predictor, {replaced: new}, references, coverage=1.2)
-    print("{:12}{:>14}{:>9}{:>11}{:>8}{:>8}{:>9}{:>11}{:>9}{:>8}".format(*HEADER))
+    print("{:12}{:>14}{:>9}{:>11}{:>8}{:>8}{:>9}{:>11}{:>11}{:>9}{:>8}".format(*HEADER))
     methods = [*arguments.methods]
     if arguments.blind is not None:
         random.Random(arguments.blind).shuffle(methods)
@@ -81,11 +82,12 @@ def _row(
     by = summary.medians
     openings = np.array([[_openings(one, picture, predictor) for picture in (one.before, one.after)] for one in frames])
     mouth, eyes = (float(np.polyfit(openings[:, 0, at], openings[:, 1, at], 1)[0]) for at in (0, 1))
-    sharp = median(_sharpness(one.after, one) for one in frames) / _own_sharpness(exemplars, frames)
+    found = np.array([_sharpness(one.after, one) for one in frames])
+    sharp, lit_alike = np.median(found, axis=0) / _own_sharpness(exemplars, frames)
     rim = median(edges_left(one.before, one.after, _points(one, one.before, predictor)) for one in frames)
     return (
         f"{name:12}{summary.closer_to_new:8} of {summary.frames:2}{by['new_after']:9.3f}{by['landmark_error']:9.2f} %"
-        f"{mouth:8.2f}{eyes:8.2f}{by['flicker']:9.2f}{sharp:11.2f}{rim:9.3f}{seconds:8.1f}"
+        f"{mouth:8.2f}{eyes:8.2f}{by['flicker']:9.2f}{sharp:11.2f}{lit_alike:11.2f}{rim:9.3f}{seconds:8.1f}"
     )
 
 
@@ -106,7 +108,7 @@ def _openings(one: MeasuredFrame, picture: RGB, predictor: LandmarkPredictor) ->
     return gap([61, 62, 63], [67, 66, 65]) / width, gap([37, 38, 43, 44], [41, 40, 47, 46]) / width
 
 
-def _sharpness(picture: RGB, one: MeasuredFrame) -> float:
+def _sharpness(picture: RGB, one: MeasuredFrame) -> tuple[float, float]:
     """Of the inner face, away from the mask's edge."""
     assert one.box_xyxy is not None
     x0, y0, x1, y1 = one.box_xyxy
@@ -114,7 +116,7 @@ def _sharpness(picture: RGB, one: MeasuredFrame) -> float:
     return _laplacian(picture, (x0 + inset_x, y0 + inset_y, x1 - inset_x, y1 - inset_y))
 
 
-def _own_sharpness(exemplars: Exemplars, frames: list[MeasuredFrame]) -> float:
+def _own_sharpness(exemplars: Exemplars, frames: list[MeasuredFrame]) -> npt.NDArray[np.float64]:
     """Of the new person's own pictures, brought to the height of the frames' faces."""
     heights = [one.box_xyxy[3] - one.box_xyxy[1] for one in frames if one.box_xyxy]
     found = []
@@ -126,12 +128,15 @@ def _own_sharpness(exemplars: Exemplars, frames: list[MeasuredFrame]) -> float:
         x0, y0, x1, y1 = (float(edge) * zoom for edge in landmark_box(points[None].astype(np.float32))[0])
         inset_x, inset_y = 0.2 * (x1 - x0), 0.15 * (y1 - y0)
         found.append(_laplacian(picture, (x0 + inset_x, y0 + inset_y, x1 - inset_x, y1 - inset_y)))
-    return median(found)
+    return np.asarray(np.median(found, axis=0))
 
 
-def _laplacian(picture: RGB, box: tuple[float, float, float, float]) -> float:
+def _laplacian(picture: RGB, box: tuple[float, float, float, float]) -> tuple[float, float]:
+    """Its variance in a part of a picture, and the same over the square of the brightness there."""
     x0, y0, x1, y1 = (max(0, round(edge)) for edge in box)
-    return float(cv2.Laplacian(cv2.cvtColor(picture[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+    grey = cv2.cvtColor(picture[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY)
+    variance = float(cv2.Laplacian(grey, cv2.CV_64F).var())
+    return variance, variance / max(float(grey.mean()) ** 2, 1.0)
 
 
 def _arguments() -> argparse.Namespace:
