@@ -68,9 +68,12 @@ def linear(new: Picture, old: Picture, mask: npt.NDArray[np.float32]) -> Picture
 
 
 def _moments(picture: Picture, mask: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    weights = (mask / mask.sum())[..., None]
-    mean = (picture * weights).sum(axis=(0, 1))
-    return mean, np.sqrt(((picture - mean) ** 2 * weights).sum(axis=(0, 1)))
+    weights = (mask / mask.sum()).ravel()
+    flat = picture.reshape(-1, 3)
+    mean = np.einsum("p,pc->c", weights, flat)
+    apart = flat - mean
+    apart *= apart
+    return mean, np.sqrt(np.einsum("p,pc->c", weights, apart))
 
 
 def _covariance(picture: Picture, mask: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -37,7 +37,7 @@ def toned(new: Picture, old: Picture, wide: Picture, narrow: Picture, skin: Pict
     apart = old - new
     inside = narrow > 0.5
     usual = float(np.median(np.abs(apart[inside]))) if inside.any() else 0.0
-    unusual = np.linalg.norm(apart, axis=2) / (UNUSUAL * (usual + _LEAST_DIFFERENCE))
+    unusual = np.sqrt(np.einsum("hwc,hwc->hw", apart, apart)) / (UNUSUAL * (usual + _LEAST_DIFFERENCE))
     counts = np.asarray(skin * (1.02 - wide) * np.exp(-0.5 * unusual * unusual), np.float32)
     tone = np.asarray(cv2.GaussianBlur(apart * counts[..., None], (0, 0), sigma), np.float32)
     amount = (1 - wide) / (np.asarray(cv2.GaussianBlur(counts, (0, 0), sigma), np.float32) + np.float32(1e-3))
