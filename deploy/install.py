@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -78,7 +79,11 @@ def _compile() -> None:
     """Makes the bytecode of all packages, on all cores: else each of the many processes of a run makes it, or, where
     PYTHONDONTWRITEBYTECODE is set, does without it each time. Tests of packages, a fifth of it, are left out; a file
     that is no Python of this version, as some packages have, is no fault."""
-    compiler = (sys.executable, "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", sysconfig.get_path("purelib"))
+    packages = sysconfig.get_path("purelib")
+    left_out = (
+        rf"^{re.escape(packages)}/(.*/)?tests?/"  # below the packages: the clone itself may lie in a folder `tests`
+    )
+    compiler = (sys.executable, "-m", "compileall", "-qq", "-j", "0", "-x", left_out, packages)
     subprocess.run(compiler, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -35,7 +35,7 @@ build_wheel = build_editable
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A clone with an empty environment, and a folder of packages that pip.conf alone names."""
-    root = tmp_path / "clone"
+    root = tmp_path / "tests" / "clone"
     (root / "deploy").mkdir(parents=True)
     shutil.copy(SCRIPT, root / "deploy")
     (root / "pyproject.toml").write_text(
@@ -50,7 +50,7 @@ def project(tmp_path: Path) -> Path:
         write_wheel(index, "probe", version)
         write_wheel(index, "extra", version)
     (tmp_path / "company.txt").write_text("extra<2\n")
-    (tmp_path / "pip.conf").write_text(
+    (root.parent / "pip.conf").write_text(
         f"[global]\nno-index = true\nfind-links = {tmp_path}\n    {index}\nconstraint = {tmp_path}/company.txt\n"
     )
     subprocess.run([sys.executable, "-m", "venv", root / ".venv"], check=True)
@@ -61,12 +61,15 @@ def project(tmp_path: Path) -> Path:
 
 
 def install(project: Path, *extras: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    pip_conf = {"PIP_CONFIG_FILE": str(project.parent / "pip.conf"), "UV_CACHE_DIR": str(project.parent / "cache")}
-    quiet["PYTHONDONTWRITEBYTECODE"] = "1"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    told = {
+        "PIP_CONFIG_FILE": str(project.parent / "pip.conf"),
+        "UV_CACHE_DIR": str(project.parent / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [str(project / ".venv/bin/python"), "deploy/install.py", *extras]
     return subprocess.run(
-        command, cwd=project, env={**quiet, **pip_conf, **(env or {})}, capture_output=True, text=True, check=False
+        command, cwd=project, env={**clean, **told, **(env or {})}, capture_output=True, text=True, check=False
     )
 
 
