@@ -118,12 +118,13 @@ class ExemplarDetail:
         brightness = _grey(new[box])
         detail = self._detail(brightness, points, to_square, choice)
         inside = np.ascontiguousarray(weight[box])
-        detail *= inside > 0  # what lies beside the face says nothing of its sharpness
+        seen = (inside > 0).astype(np.float32)
+        detail *= seen  # what lies beside the face says nothing of its sharpness
         detail = as_sharp_as(detail, brightness, _grey(ground[box]), inside)
-        detail *= inside > 0
+        detail *= seen
         out = new.copy()
         part = cv2.add(out[box], cv2.merge([detail, detail, detail]))
-        np.clip(part, 0.0, 1.0, out=out[box])
+        out[box] = np.clip(part, 0.0, 1.0, out=part)
         return out
 
     def _detail(self, new: Picture, points: Points, to_square: Affine, choice: FrameChoice) -> Picture:
@@ -151,9 +152,7 @@ class ExemplarDetail:
             rows = slice(max(0, (top - 1) * height // GRID_PX), -(-(top + down + 1) * height // GRID_PX))
             columns = slice(max(0, (left - 1) * width // GRID_PX), -(-(left + across + 1) * width // GRID_PX))
             x, y, amount = (_enlarged(cells, (width, height))[rows, columns] for cells in (x, y, amount))
-            fine = _sampled(ready.detail, x, y)
-            fine *= amount
-            total[rows, columns] += fine
+            cv2.accumulateProduct(_sampled(ready.detail, x, y), amount, total[rows, columns])
         return total
 
     def _shares(self, points: Points, choice: FrameChoice) -> dict[int, Picture]:
