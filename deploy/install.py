@@ -1,7 +1,7 @@
 """Installs this folder's package and what it needs, with uv: it takes a quarter of pip's time.
 
     .venv/bin/python deploy/install.py        # into the environment of this Python
-    .venv/bin/python deploy/install.py dev    # with an extra of pyproject.toml besides
+    .venv/bin/python deploy/install.py query  # with an extra of pyproject.toml besides
 
 uv knows nothing of pip.conf and PIP_…, where people and their companies say which index, folder of wheels or
 certificates to take; so pip is asked for those, and uv gets them. Where it cannot be had or fails, pip installs.
@@ -30,6 +30,7 @@ SPOKEN_BY_UV = {
     "default-timeout": ("UV_HTTP_TIMEOUT", " "),
     "timeout": ("UV_HTTP_TIMEOUT", " "),
     "cert": ("SSL_CERT_FILE", " "),
+    "no-cache-dir": ("UV_NO_CACHE", " "),
     "proxy": ("ALL_PROXY", " "),
 }
 """Option of pip → the variable by which uv is told the same, and what stands there between several values."""

@@ -114,11 +114,12 @@ def test_what_neither_can_install_ends_with_an_error(project: Path) -> None:
 def test_the_environment_counts_more_than_the_file_and_install_more_than_global() -> None:
     listed = (
         ":env:.cert='/own.pem'\n:env:.disable-pip-version-check='1'\n"
-        "global.cert='/old.pem'\nglobal.index-url='https://one/simple'\nglobal.find-links='\\n/a\\n/b'\n"
+        "global.cert='/old.pem'\nglobal.no-cache-dir='true'\nglobal.index-url='https://one/simple'\nglobal.find-links='\\n/a\\n/b'\n"
         "install.index-url='https://two/simple'\nfreeze.timeout='1'\n"
     )
     assert SAYS["uv_variables"](SAYS["parse_pip_options"](listed)) == {
         "SSL_CERT_FILE": "/own.pem",
+        "UV_NO_CACHE": "true",
         "UV_DEFAULT_INDEX": "https://two/simple",
         "UV_FIND_LINKS": "/a,/b",
     }

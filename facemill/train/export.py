@@ -102,7 +102,7 @@ def _packages() -> Any:
         *_, onnxruntime = map(import_module, ("onnx", "onnxscript", "onnxruntime"))
     except ImportError as error:
         raise FacemillError(
-            f"the export wants the package {error.name}: pip install -c constraints.txt onnx onnxscript onnxruntime"
+            f"the export wants the package {error.name}: run `python deploy/install.py export` in the clone"
         ) from error
     return onnxruntime
 

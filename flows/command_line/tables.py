@@ -35,7 +35,9 @@ def query(
     ] = None,
     to: Annotated[Path | None, typer.Option(help="File that gets all rows: .csv, .jsonl or .parquet.", **PATH)] = None,
 ) -> None:
-    """Run SQL over the tables of the project or of a version; DuckDB reads them where they lie (facemill[query]).
+    """Run SQL over the tables of the project or of a version; they are read where they lie.
+
+    DuckDB does it, an extra that `python deploy/install.py query` installs.
 
     Example: facemill query "SELECT identity, error, count(*) AS faces FROM dataset GROUP BY ALL"
     """

@@ -96,7 +96,7 @@ def answer(base: Path, sql: str) -> Iterator[pa.RecordBatchReader]:
     try:
         import duckdb
     except ImportError as error:
-        raise FacemillError("facemill query needs DuckDB: pip install 'facemill[query]'") from error
+        raise FacemillError("facemill query needs DuckDB: run `python deploy/install.py query` in the clone") from error
     with duckdb.connect(":memory:") as connection:
         known = _make_views(connection, base)
         try:

@@ -47,6 +47,11 @@ def test_the_clone_lies_where_the_image_expects_it(nights: dict[str, Any]) -> No
     assert (DEPLOY / nights["build"]["context"]).resolve() == PROJECT
 
 
+def test_the_image_is_installed_as_make_installs() -> None:
+    for file in (DEPLOY / "Dockerfile", PROJECT / "Makefile"):
+        assert any(line.endswith("python deploy/install.py") for line in file.read_text().splitlines()), file
+
+
 def _prints(command: list[str], argument: str) -> str:
     """What a command says; nothing where it fails, as docker does without its plug-in."""
     told = subprocess.run([*command, argument], capture_output=True, text=True)

@@ -125,7 +125,7 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
 
 def test_a_bucket_of_s3_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """moto speaks S3's protocol on loopback; ETags tell what has changed, and an empty object is a folder."""
-    pytest.importorskip("s3fs", reason="wants the package s3fs: pip install 'facemill[s3]'")
+    pytest.importorskip("s3fs", reason="wants the package s3fs: python deploy/install.py s3")
     server = pytest.importorskip("moto.server", reason="wants a server that speaks S3: pip install 'moto[server]'")
     import boto3
 

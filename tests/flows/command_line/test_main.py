@@ -55,8 +55,11 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...]) -> None:
     assert reads_alone(" ".join(first.split()))
     is_group = hasattr(ALL[path], "commands")
     assert is_group or any(part.startswith(f"Example: {' '.join(path)}") for part in rest)
-    result = CliRunner().invoke(app, [*path[1:], "--help"])
+    result = CliRunner().invoke(app, [*path[1:], "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
+    written = [ALL[path].help, *(option.help or "" for option in ALL[path].params)]
+    # Rich takes [x] for a style and shows nothing of it
+    assert {word for text in written for word in text.split()} <= {*re.split(r"[│\s]+", result.output)}
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=" ".join)

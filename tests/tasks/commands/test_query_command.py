@@ -117,7 +117,7 @@ def test_a_version_is_asked_as_it_was(tmp_path: Path, hopper: np.ndarray, collin
 
 def test_without_duckdb_the_error_says_what_to_install(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    assert "pip install 'facemill[query]'" in run(root, "SELECT 1")
+    assert "python deploy/install.py query" in run(root, "SELECT 1")
 
 
 def open_in_datasets(path: str) -> list[dict[str, Any]]:
