@@ -146,7 +146,7 @@ class VerdictColumns(TypedDict, total=False):
 
     cluster: String  # of copies of a picture, or a shot of a video: never on both sides of the split
     reference: Bool  # one of the faces that define the identity
-    distance: Float32  # of the embedding to the nearest reference
+    distance: Float32  # of the embedding to the references: facemill.embeddings.identity_distance
     split: String  # train | val, by duplicate cluster; null in rejected rows
 
 

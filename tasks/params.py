@@ -65,8 +65,8 @@ class ReferencePicture(_Group):
 class Identity(_Group):
     rights: Rights
     references: Annotated[list[Annotated[str, Field(min_length=1)] | ReferencePicture], Field(min_length=1)]
-    """Pictures, folders of pictures, or videos (a frame every two seconds, at most five) in which this person's face is
-    the largest; `sample:NAME` is a sample portrait. What else can stand here, the module of each source says. Of a
+    """Pictures, folders of pictures, or videos (up to five frames of the first five minutes) in which this face
+    is the largest; `sample:NAME` is a sample portrait. What else can stand here, the module of each source says. Of a
     picture of several people `{path: group.jpg, face: 2}` says which face is meant, see `ReferencePicture`."""
     sources: Annotated[list[AnySource], Field(min_length=1)]
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | cuda | given, and there | dsfd |
 | cuda | none | mtcnn |
-| cpu | whatever | mtcnn: DSFD's 170 GFLOP for a picture of 640 px take a CPU seconds |
+| cpu | whatever | mtcnn: DSFD's 370 GFLOP for a picture of 640 px take a CPU seconds |
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """dlib's frontal face detector (S5): HOG features, linear classifier, image pyramid, sliding window.
 
 Serves large, frontal, uncovered faces and nothing else: on street pictures it finds a quarter of the easy faces where
-MTCNN finds three quarters (AP 0.09 against 0.71 on masked faces, at a seventh of the time). What it does give is the
+MTCNN finds three quarters (AP 0.09 against 0.73 on masked faces, see docs/detectors.md). What it does give is the
 box that dlib's 68-point predictor was trained with: other detectors' boxes are mapped to this one's (`facemill.boxes`).
 The detector is compiled into dlib (Boost licence); no file is loaded.
 """

@@ -16,8 +16,8 @@ class SwapSettings(Settings):
     """How a tracked video is converted. All but `device` and `verify` decides about the output's bytes."""
 
     identity_distance: Annotated[float, Limits(gt=0, le=2)] = 0.55
-    """Largest Euclidean distance of a track's embeddings, as a rule, to the nearest reference of the identity that is
-    replaced (facemill/track/naming.py)."""
+    """Largest distance of a track from the references of the identity that is replaced: the median over its embeddings
+    (facemill/track/naming.py)."""
     colour: Name = "reinhard"
     """Name of the colour method (facemill/swap/colour.py)."""
     blend: Name = "feather"

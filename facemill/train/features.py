@@ -1,4 +1,4 @@
-"""Feature networks by which a drawn face is compared: VGG19 where its weights are at hand, two substitutes where not.
+"""Feature networks by which a drawn face is compared: VGG19 where its weights are at hand, substitutes where not.
 
     `features:`            compares by                                                     worth
     a file, `download`     VGG19 trained on ImageNet: relu4_2, and relu3_1, relu4_1        the paper's choice

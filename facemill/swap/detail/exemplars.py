@@ -3,7 +3,7 @@
 A net of few pixels draws the right light, pose and mouth, and no lashes. The dataset holds sharp pictures of the same
 person. Training writes some of them into the model folder, chosen so that between them they show every turn of the
 head, mouth, eyes and light that the dataset shows, each with what the net itself makes of it: the difference of the two
-is what this net cannot hold (`facemill.swap.detail_bank`).
+is what this net cannot hold (`facemill.swap.detail.from_exemplars`).
 
 The pictures are training faces that were accepted, under the rights of their source, else of their identity. A model
 without them draws as ever; whoever takes a person's pictures out of the dataset and trains again has taken them out of
