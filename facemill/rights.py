@@ -18,9 +18,10 @@ _BEHIND_BASIS = ": "
 
 @dataclass(frozen=True, kw_only=True)
 class Rights:
-    """On what ground a person's face may be used. Without it nothing is trained and nothing is converted."""
+    """On what ground a person's face may be used. Without it params.yaml is refused, and no stage runs."""
 
     basis: Literal["consent", "own", "licensed", "public_domain", "synthetic"]
+    """consent: of the person. own: the face is yours. synthetic: it is nobody's."""
     evidence: Annotated[str, StringConstraints(strip_whitespace=True, min_length=8)]
     """Where that can be checked: a contract number, a licence and address, a catalogue entry."""
 

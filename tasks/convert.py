@@ -156,7 +156,7 @@ def _hold(totals: Totals, rows: Sequence[ConversionRow], plan: ConversionPlan) -
     raise FacemillError(
         f"convert: {len(failed)} of {totals.rows_in} videos failed, limit {plan.failure_limit:.0%} "
         f"({'; '.join(named)}). All rows lie in {plan.table}; the converted videos are kept. Mend the others and run "
-        "the same command again, or let them pass (--let-failures-pass, convert.failure_limit)"
+        "the same command again, or let them pass with --let-failures-pass"
     )
 
 

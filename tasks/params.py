@@ -63,12 +63,16 @@ class ReferencePicture(_Group):
 
 
 class Identity(_Group):
+    """A person in the dataset, under a name that you choose."""
+
     rights: Rights
+    """On what ground this person's face may be used; a source can state its own for what it brings."""
     references: Annotated[list[Annotated[str, Field(min_length=1)] | ReferencePicture], Field(min_length=1)]
     """Pictures, folders of pictures, or videos (up to five frames of the first five minutes) in which this face
     is the largest; `sample:NAME` is a sample portrait. What else can stand here, the module of each source says. Of a
     picture of several people `{path: group.jpg, face: 2}` says which face is meant, see `ReferencePicture`."""
     sources: Annotated[list[AnySource], Field(min_length=1)]
+    """Where this person's pictures come from; `kind` names a module of facemill/sources."""
 
     @property
     def exceptions(self) -> list[str]:
@@ -82,17 +86,24 @@ class Identity(_Group):
 
 
 class SampleArchive(_Group):
+    """Videos of the sample people, drawn by `collect`."""
+
     kind: Literal["sample"]
     seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
     """Length of each sample video."""
 
 
 class FolderArchive(_Group):
+    """Videos and pictures of your own that are converted."""
+
     kind: Literal["folder"]
     path: StatedPath
+    """The folder in which they lie, at any depth."""
 
 
 class CollectParams(_Group):
+    """How pictures are fetched: stage `collect`."""
+
     max_file_bytes: Annotated[int, Field(ge=1, le=2**30)] = 40_000_000
     """Larger files are not read, and not downloaded."""
     max_pixels: Annotated[int, Field(ge=1)] = 64_000_000
@@ -110,6 +121,8 @@ class CollectParams(_Group):
 
 
 class DedupParams(_Group):
+    """Which pictures are copies, and which licences are wanted: stage `dedup`."""
+
     licences: list[Annotated[str, Field(min_length=1)]] = []
     """Take only pictures under these licences, as SPDX ids (`[CC0-1.0, CC-BY-4.0]`) or in the words of your sources;
     empty takes all. Others fall, references too, and none under these licences falls to one of them."""
@@ -120,7 +133,10 @@ class DedupParams(_Group):
 
 
 class ExtractParams(_Group):
+    """How faces are found and cut out: stage `extract`."""
+
     detector: DetectorNames = "hog"
+    """Name of the detector, or several with commas between, see docs/detectors.md."""
     min_face_px: Annotated[int, Field(ge=12)] = 80
     """Smaller faces are not looked for."""
     detector_options: dict[str, Any] = {}
@@ -132,11 +148,13 @@ class ExtractParams(_Group):
     max_side_px: Annotated[int, Field(ge=64)] = 1280
     """Larger pictures are searched at this size; crops still come from the original."""
     crop_px: Annotated[int, Field(ge=64, le=1024)] = 256
+    """Side of the aligned crop."""
     coverage: Annotated[float, Field(ge=1.0, le=4.0)] = 1.6
     """Side of the crop over the height of the mean face's landmark box."""
     rows_per_shard: Annotated[int, Field(ge=1)] = 16
     """Pictures that a worker searches at a time."""
     failure_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The stage fails when a larger share of its rows failed."""
 
     @model_validator(mode="before")
     @classmethod
@@ -147,15 +165,21 @@ class ExtractParams(_Group):
 
 
 class CurateParams(_Group):
+    """Which faces make the dataset: stage `curate`."""
+
     identity_distance: Annotated[float, Field(gt=0, le=2)] = 0.55
     """Largest distance of a face's embedding to its identity's references, see `facemill.embeddings.identity_distance`.
     On LFW 0.55 has a precision and a recall of 0.99 and more with 3 to 30 references."""
     min_face_px: Annotated[int, Field(ge=16)] = 80
+    """Least short side of a face's box, in pixels of the picture."""
     min_sharpness: Annotated[float, Field(ge=0)] = 15.0
     """Variance of the Laplacian of the grey crop, see facemill.quality."""
     max_yaw_deg: Annotated[float, Field(gt=0, le=180)] = 55.0
+    """Farthest turn of the head to either side."""
     max_pitch_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
+    """Farthest nod up or down."""
     max_roll_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
+    """Farthest tilt towards either shoulder."""
     same_look: Annotated[float, Field(ge=0, le=10)] = 1.0
     """How far pose, expression and light of two faces of one video may be apart to count as the same, in units of
     facemill.face_looks: 3 % of the distance of the eyes for the mouth, 3°. 0 keeps all frames."""
@@ -216,9 +240,14 @@ class FreshnessParams(_Group):
 
 
 class ReportParams(_Group):
+    """What the report shows: stage `report`."""
+
     title: str = "facemill"
+    """Heading of the page."""
     faces_per_sheet: Annotated[int, Field(ge=1, le=400)] = 24
+    """Faces on a contact sheet, at most."""
     frames_per_video: Annotated[int, Field(ge=1, le=64)] = 5
+    """Frames of each video that are shown before and after, at most."""
     measured_frames: Annotated[int, Field(ge=1)] = 12
     """Frames of each video on which the swap is measured."""
 
@@ -260,9 +289,12 @@ class ClusterParams(_Group):
     """Where Dask's workers are. Not a parameter of any stage: it changes no result."""
 
     kind: Literal["local", "address", "class", "inline"] = "local"
+    """local: workers of this machine, for each stage anew. address: a Dask scheduler that runs. class: one of Dask's
+    cluster classes. inline: no workers, all in the stage's own process."""
     workers: Annotated[int, Field(ge=0)] = 0
     """0 takes one for each core."""
     address: str | None = None
+    """For `address`: where its scheduler listens, such as tls://scheduler:8786."""
     cluster_class: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")] | None = None
     """For `class`: a dotted name such as dask_jobqueue.SLURMCluster."""
     options: dict[str, Any] = {}
@@ -272,6 +304,7 @@ class ClusterParams(_Group):
     memory_limit: Annotated[str, AfterValidator(_memory)] = "4GiB"
     """Of each worker, or auto for its share of the machine's."""
     start_timeout_s: Annotated[float, Field(gt=0)] = 120
+    """A cluster that has no worker after so long is an error."""
     silence_s: Annotated[float, Field(gt=0)] = FRAME_SILENCE_S
     """A worker that is at a video and has not got one frame further for so long is ended with it."""
 
@@ -298,9 +331,14 @@ class StatedTerms(_Group):
 
 
 class Params(_Group):
+    """All of params.yaml; the groups have a class each."""
+
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Of what the sample people and a training draw by chance."""
     identities: Annotated[dict[Name, Identity], Field(min_length=1)]
+    """The people, by names that you choose."""
     archive: Annotated[SampleArchive | FolderArchive, Field(discriminator="kind")]
+    """What is tracked and converted."""
     collect: CollectParams = CollectParams()
     dedup: DedupParams = DedupParams()
     extract: ExtractParams = ExtractParams()

@@ -112,4 +112,3 @@ PATH_TEXT: dict[str, Any] = {"parser": lambda text: str(typed_path(text))}
 """The same for settings that take text, since a word such as `download` can stand there too."""
 EXISTING_PATH: dict[str, Any] = {"parser": _existing_path}
 """For a file or folder that must be there."""
-"""For a folder that must be there."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
+from facemill import device_choice, rights
 from facemill.errors import FacemillError
+from facemill.sources import SOURCES
+from facemill.swap import settings as swap_settings
+from facemill.track import settings as track_settings
+from facemill.train import settings as train_settings
+from facemill.video import encoder
+from tasks import params
 from tasks.params import check_groups, load_params, parse_params
 from tasks.stages import PARAM_GROUPS
 
@@ -34,6 +45,28 @@ def keys(node: Any) -> Iterator[str]:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_shipped_parameters_are_valid(path: Path) -> None:
     load_params(path.parent)
+
+
+SETTINGS = [params, rights, device_choice, train_settings, track_settings, swap_settings, encoder]
+SETTINGS += [inspect.getmodule(source) for source in SOURCES.values()]
+
+
+@pytest.mark.parametrize("module", SETTINGS, ids=lambda module: module.__name__)
+def test_every_key_is_explained_where_it_is_declared(module: ModuleType) -> None:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
+            for field, below in pairwise([*node.body, None]):
+                match field:
+                    case ast.AnnAssign(target=ast.Name(id=name), annotation=kind) if not is_plain(kind):
+                        assert isinstance(below, ast.Expr), f"{node.name}.{name}"
+
+
+def is_plain(annotation: ast.expr) -> bool:
+    """Whether what is declared is no key with a meaning of its own: the word for a class, a group, or a constant."""
+    written = ast.unparse(annotation)
+    words = written.count("'") == 2 and written.startswith("Literal[")
+    return words or written.startswith("ClassVar[") or (written.endswith("Params") and "[" not in written)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
