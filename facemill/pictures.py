@@ -25,6 +25,7 @@ import numpy.typing as npt
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**40))
 import cv2
 
+from facemill.deep_pictures import used_range, wide_pixels
 from facemill.errors import InputError
 from facemill.picture_headers import JpegFile, check_png, header_size, not_read, read_jpeg, sniff
 from facemill.reasons import Reason
@@ -261,8 +262,7 @@ def _decode_other(data: bytes, kind: str, max_pixels: int | None) -> tuple[RGB, 
     _check_size(picture.size, max_pixels)  # a frame may be larger than the canvas that the header stated
     profile = picture.info.get("icc_profile") or b""
     wide = wide_pixels(data, kind, picture)
-    # Pillow turns a TIFF upright itself, as it loads it; nothing else.
-    orientation = 1 if kind == "tiff" and wide is None else _pillow_orientation(picture)
+    orientation = 1 if kind == "tiff" else _pillow_orientation(picture)  # each decoder turns a TIFF as it loads it
     return _to_rgb(picture if wide is None else _narrowed(wide), profile), orientation
 
 
@@ -292,34 +292,6 @@ def _register_heic() -> None:
             Reason.NOT_A_PICTURE, "HEIC, which is read where the package pillow-heif is installed"
         ) from None
     register_heif_opener()
-
-
-def wide_pixels(data: bytes, kind: str, picture: Image) -> npt.NDArray[np.uint16] | None:
-    """The pixels of a picture of 16 bits a channel: H×W, or H×W×3 or 4 as RGB and alpha. None for any other picture,
-    and for one of these that OpenCV does not read. Pillow would drop the low 8 bits.
-
-    Args:
-        data: of the file.
-        kind: as `facemill.picture_headers.sniff` tells it.
-        picture: the same as Pillow opened it.
-    """
-    bits = picture.tag_v2.get(258, (8,)) if kind == "tiff" else ()  # type: ignore[attr-defined]  # TIFF's class has it
-    if kind == "pnm" and picture.mode == "I":
-        return np.asarray(np.clip(np.asarray(picture), 0, 65_535), np.uint16)
-    if not ((kind == "png" and data[24] == 16) or (kind == "tiff" and set(bits) == {16})):
-        return None
-    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        return np.asarray(picture, np.uint16) if picture.mode.startswith("I;16") else None
-    if pixels.ndim == 3 and pixels.shape[2] >= 3:
-        pixels = pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]]
-    return np.asarray(pixels)
-
-
-def used_range(colours: npt.NDArray[np.uint16]) -> int:
-    """The value that stands for full brightness: cameras and scanners put 10 or 12 bits into 16."""
-    top = int(colours.max(initial=0))
-    return next(levels for levels in (255, 1023, 4095, 65_535) if top <= levels)
 
 
 def _narrowed(pixels: npt.NDArray[np.uint16]) -> Image:

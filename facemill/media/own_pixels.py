@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from facemill.deep_pictures import used_range, wide_pixels
 from facemill.errors import InputError
 from facemill.media.still_frame import Change
 from facemill.picture_headers import read_jpeg
@@ -25,8 +26,6 @@ from facemill.pictures import (
     open_with_pillow,
     orientation_of,
     turned,
-    used_range,
-    wide_pixels,
 )
 from facemill.reasons import Reason
 
@@ -96,7 +95,7 @@ def own_pixels(data: bytes, kind: str) -> OwnPixels:
     if found is None:
         return OwnPixels(np.array(decode(data)), transposed=False, notes=["its colours became those of sRGB"])
     found.transposed = orientation >= 5
-    if kind == "tiff" and not found.deep:  # Pillow turns it as it loads it
+    if kind == "tiff":  # each decoder turns it as it loads it
         orientation = 1
     found.colours = np.array(turned(found.colours, orientation), order="C")  # a copy, to paint on
     if found.alpha is not None:
@@ -115,7 +114,7 @@ def _deep_pixels(data: bytes, kind: str) -> OwnPixels | None:
     alpha = None
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         alpha = pixels[:, :, 3]
-        grey = kind == "png" and data[25] == 4
+        grey = kind == "png" and data[25] in (0, 4)
         pixels = pixels[:, :, 0] if grey else pixels[:, :, :3]
     elif pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
