@@ -121,7 +121,7 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
     logging.getLogger("distributed").setLevel(logging.WARNING)  # else each worker's coming and going is told
     bar = ProgressBar("convert-videos")
     seen: dict[str, Any] = {}  # what workers' threads told last, for the one thread that writes to the page
-    count = FrameCount(plan.todo, seen.update, Journal(plan.state, plan.jobs, plan.lock).see)
+    count = FrameCount(plan.todo, seen.update, Journal(plan.state, plan.jobs, plan.rows, plan.lock).see)
     with open_pool(cluster) as pool, finishing(pool, "segments"), GrowingTable(plan) as table:
         for job in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(dict(seen))):
             table.add(job)

@@ -104,7 +104,7 @@ def work(plan: ConversionPlan, cluster: ClusterParams) -> None:
             progress.total = values["total"]
             progress.advance(values["done"] - progress.done, note=values["note"])
 
-        journal = Journal(plan.state, plan.jobs, plan.lock)
+        journal = Journal(plan.state, plan.jobs, plan.rows, plan.lock)
         count = FrameCount(plan.todo, show, journal.see)
         for job, _ in convert_videos(pool, plan.todo, plan.tracking, count):
             table.add(job)

@@ -19,6 +19,7 @@ from facemill.errors import FacemillError
 from facemill.files import read_json, read_object, write_bytes, write_json
 from facemill.locks import is_locked
 from facemill.reasons import Reason
+from facemill.schema import ConversionRow
 from facemill.swap.job import ConversionJob
 
 STATE_FILE, PROGRESS_FILE = "state.json", "progress.json"
@@ -63,17 +64,19 @@ class ConversionStatus:
 class Journal:
     """Writes down what a run has to do and how far it is. A folder that cannot be written to costs only the status."""
 
-    def __init__(self, folder: Path, jobs: Sequence[ConversionJob], lock: Path) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[ConversionJob], lost: Sequence[ConversionRow], lock: Path) -> None:
         """
         Args:
             folder: where it is written.
             jobs: all of the plan, finished ones too.
+            lost: the rows of videos that never get a job, since they cannot be opened.
             lock: the file that is locked while the run is at work.
         """
         self._file = folder / PROGRESS_FILE
         self._next = 0.0
         videos = [[job.video, job.outcome, job.parts, job.frames] for job in jobs]
-        write_json(folder / STATE_FILE, {"lock": str(lock), "videos": videos})
+        rows = [[row["video"], row["error"], row["detail"]] for row in lost]
+        write_json(folder / STATE_FILE, {"lock": str(lock), "videos": videos, "lost": rows})
         self._file.unlink(missing_ok=True)
 
     def see(self, values: Mapping[str, Any]) -> None:
@@ -98,8 +101,9 @@ def read_status(folder: Path) -> ConversionStatus:
         raise FacemillError(
             f"no conversion has run in {folder.parent}: name the output folder of one (`facemill status OUT`)"
         )
-    state = read_object(folder / STATE_FILE, "lock", "videos")
-    videos = tuple(_status(*entry) for entry in state["videos"])
+    state = read_object(folder / STATE_FILE, "lock", "videos", "lost")
+    lost = (_failed(video, error, detail, 0) for video, error, detail in state["lost"])
+    videos = (*(_status(*entry) for entry in state["videos"]), *lost)
     at_work = is_locked(Path(state["lock"]))
     try:
         progress = read_json(folder / PROGRESS_FILE) if at_work else {}
@@ -119,10 +123,13 @@ def _status(video: str, outcome: str, parts: str, frames: int) -> VideoStatus:
 def _ended(video: str, outcome: Mapping[str, Any], frames: int) -> VideoStatus:
     receipt = outcome.get("receipt")
     if receipt is None:
-        reason = outcome.get("detail") or Reason(outcome["error"]).sentence
-        return VideoStatus(video, VideoStage.FAILED, 0, frames, f"{outcome['error']}: {reason}")
+        return _failed(video, outcome["error"], outcome.get("detail"), frames)
     stage = VideoStage.PASSED_ON if receipt["passed_on"] else VideoStage.CONVERTED
     return VideoStatus(video, stage, receipt["frames_out"], receipt["frames_out"])
+
+
+def _failed(video: str, error: str, detail: str | None, frames: int) -> VideoStatus:
+    return VideoStatus(video, VideoStage.FAILED, 0, frames, f"{error}: {detail or Reason(error).sentence}")
 
 
 def _frames_of(receipt: Path) -> int:

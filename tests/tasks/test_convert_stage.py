@@ -21,6 +21,7 @@ from facemill.track.models import FaceModels
 from facemill.video import probe
 from tasks import convert, track
 from tasks.converting import plan as convert_plan
+from tasks.converting.state import VideoStage, read_status
 
 
 def project(root: Path, archive: Path, model: Path) -> Path:
@@ -49,6 +50,8 @@ def test_the_stage_reconciles_and_its_tables_do_not_depend_on_the_run(
     totals = convert.run(parameters(), root)
     assert totals.counts == {"ok": {"": 5}, "failed": {"not_a_video": 1, "empty_file": 1, "video_truncated": 1}}
     assert json.loads((root / "data" / "metrics" / "convert.json").read_text())["frames_swapped"] == 12
+    stages = read_status(convert_plan.state_folder(root)).count()
+    assert (stages.total(), stages[VideoStage.FAILED]) == (8, 3), "of all videos, also of those that cannot be opened"
     rows, odd = rows_of(root / "data" / "conversions"), probe(root / "data" / "converted" / "odd.mp4")
     assert (rows["cut.mkv"]["error"], rows["cut.mkv"]["output"]) == ("video_truncated", None)
     assert not (root / "data" / "converted" / "cut.mkv").exists()
