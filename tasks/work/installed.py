@@ -54,7 +54,7 @@ class Deviation:
             return f"warning: {self.name} is not installed, and something that facemill needs asks for it: {remedy}"
         if not self.wanted:
             said = f"{self.name} {self.found} is not in {CONSTRAINTS_FILE}"
-            remedy = f"install what is: `pip install -c {CONSTRAINTS_FILE} -e .` in an environment of its own"
+            remedy = "install what is, in an environment of its own: `python deploy/install.py`"
         else:
             said = f"{self.name} is {self.found}, {CONSTRAINTS_FILE} has {self.wanted.removeprefix('==')}"
         if self.decides:

@@ -65,5 +65,5 @@ def test_missing_packages_are_named_with_the_command(
     model: Autoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(FacemillError, match=r"wants the package onnx: pip install"):
+    with pytest.raises(FacemillError, match=r"wants the package onnx: run `python deploy/install.py export`"):
         export.export_onnx(model, "anna", tmp_path / "anna.onnx")
