@@ -6,7 +6,10 @@ the picture: memory stays flat, and all stay interleaved. Sound that the contain
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ from facemill.video.clock import Clock, StreamClock
 from facemill.video.info import demux, open_input
 from facemill.video.labels import copy_labels
 
+UNKNOWN_RATE_HZ = 48_000  # of a stream that first appears in the middle, whose head says nothing
+ADTS_FIXED = bytes([0xFF, 0xFE, 0xFD, 0xC0])  # of AAC's own header: sync, profile, rate, channels
 # What players accept in MP4; the muxer itself would take more. QuickTime also holds PCM, Matroska everything.
 MP4_SOUND = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
@@ -39,7 +44,7 @@ class SoundTrack:
 
     def __init__(self, source: Path, output: av.container.OutputContainer, clock: Clock) -> None:
         self.notes: list[str] = []
-        self._output = output
+        self._path, self._output = source, output
         self._opened = open_input(source)
         self._input = self._opened.__enter__()
         self._clocks: dict[int, StreamClock] = {}
@@ -86,9 +91,13 @@ class SoundTrack:
             return None
         assert isinstance(stream, AudioStream)
         if _players_take(container, codec) and _muxer_takes(stream, container):
-            return _Copier(stream, self._output)
+            if not _header_changes(self._path, stream):
+                return _Copier(stream, self._output)
+            self.notes.append(f"sound {codec} (stream {stream.index}) was encoded anew: its header changes on the way")
+            return _Transcoder(stream, self._output)
         carrier = _Transcoder(stream, self._output)
-        changed = "" if carrier.rate == stream.sample_rate else f" at {carrier.rate} Hz instead of {stream.sample_rate}"
+        same = carrier.rate == (stream.sample_rate or UNKNOWN_RATE_HZ)
+        changed = "" if same else f" at {carrier.rate} Hz instead of {stream.sample_rate}"
         self.notes.append(f"sound {codec} (stream {stream.index}) became aac{changed}, which the container can hold")
         return carrier
 
@@ -143,19 +152,22 @@ class _Copier:
 
 
 class _Transcoder:
-    """Sound as AAC; at the rates and in the layouts that its encoder knows."""
+    """Sound as AAC; at the rates and in the layouts that its encoder knows. It keeps those that it began with, also
+    where the source's change."""
 
     def __init__(self, stream: AudioStream, output: av.container.OutputContainer) -> None:
         self.notes: list[str] = []
-        self.rate = _aac_rate(stream.sample_rate)
+        self.rate = _aac_rate(stream.sample_rate or UNKNOWN_RATE_HZ)
         self._output = output
         self._index = stream.index
         self._broken = 0
         # Matroska names no layout, only a number of channels, and the encoder wants a name
-        layout = LAYOUTS.get(stream.channels, "stereo")
-        self._target = output.add_stream("aac", rate=self.rate, layout=layout)
+        self._layout = LAYOUTS.get(stream.channels, "stereo")
+        self._target = output.add_stream("aac", rate=self.rate, layout=self._layout)
         copy_labels(stream, self._target, output.format.name)
-        self._resampler = AudioResampler("fltp", layout, self.rate)
+        self._resampler = AudioResampler("fltp", self._layout, self.rate)
+        self._kind: SoundKind | None = None
+        self._changes = 0
 
     def carry(self, packet: Packet[Any]) -> None:
         try:
@@ -164,15 +176,53 @@ class _Transcoder:
             self._broken += 1
             return
         for frame in frames:
-            for part in self._resampler.resample(frame):
-                self._output.mux(self._target.encode(part))
+            kind = kind_of(frame)
+            if kind != self._kind and self._kind is not None:  # a resampler takes what it was begun with
+                self._encode(None)
+                self._resampler = AudioResampler("fltp", self._layout, self.rate)
+                self._changes += 1
+            self._kind = kind
+            self._encode(frame)
 
     def finish(self) -> None:
-        for part in self._resampler.resample(None):
-            self._output.mux(self._target.encode(part))
+        self._encode(None)
         self._output.mux(self._target.encode(None))
+        if self._changes:
+            kept = f"all of it is {self._layout} at {self.rate} Hz now"
+            self.notes.append(f"sound (stream {self._index}) changes its kind {self._changes} times: {kept}")
         if self._broken:
             self.notes.append(f"{self._broken} broken packets of sound (stream {self._index}) were skipped")
+
+    def _encode(self, frame: Any) -> None:
+        """A frame, or with None what the resampler still holds."""
+        for part in self._resampler.resample(frame):
+            if part.pts is not None:  # in the encoder's own ticks, whichever the resampler has
+                part.pts = round(part.pts * Fraction(part.time_base or 1) * self.rate)
+                part.time_base = Fraction(1, self.rate)
+            self._output.mux(self._target.encode(part))
+
+
+SoundKind = tuple[str, str, int]
+
+
+def kind_of(frame: Any) -> SoundKind:
+    """Format, layout and rate in Hz of decoded sound, all of which may change within a stream."""
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _header_changes(path: Path, stream: Stream) -> bool:
+    """Whether the header that each packet of AAC has in a broadcast becomes another one, for more than one that may be
+    damaged. A container that keeps one for all of a stream would have the rest played at a wrong speed."""
+    context: Any = stream.codec_context
+    if context.name != "aac" or context.extradata:
+        return False
+    headers: Counter[bytes] = Counter()
+    with open_input(path) as container, suppress(av.error.FFmpegError):  # whoever carries the packets says so
+        for packet in demux(container, container.streams[stream.index]):
+            head = bytes(packet)[:4] if packet.size else b""
+            if len(head) == 4 and head[0] == 0xFF and head[1] >= 0xF0:
+                headers[bytes(byte & kept for byte, kept in zip(head, ADTS_FIXED, strict=True))] += 1
+    return sum(count > 1 for count in headers.values()) > 1
 
 
 def _players_take(container: str, codec: str) -> bool:

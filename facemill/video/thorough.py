@@ -20,6 +20,7 @@ from facemill.errors import InputError
 from facemill.reasons import Reason
 from facemill.video.clock import Clock, StreamClock
 from facemill.video.info import demux, open_input, video_stream
+from facemill.video.sound import SoundKind, kind_of
 
 RATE_HZ = 8000  # at which sound is compared: a sample is an eighth of a millisecond
 WINDOW_S = 20.0  # of each stretch of sound that is compared
@@ -133,6 +134,7 @@ def _heard(container: Any, index: int, clock: Clock | None) -> Iterator[tuple[in
     own = StreamClock(clock, stream) if clock is not None else None
     resampler: AudioResampler | None = None
     expected: Fraction | None = None
+    last_kind: SoundKind | None = None
     for packet in demux(container, stream):
         if packet.size and own is not None:
             own.set(packet)
@@ -144,10 +146,12 @@ def _heard(container: Any, index: int, clock: Clock | None) -> Iterator[tuple[in
             if frame.pts is None:
                 continue
             begin = frame.pts * Fraction(frame.time_base)
-            if resampler is None or expected is None or abs(begin - expected) > TOLERANCE_S / 4:
+            rounded = max(TOLERANCE_S / 4, Fraction(frame.time_base))  # Matroska's stamps are whole milliseconds
+            gap = expected is None or abs(begin - expected) > rounded
+            if resampler is None or gap or kind_of(frame) != last_kind:
                 # begun anew at each gap, or what comes behind it would be moved to its beginning
                 resampler = AudioResampler("flt", "mono", RATE_HZ)
-                place = begin
+                place, last_kind = begin, kind_of(frame)
             expected = begin + Fraction(frame.samples, frame.sample_rate)
             frame.pts = None
             for part in resampler.resample(frame):
