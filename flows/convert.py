@@ -126,8 +126,8 @@ def convert_videos(plan: ConversionPlan, cluster: ClusterParams) -> None:
         for job in _bounded(pool, plan.todo, plan.tracking, count, lambda: bar.show(dict(seen))):
             table.add(job)
         bar.show(dict(seen), last=True)
-    rows = [pages.video_row(job.video, read_json(Path(job.outcome))) for job in plan.jobs]
-    rows.sort(key=lambda row: (row["state"] == "ok", row["video"]))  # what went wrong stands on top
+    outcomes = {job.video: read_json(Path(job.outcome)) for job in plan.jobs}
+    rows = pages.video_rows(outcomes | {row["video"]: row for row in plan.rows})
     with forgiving():
         states = ", ".join(f"{number} {stage}" for stage, number in sorted(read_status(plan.state).count().items()))
         said = f"{len(rows)} videos: {states}"

@@ -123,8 +123,14 @@ def freshness_page(found: Freshness) -> str:
     return f"# {unknown if found.age_h is None else fresh if found.is_fresh else old}\n\n{found}\n"
 
 
+def video_rows(outcomes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the conversions table, by video; what went wrong stands on top."""
+    rows = [video_row(video, outcome) for video, outcome in outcomes.items()]
+    return sorted(rows, key=lambda row: (row["state"] == "ok", row["video"]))
+
+
 def video_row(video: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the conversions table from a video's outcome (facemill.swap.job)."""
+    """A row of the conversions table from a video's outcome (facemill.swap.job), or from the row of one without."""
     receipt = outcome.get("receipt") or {}
     return {
         "video": video,

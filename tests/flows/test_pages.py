@@ -75,6 +75,12 @@ def test_a_failed_video_shows_its_reason_and_no_frames() -> None:
     assert (row["state"], row["reason"], row["frames"], row["seconds"]) == ("failed", "not_a_video", "", "")
 
 
+def test_videos_that_went_wrong_stand_above_the_others_also_those_that_never_had_a_job() -> None:
+    lost = {"video": "c.mp4", "status": "failed", "error": "empty_file", "detail": None}
+    rows = pages.video_rows({"b.mp4": {"status": "ok"}, "a.mp4": {"status": "ok"}, "c.mp4": lost})
+    assert [(row["video"], row["reason"]) for row in rows] == [("c.mp4", "empty_file"), ("a.mp4", ""), ("b.mp4", "")]
+
+
 def test_coverage_is_a_map_of_poses_with_score_and_gaps() -> None:
     pose = np.zeros((5, 7), np.int64)
     pose[2, 3], pose[4, 0] = 1200, 1  # frontal; looking up, turned to the left
