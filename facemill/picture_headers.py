@@ -181,6 +181,21 @@ def jpeg_end(data: bytes) -> int:
     return max((end for _, _, end in jpeg_segments(data)), default=2)
 
 
+def jpegs_in_a_row(data: bytes) -> bool:
+    """Whether JPEGs of one size stand behind one another, as a camera's raw stream of them has it. Those of an MPO do,
+    too, but the first one names the others; a depth map or another light of a phone's picture is smaller.
+
+    Args:
+        data: of the file, to behind the head of the second picture.
+    """
+    end = jpeg_end(data)
+    return (
+        data[end : end + 3] == b"\xff\xd8\xff"
+        and b"MPF\0" not in data[: min(end, 2**18)]
+        and next(_jpeg_sizes(data), None) == next(_jpeg_sizes(data[end : end + 2**18]), None)
+    )
+
+
 def check_png(data: bytes) -> None:
     """Walks over the chunks of a PNG up to its end; what stands behind that is no harm.
 

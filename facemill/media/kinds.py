@@ -11,7 +11,7 @@ from pathlib import Path
 from facemill.errors import InputError
 from facemill.foreign_files import open_regular
 from facemill.media_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Tell, list_holding, read_limited, tell_nobody
-from facemill.picture_headers import jpeg_end, not_read, png_chunks, sniff, webp_chunks
+from facemill.picture_headers import jpegs_in_a_row, not_read, png_chunks, sniff, webp_chunks
 from facemill.pictures import DEFAULT_MAX_PIXELS, picture_size
 from facemill.reasons import Reason
 from facemill.video import probe
@@ -148,13 +148,6 @@ def _is_bmp(head: bytes) -> bool:
     return head[6:10] == b"\0\0\0\0" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
 
 
-def _jpeg_moves(data: bytes) -> bool:
-    """Whether JPEGs stand behind one another, as a camera's raw stream of them has it. Those of an MPO do, too, but the
-    first one names the others."""
-    end = jpeg_end(data)
-    return data[end : end + 3] == b"\xff\xd8\xff" and b"MPF\0" not in data[: min(end, 2**18)]
-
-
 def _png_moves(data: bytes) -> bool:
     for name, content in png_chunks(data):
         if name == b"acTL":
@@ -195,4 +188,4 @@ def _colour_table(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-_MOVES = {"jpeg": _jpeg_moves, "png": _png_moves, "webp": _webp_moves, "gif": _gif_moves}
+_MOVES = {"jpeg": jpegs_in_a_row, "png": _png_moves, "webp": _webp_moves, "gif": _gif_moves}

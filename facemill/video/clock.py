@@ -23,6 +23,7 @@ from facemill.video.info import demux, open_input, video_stream
 LEAP_S = Fraction(10)  # a clock that leaps ahead by more was set anew, in containers whose clock may do that
 SAME_EVENT_S = Fraction(1)  # picture and sound see one event within so much
 TS_DISCONT = 0x200  # AVFMT_TS_DISCONT: a container whose clock may leap
+RUNS_OVER = ("mpegts", "mpeg")  # containers whose clock has 33 bits: 26 and a half hours
 TIMED = ("video", "audio", "subtitle")
 
 
@@ -31,7 +32,8 @@ class Clock:
     """What is to be added to the stamps of a file so that they run on from 0, in seconds.
 
     Attributes:
-        origin_s: where the container's clock begins; nothing is done to one that begins below 0.
+        origin_s: where the container's clock begins. One that begins below 0 is that of a broadcast, whose clock has
+            run over meanwhile; of other files 0, for there sound may lead in before the picture.
         starts_s: where each stream begins after that, by its index.
         breaks: stream → (number of its packet, seconds that are added from this packet on), in order.
         strays: stream → numbers of packets whose stamps belong to no clock.
@@ -66,7 +68,9 @@ class Clock:
                 watch.read(container, also)
             # FFmpeg may take the first time of sound that begins hours later for the start of all streams
             starts = {index: min(start, watch.first_s(index, start)) for index, start in starts.items()}
-            origin = max(Fraction(0), min(starts.values(), default=Fraction(0)))
+            origin = min(starts.values(), default=Fraction(0))
+            if container.format.name not in RUNS_OVER:
+                origin = max(Fraction(0), origin)
             return cls(origin, {index: start - origin for index, start in starts.items()}, *watch.result())
 
     @property

@@ -23,6 +23,7 @@ from av.stream import Disposition, Stream
 
 from facemill.errors import InputError
 from facemill.foreign_files import open_regular
+from facemill.picture_headers import jpegs_in_a_row
 from facemill.reasons import Reason
 
 PQ_TRC, HLG_TRC = 16, 18  # transfer characteristics of HDR10/Dolby Vision and of HLG (ITU-T H.273, table 3)
@@ -37,6 +38,7 @@ DEMUXERS = (
     "nut,nuv,obu,ogg,pmp,psp,psxstr,pva,r3d,rl2,rm,roq,rpl,smjpeg,smk,swf,tmv,ty,vc1,vc1test,vivo,vmd,vvc,webm,wsd,wtv,"
     "wtv,yuv4mpegpipe"
 )
+FIRST_BYTES = 2**24  # of JPEGs behind one another, in which the second begins
 MAX_PIXELS = 2**26  # 8,192 × 8,192: above that a frame and its copies take gigabytes
 STILL_BRANDS = {"heic", "heix", "heim", "heis", "mif1", "avif"}
 MAYBE_STILL = {"gif", "apng"}  # one picture, or more
@@ -201,7 +203,7 @@ def probe(path: Path | str) -> VideoInfo:
             height=height,
             pix_fmt=first.format.name,
             bit_depth=max(component.bits for component in first.format.components),
-            fps=Fraction(stream.average_rate) if stream.average_rate else None,
+            fps=_fps(stream),
             time_base=Fraction(stream.time_base or Fraction(1, 1000)),
             frames=stream.frames or None,
             duration_s=_duration_s(container, stream),
@@ -229,9 +231,13 @@ def open_input(path: Path) -> Iterator[av.container.InputContainer]:
         with open_regular(path) as stream:  # FFmpeg would wait for a pipe's other end
             if os.fstat(stream.fileno()).st_size == 0:
                 raise InputError(Reason.EMPTY_FILE)
+            # by their content FFmpeg takes JPEGs behind one another for single pictures
+            jpeg = stream.read(3) == b"\xff\xd8\xff"
+            form = "mjpeg" if jpeg and jpegs_in_a_row(b"\xff\xd8\xff" + stream.read(FIRST_BYTES)) else None
         # Metadata in whatever encoding an old camera used must not cost us the video. Nothing but this file is opened.
         container = av.open(
             f"file:{path}",
+            format=form,
             options={"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)},
             metadata_errors="replace",
         )
@@ -355,6 +361,14 @@ def _first_frame(
             Reason.NOT_A_VIDEO, f"not one frame could be decoded: its size is unknown, or above {MAX_PIXELS} pixels"
         )
     raise InputError(Reason.NOT_A_VIDEO, "not one frame could be decoded")
+
+
+def _fps(stream: av.video.stream.VideoStream) -> Fraction | None:
+    """The average rate. Of raw DV FFmpeg states the ticks of its clock instead, 60,000 a second."""
+    average, tick = stream.average_rate, stream.time_base
+    if average and tick and average * tick == 1:
+        average = stream.guessed_rate or average
+    return Fraction(average) if average else None
 
 
 def _duration_s(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:

@@ -77,7 +77,8 @@ def lost_labels(source: Path, written: Path) -> list[str]:
         missing = len(before.chapters()) - len(after.chapters())
         if missing > 0:
             notes.append(f"dropped {missing} chapters: the container does not hold them")
-        if any("timecode" in stream.metadata for stream in before.streams) and "timecode" not in found:
+        named = {key.lower() for stream in before.streams for key in stream.metadata}  # Matroska shouts
+        if "timecode" in named and "timecode" not in found:
             notes.append("dropped the timecode")
         return notes
 
