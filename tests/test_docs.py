@@ -20,6 +20,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 DOCS = sorted([PROJECT / "README.md", *PROJECT.glob("docs/**/*.md")])
 TOP = "facemill|tasks|flows|tests|benchmarks|docs|deploy"
 COMMAND = get_command(app)
+MAKEFILE = (PROJECT / "Makefile").read_text()
 NAMES = [str(path.relative_to(PROJECT)) for path in DOCS]
 
 
@@ -114,8 +115,13 @@ def test_every_command_is_one_that_there_is(doc: Path) -> None:
     for program, *words in command_lines(doc.read_text()):
         if program == "facemill":
             check_facemill(words)
+        elif program == "make":
+            targets = [word for word in words if re.fullmatch("[a-z-]+", word)]
+            assert all(re.search(rf"^{each}:", MAKEFILE, re.MULTILINE) for each in targets), words
+        elif program == "python" and words[:1] == ["-m"] and words[1].startswith("facemill."):
+            assert module_file(words[1].split(".")), words[1]
         elif program in ("python", "pytest") and (files := [each for each in words if each.endswith(".py")]):
-            assert (PROJECT / files[0]).exists() or files[0].startswith("…"), files[0]
+            assert (PROJECT / files[0]).exists(), files[0]
             if files[0].startswith("benchmarks/"):
                 code = (PROJECT / files[0]).read_text()
                 unknown = [word for word in words if word.startswith("--") and f'"{word}"' not in code]

@@ -83,11 +83,3 @@ def test_nets_and_training_import_without_the_heavy_modules() -> None:
         "            importlib.import_module(module.name)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=120)
-
-
-def test_readme_names_only_commands_and_files_that_exist() -> None:
-    text = (PROJECT / "README.md").read_text()
-    for target in re.findall(r"`?make ([a-z-]+)", text):
-        assert re.search(rf"^{target}:", (PROJECT / "Makefile").read_text(), re.MULTILINE), target
-    for link in re.findall(r"\]\(([^)#h][^)#]*)", text):
-        assert (PROJECT / link).exists(), link
