@@ -12,10 +12,11 @@ reaches the encoder bit for bit, and the time of a full RGB round trip is saved.
 
 `info.py` probes, `clock.py` finds where the file's clock begins and is set anew, `frame.py` is one picture,
 `segments.py` plans where a film may be cut, `reader.py` decodes it or one of its segments, `fields.py` makes whole
-frames of interlaced ones, `cuts.py` finds where scenes begin, `sound.py` carries sound and subtitles over and
-`labels.py` titles, chapters and the like, `encoder.py` says which encoder writes, `parts.py` writes a film in parts,
-`joining.py` joins them, `writer.py` does both in one go, `verify.py` re-opens what was written, `listing.py` finds the
-videos below a folder. docs/media.md has the classes of odd video and what becomes of each.
+frames of interlaced ones, `changes.py` says what changes on the way, `cuts.py` finds where scenes begin, `sound.py`
+carries sound and subtitles over and `labels.py` titles, chapters and the like, `encoder.py` says which encoder writes,
+`parts.py` writes a film in parts, `joining.py` joins them, `writer.py` does both in one go, `verify.py` re-opens what
+was written, `listing.py` finds the videos below a folder. docs/media.md has the classes of odd video and what becomes
+of each.
 """
 
 from facemill.video.encoder import EncoderSettings, check_encoder

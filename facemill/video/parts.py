@@ -34,6 +34,7 @@ from av.video.stream import VideoStream
 from facemill.errors import FacemillError, InputError
 from facemill.files import atomic_path, file_sha256
 from facemill.reasons import Reason
+from facemill.video.changes import CAPTION_ENCODERS, CAPTIONS_LOST, captioned
 from facemill.video.encoder import (
     EncoderSettings,
     check_preset,
@@ -167,6 +168,9 @@ class FrameWriter:
 
     def write(self, frame: Frame) -> None:
         """Encodes a frame of the film's size. Its pts is kept; frames come in order of display."""
+        lost = captioned(frame.picture) and self._encoding.settings.name not in CAPTION_ENCODERS
+        if lost and CAPTIONS_LOST not in self.warnings:
+            self.warnings.append(CAPTIONS_LOST)
         self._encoding.write(frame)
 
 

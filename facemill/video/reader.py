@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from facemill.errors import InputError
 from facemill.reasons import Reason
+from facemill.video.changes import Changes
 from facemill.video.clock import Clock, StreamClock
 from facemill.video.fields import Weaver
 from facemill.video.frame import (
@@ -102,6 +103,7 @@ class VideoReader:
         self._reach = Reach(self.info.index)
         self._last_pts: int | None = None
         self._resized: list[str] = []
+        self._changes = Changes(self._probed, refuse_hdr=hdr == "refuse")
         self._oriented: tuple[int, Orientation] | None = None
         self._opened = open_input(self.path)
         self._container = self._opened.__enter__()
@@ -122,6 +124,7 @@ class VideoReader:
             pts = self._rising(picture.pts, duration, time_base)
             shown = picture if self._mapper is None else self._mapper.map(picture)
             working = self._shown(to_format(shown, self.pix_fmt, colour), picture, pts * time_base)
+            self._changes.shown(picture, working)
             self.frames_read += 1
             yield Frame(working, pts, time_base, duration, matrix, pixel_ratio)
         if self._segment is None:
@@ -143,6 +146,7 @@ class VideoReader:
                 if decode_order is not None:
                     decode_order.packet(packet)
             for picture in self._decode(packet):
+                self._changes.see(picture, stream.codec_context)
                 if decode_order is not None:
                     decode_order.picture(picture)
                 if weaver is None:
@@ -258,7 +262,7 @@ class VideoReader:
             notes.append(f"{self.repaired_pts} missing or falling timestamps were repaired")
         if self.clock.times_set_anew:
             notes.append(f"the clock was set anew {self.clock.times_set_anew} times: picture and sound run on")
-        notes += self._resized[:RESIZES_NAMED]
+        notes += self._resized[:RESIZES_NAMED] + self._changes.notes
         bits = 10 if self.pix_fmt.endswith("10le") else 8
         if self.info.bit_depth > bits:
             notes.append(f"{self.info.bit_depth} bits a channel became {bits}")

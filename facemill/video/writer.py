@@ -54,5 +54,6 @@ class VideoWriter(FrameWriter):
             FacemillError: the disk is full.
         """
         part = self._encoding.finish()
-        self.warnings = join([part], self._temporary, self._info, self._sound_from, self._clock)
+        joined = join([part], self._temporary, self._info, self._sound_from, self._clock)
+        self.warnings = list(dict.fromkeys([*self.warnings, *joined]))
         self._stack.close()
