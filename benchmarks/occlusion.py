@@ -2,13 +2,15 @@
 
     python benchmarks/occlusion.py MODEL CLIP hopper      # the folder of a model with exemplars, a clip of one person
     python benchmarks/occlusion.py MODEL CLIP hopper --method segments --option weights=xseg.onnx --sheet out.jpg
+    python benchmarks/occlusion.py MODEL CLIP hopper --dim 0.5    # all of it in half the light
 
 Frames of a clip get a bar, a disc, a patch of texture, a microphone, strands of hair or a hand in the person's own
 tone, drawn with a random generator of a fixed seed. Landmarks are looked for again in each of these pictures, as they
-would be found in a film. A row is a kind: `kept`, the share of its pixels inside the hull of the face that is found to
-lie in front; `beside`, the share of the rest of the hull that is too, and that of the worst picture; `overlap`,
-intersection over union. Of pictures with nothing in front, as they are and in other light, tone, noise and compression,
-`beside` is what is found all the same. Last the time a face takes, open and covered.
+would be found in a film, and faces are brought to light that the net knows, as in a conversion. A row is a kind:
+`kept`, the share of its pixels inside the hull of the face that is found to lie in front; `beside`, the share of the
+rest of the hull that is too, and that of the worst picture; `overlap`, intersection over union. Of pictures with
+nothing in front, as they are and in other light, tone, noise and compression, `beside` is what is found all the same.
+Last the time a face takes, open and covered.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from facemill.align import crop_affine, transform, warp
 from facemill.files import write_bytes
 from facemill.pictures import RGB, encode_jpeg
 from facemill.sheets import contact_sheet
+from facemill.swap.light import KnownLight, OneTone
 from facemill.swap.mask import face_mask
 from facemill.swap.occlusion.methods import METHODS, FaceView, OcclusionNeeds, occlusion_method
 from facemill.swap.painter import MASK_PX
@@ -48,17 +51,23 @@ def main() -> None:
     who = arguments.identity
     swapper = load_swapper(arguments.model, {who: who}, "cpu")
     needs = OcclusionNeeds((who,), swapper.coverage, swapper.exemplars, swapper.redraw)
+    known = KnownLight(swapper.exemplars.get(who), swapper.input_px, swapper.coverage)
     method = occlusion_method(arguments.method, needs, options)
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     shown: dict[str, list[RGB]] = {}
     seconds: dict[bool, list[float]] = {False: [], True: []}
-    for kind, picture, landmarks, truth in pictures(arguments.clip, arguments.frames, arguments.last):
+    for kind, picture, landmarks, truth in pictures(arguments.clip, arguments.frames, arguments.last, arguments.dim):
         affine = crop_affine(landmarks, MASK_PX, swapper.coverage)
         fine = warp(picture, affine, MASK_PX)
         small = crop_affine(landmarks, swapper.input_px, swapper.coverage)
         crop = warp(picture, small, swapper.input_px)
+        if (light := known.light_of(crop)) is None:
+            continue
+        one_tone = OneTone.of(crop) is not None
+        crop, fine = light.known(crop), light.known(fine)
+        view = FaceView(who, crop, fine, transform(landmarks, small), one_tone, not light.is_unchanged)
         start = time.perf_counter()
-        [in_front] = method.find([FaceView(who, crop, fine, transform(landmarks, small))])
+        [in_front] = method.find([view])
         seconds[in_front is not None].append(time.perf_counter() - start)
         hull = face_mask(transform(landmarks, affine), MASK_PX, 0.0)
         true = cv2.warpAffine(truth, affine, (MASK_PX, MASK_PX)) * hull
@@ -81,8 +90,9 @@ def main() -> None:
         write_bytes(arguments.sheet, encode_jpeg(contact_sheet(cells, columns=3, cell_px=2 * MASK_PX), quality=90))
 
 
-def pictures(clip: Path, count: int, last: float) -> Iterator[tuple[str, RGB, Points, Mask]]:
-    """Kind, picture, landmarks (68, 2) and mask in 0…1 of what was planted, for so many frames of a clip."""
+def pictures(clip: Path, count: int, last: float, dim: float = 1.0) -> Iterator[tuple[str, RGB, Points, Mask]]:
+    """Kind, picture, landmarks (68, 2) and mask in 0…1 of what was planted, for so many frames of a clip. `dim`: how
+    bright the pictures are in the end, over the clip."""
     tools, random = FaceModels("hog"), np.random.default_rng(0)
     frames = [frame.rgb for frame in read_frames(clip)]
     for number in np.linspace((1 - last) * len(frames), len(frames) - 1, count).astype(int):
@@ -92,16 +102,20 @@ def pictures(clip: Path, count: int, last: float) -> Iterator[tuple[str, RGB, Po
             continue
         box = boxes[np.argmax(boxes[:, 2] - boxes[:, 0])][None]
         landmarks = np.asarray(tools.landmarks(frame, box)[0], np.float64)
-        yield "open", frame, landmarks, np.zeros(frame.shape[:2], np.float32)
+        yield "open", _dimmed(frame, dim), landmarks, np.zeros(frame.shape[:2], np.float32)
         for kind, draw in OCCLUDERS.items():
             alpha, colours = draw(frame, landmarks, random)
             mixed = frame + (cv2.GaussianBlur(np.clip(colours, 0, 255), (0, 0), 0.6) - frame) * alpha[..., None]
-            planted = np.asarray(np.rint(mixed), np.uint8)
+            planted = _dimmed(mixed, dim)
             yield kind, planted, np.asarray(tools.landmarks(planted, box)[0], np.float64), alpha
         for kind, change in CHANGES.items():
-            changed = np.ascontiguousarray(np.clip(change(frame.astype(np.float32)), 0, 255), np.uint8)
+            changed = _dimmed(np.clip(np.floor(change(frame.astype(np.float32))), 0, 255), dim)
             moved = np.asarray(tools.landmarks(changed, box)[0], np.float64)
             yield kind, changed, moved, np.zeros(frame.shape[:2], np.float32)
+
+
+def _dimmed(picture: npt.NDArray[Any], dim: float) -> RGB:
+    return np.ascontiguousarray(np.rint(picture * dim), np.uint8)
 
 
 def _drawn(shape: tuple[int, ...], draw: Callable[[npt.NDArray[np.uint8], Callable[[Any], Any]], object]) -> Mask:
@@ -259,6 +273,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the method; may be given again")
     parser.add_argument("--frames", type=int, default=12, help="frames that are taken")
     parser.add_argument("--last", type=float, default=1.0, help="share of the clip that they come from, from its end")
+    parser.add_argument("--dim", type=float, default=1.0, help="how bright the pictures are, over the clip")
     parser.add_argument("--sheet", type=Path, help="JPEG of pictures and what was found in front of them")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 """Puts new faces into frames: align, swap, colour, blend, a batch of frames at a time.
 
-    faces of a batch ──► crops ──► what is in front of them taken off ──► net ──► colour ──► detail ──► grain ──► blend
-    into the frame's own rectangle, behind what is in front
+    faces of a batch ──► crops ──► in light that the net knows ──► what is in front of them taken off ──► net ──► in the
+    frame's light ──► colour ──► detail ──► grain ──► blend into the frame's own rectangle, behind what is in front
 
 A face that cannot be painted is left as it is, and its frame says why; other faces of that frame are painted.
 """
@@ -24,8 +24,8 @@ from facemill.swap.detail.from_exemplars import FrameChoice
 from facemill.swap.detail.methods import DetailNeeds, DrawnFace, detail_method
 from facemill.swap.detail.tracks import TrackChoice, choose_for_tracks
 from facemill.swap.edge import toned
-from facemill.swap.exposure import brightened, dimmed, gain_of
 from facemill.swap.grain import grained, wider
+from facemill.swap.light import KnownLight, Light, OneTone
 from facemill.swap.mask import face_mask
 from facemill.swap.occlusion.methods import FaceView, InFront, OcclusionNeeds, occlusion_method
 from facemill.swap.outline import covering, outline_of, seen_jaw, stretched
@@ -88,6 +88,10 @@ class FacePainter:
         self._feather = settings.feather
         self._colour = colour_method(settings.colour)
         self._blend = blend_method(settings.blend)
+        self._lights = {
+            name: KnownLight(swapper.exemplars.get(name), swapper.input_px, swapper.coverage)
+            for name in swapper.becomes
+        }
         self._shapes = drawn_shapes(swapper.becomes, swapper.exemplars)
         needs = DetailNeeds(swapper.becomes, swapper.coverage, settings.sharpen, swapper.exemplars)
         self._detail = detail_method(settings.detail, needs)
@@ -110,11 +114,11 @@ class FacePainter:
         for index, each in enumerate(batch):
             for face in sorted(each.faces, key=_height):
                 try:
-                    place = _Place.of(index, each.frame, face, self._swapper)
+                    place = _Place.of(index, each.frame, face, self._swapper, self._lights[face.identity])
                 except (ValueError, cv2.error) as error:
                     failures[index].append(type(error).__name__)
                     continue
-                if place.gain is not None:  # else the face is in the dark, and cannot be told from it
+                if place:  # else the face is in the dark, and cannot be told from it
                     places.append(place)
         places = [
             replace(place, in_front=in_front, crop=in_front.crop) if in_front else place
@@ -152,7 +156,7 @@ class FacePainter:
             x, y = place.origin
             size = (place.region.shape[1], place.region.shape[0])
             ground = frame.region((x, y, x + size[0], y + size[1]))[0] if painted_before else place.region
-            drawn, mask = self._fitted(place, dimmed(face, place.gain or 1.0), ground)
+            drawn, mask = self._fitted(place, place.light.back(face), ground)
             face = self._detail.in_crop(drawn)
             weight = _warped_back(mask, place.affine_to(MASK_PX), size, cv2.INTER_LINEAR)
             weight *= np.float32(place.face.strength)
@@ -192,6 +196,8 @@ class FacePainter:
             face = toned(self._colour(face, old, np.minimum(wide, skin)), old, wide, small, skin)
         else:
             face = self._colour(face, old, small)
+        if place.tone:
+            face = place.tone.of_brightness(face)
         fitted = DrawnFace(
             replaced=place.face.identity,
             face=face,
@@ -220,11 +226,13 @@ class _Place:
     affine: Affine
     crop: npt.NDArray[np.uint8]
     landmarks: npt.NDArray[Any]  # in the rectangle
-    gain: float | None  # by which `crop` is brighter than the frame, for the net; None: it is black
+    light: Light  # how `crop` was brought to light that the net knows
+    tone: OneTone | None  # of a film in black and white, sepia, …
     in_front: InFront | None = None
 
     @classmethod
-    def of(cls, index: int, frame: Frame, face: WantedFace, swapper: Swapper) -> _Place:
+    def of(cls, index: int, frame: Frame, face: WantedFace, swapper: Swapper, known: KnownLight) -> _Place | None:
+        """Raises ValueError where the face lies outside the picture. None: it is black there."""
         side = swapper.input_px
         # faces are upright in square pixels, whatever the frame's are
         square = np.array([[frame.pixel_ratio, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -236,17 +244,24 @@ class _Place:
             raise ValueError("the face lies outside the picture")
         shifted = compose(affine, np.array([[1.0, 0.0, origin[0]], [0.0, 1.0, origin[1]]]))
         crop = warp(region, shifted, side)
-        landmarks, gain = face.landmarks - np.asarray(origin), gain_of(crop)
-        return cls(index, face, region, (origin[0], origin[1]), shifted, brightened(crop, gain or 1.0), landmarks, gain)
+        light = known.light_of(crop)
+        if light is None:
+            return None
+        landmarks = face.landmarks - np.asarray(origin)
+        tone = OneTone.of(crop)
+        return cls(index, face, region, (origin[0], origin[1]), shifted, light.known(crop), landmarks, light, tone)
 
     def view(self) -> FaceView:
         """What is looked at for what lies in front."""
-        fine = brightened(warp(self.region, self.affine_to(MASK_PX), MASK_PX), self.gain or 1.0)
-        return FaceView(self.face.identity, self.crop, fine, self.landmarks_in(len(self.crop)))
+        fine = self.light.known(warp(self.region, self.affine_to(MASK_PX), MASK_PX))
+        landmarks = self.landmarks_in(len(self.crop))
+        return FaceView(
+            self.face.identity, self.crop, fine, landmarks, self.tone is not None, not self.light.is_unchanged
+        )
 
     def as_in_frame(self) -> npt.NDArray[np.uint8]:
-        """The crop as bright as the frame."""
-        return np.asarray(np.rint(dimmed(self.crop.astype(np.float32), self.gain or 1.0)), np.uint8)
+        """The crop in the frame's light."""
+        return np.asarray(np.rint(255 * self.light.back(self.crop.astype(np.float32) / np.float32(255))), np.uint8)
 
     def affine_to(self, side_px: int) -> Affine:
         """From the rectangle to the same crop with another side (pixel centres at integers)."""

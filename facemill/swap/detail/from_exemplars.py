@@ -39,7 +39,7 @@ SLOW = 2.0
 ALIKE, UNLIKE = 0.08, 0.25
 """Differences of brightness between two drawings at which all the detail is added, and none (0…1)."""
 _CACHED = 48  # exemplars whose detail lies ready, a megabyte each
-_DARK = np.float32(0.03)  # brightness that hardly differs from black
+_DARK = np.float32(0.005)  # brightness that hardly differs from black
 _LEAST_AMOUNT = 0.01  # of its detail in a cell; less is not seen
 _LEAST_SHARE = 0.08  # of an exemplar, in a fade; less is not seen, and costs as much
 _DETAIL_PX = 512  # side at which it lies ready: linear sampling of it is as sharp as cubic sampling of the crop
@@ -240,7 +240,7 @@ def _slow(drawn: Picture, cells: float = 1.0) -> Picture:
 def _alike(drawn: Picture, slow: Picture, other: Picture, slow_other: Picture) -> Picture:
     """(G, G) how far an exemplar's detail belongs where its drawing and the frame's are `other` and `drawn`, at most 1;
     less where the frame's face is darker, as detail is a share of the light."""
-    light = np.clip((slow + _DARK) / (slow_other + _DARK), 0.3, 1.5)
+    light = np.clip((slow + _DARK) / (slow_other + _DARK), 0.0, 1.5)
     apart = (drawn - slow) - (other - slow_other) * light
     away = np.sqrt(cv2.GaussianBlur(apart * apart, (0, 0), GRID_PX / 28))
     return np.asarray(light * np.clip((UNLIKE - away) * np.float32(1 / (UNLIKE - ALIKE)), 0, 1), np.float32)

@@ -36,12 +36,16 @@ class FaceView:
         crop: (P, P, 3) RGB uint8, what the net is shown.
         fine: (F, F, 3) RGB uint8, the same square at `painter.MASK_PX`.
         landmarks: (68, 2) in pixels of the crop.
+        one_tone: whether the film is in black and white or another tone, so that colour says nothing.
+        relit: whether the crop was brought to light that the net knows (`swap/light.py`), which it is then but nearly.
     """
 
     identity: str
     crop: Crop
     fine: Crop
     landmarks: npt.NDArray[Any]
+    one_tone: bool = False
+    relit: bool = False
 
 
 @dataclass(frozen=True)

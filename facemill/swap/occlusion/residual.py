@@ -51,6 +51,8 @@ APART = 7
 CALM, CALM_AT = 30.0, 0.45
 """Percentile of a face's differences, and how many times the usual difference it may be: in a frame that the net draws
 badly all over (a film of other colours than it was trained on), differences count less."""
+RELIT = 1.75
+"""Times the usual difference that a face may have in light that was brought to a known one, and is that but nearly."""
 RADIUS = 0.05
 """Of the window in which an outline is brought to edges, over the side of the square."""
 _LEAST_SEEN = 0.2  # of the face; of less nobody can tell its tone
@@ -112,11 +114,12 @@ class _Search:
         if self._allowed is None:
             self._allowed = usual.shaped_otherwise(self.face.landmarks, len(self._crop))
         tone = lab(self._crop)[seen].mean(axis=0)
-        toned = in_tone(drawn, self._crop, seen)
+        toned = in_tone(drawn, self._crop, seen, self.face.one_tone)
         apart = difference(self._crop, toned) / self._allowed
-        times = calmed(blurred(apart) / (usual.fine * np.float32(usual.lit_otherwise(tone))), self._inside)
+        lit_otherwise = RELIT if self.face.relit else usual.lit_otherwise(tone)
+        times = calmed(blurred(apart) / (usual.fine * np.float32(lit_otherwise)), self._inside)
         hidden = parts_in_front(times, self._inside)
-        if usual.broad is not None and usual.knows(tone):
+        if usual.broad is not None and usual.knows(tone) and not self.face.relit:
             hidden = np.maximum(hidden, self._broad_parts(apart, times, hidden, usual.broad))
         if not hidden.any():
             self.goes_on, self._hidden, self.shown = False, None, self.face.crop

@@ -20,6 +20,7 @@ from facemill.swap.detail.exemplars import Exemplars, Points, features
 from facemill.swap.detail.from_exemplars import region_weights
 from facemill.swap.detail.mesh import GRID_PX
 from facemill.swap.detail.path import REGIONS
+from facemill.swap.light import OneTone
 from facemill.swap.mask import face_mask
 from facemill.swap.occlusion.methods import Picture
 
@@ -43,8 +44,6 @@ MOST_UNFAMILIAR = 2.0
 """How many times the usual difference is allowed at most: a hand moves landmarks too, and has to be found still."""
 MOST_TONE = 6.0
 """In Lab: how far the drawing's tone is brought to the frame's at most. What differs by more is no light."""
-GREY = 2.5
-"""Spread of colour in Lab under which a face is that of a black-and-white film."""
 _MOST_PICTURES = 48  # from which the usual difference is told
 _LAB_WEIGHTS = np.array([0.7, 1.0, 1.0], np.float32)
 _FLOOR = 2.0  # in Lab: what nobody sees
@@ -109,9 +108,11 @@ def what_is_usual(exemplars: Exemplars, coverage: float) -> Usual:
         drawn = exemplars.drawn[number].astype(np.float32) / np.float32(255)
         side = len(drawn)
         affine = crop_affine(exemplars.landmarks[number], side, coverage)
-        crop = warp(exemplars.crop(number), affine, side).astype(np.float32) / np.float32(255)
+        picture = warp(exemplars.crop(number), affine, side)
+        one_tone = OneTone.of(picture) is not None
+        crop = picture.astype(np.float32) / np.float32(255)
         inside = face_mask(crop_points(side, coverage), side, 0.0) > 0.5
-        found.append(difference(crop, in_tone(drawn, crop, inside)))
+        found.append(difference(crop, in_tone(drawn, crop, inside, one_tone)))
         tones.append(lab(crop)[inside].mean(axis=0))
 
     def usual(sigma: float) -> Picture:
@@ -128,7 +129,7 @@ def what_is_usual(exemplars: Exemplars, coverage: float) -> Usual:
     )
 
 
-def in_tone(drawn: Picture, crop: Picture, seen: Mask) -> Picture:
+def in_tone(drawn: Picture, crop: Picture, seen: Mask, one_tone: bool = False) -> Picture:
     """The drawing in Lab, in the tone of the crop as far as light goes.
 
     Tone is what most pixels agree about: of the sorted differences of each channel the closest together, a third of
@@ -137,9 +138,10 @@ def in_tone(drawn: Picture, crop: Picture, seen: Mask) -> Picture:
     Args:
         drawn, crop: (P, P, 3) RGB in 0…1.
         seen: (P, P), where both show the face.
+        one_tone: whether the crop's colours are brightness and no more; the drawing gets them then.
     """
     toned, wanted = lab(drawn), lab(crop)
-    if float(wanted[..., 1:][seen].std(axis=0).max()) < GREY:
+    if one_tone:
         toned[..., 1:] = wanted[..., 1:]
     for channel in range(3):
         apart = np.sort((wanted - toned)[..., channel][seen])
