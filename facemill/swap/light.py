@@ -105,6 +105,8 @@ class OneTone:
         beside = away - green[:, None] * way
         if (np.square(beside).sum(axis=0) > ONE_TONE**2 * np.square(away).sum(axis=0)).any():
             return None
+        if (way < 0).any():  # where a colour falls as another rises, brightness does not say how far along the line
+            return None
         return cls(start, way)
 
     def of_brightness(self, face: Colours) -> Colours:

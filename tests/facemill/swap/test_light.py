@@ -183,3 +183,4 @@ def test_a_tone_is_told_from_colours(name: str) -> None:
     assert OneTone.of(levels(face)) is None
     assert OneTone.of(levels(OTHER["red"](face))) is None  # a lamp leaves skin and lips their difference
     assert OneTone.of(np.full((NET_PX, NET_PX, 3), 90, np.uint8)) is None
+    assert OneTone.of(levels((face @ GREY)[..., None] * [-0.7, 1, 0.5] + [200, 0, 0])) is None  # of no film
