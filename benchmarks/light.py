@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _faces(clip: Path, count: int, swapper: Swapper) -> list[RGB]:
-    """Crops as the net sees them."""
+    """(P, P, 3) RGB uint8: the largest face of so many frames, spread over the clip, aligned as the net sees it."""
     tools = FaceModels("hog")
     frames = [frame.rgb for frame in read_frames(clip)]
     found = []
@@ -105,7 +105,7 @@ def _faces(clip: Path, count: int, swapper: Swapper) -> list[RGB]:
 
 
 def _drawn(swapper: Swapper, face: RGB, who: list[str]) -> Floats:
-    """The new face in 0…255."""
+    """(P, P, 3) in 0…255: what the net makes of a face of `who`."""
     [drawn] = swapper.swap([face], who)
     assert drawn is not None
     return np.asarray(drawn, np.float64) * 255

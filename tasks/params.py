@@ -148,7 +148,7 @@ class ExtractParams(_Group):
     max_side_px: Annotated[int, Field(ge=64)] = 1280
     """Larger pictures are searched at this size; crops still come from the original."""
     crop_px: Annotated[int, Field(ge=64, le=1024)] = 256
-    """Side of the aligned crop."""
+    """Side, in pixels, of the square to which each face is cut and aligned."""
     coverage: Annotated[float, Field(ge=1.0, le=4.0)] = 1.6
     """Side of the crop over the height of the mean face's landmark box."""
     rows_per_shard: Annotated[int, Field(ge=1)] = 16
@@ -175,11 +175,11 @@ class CurateParams(_Group):
     min_sharpness: Annotated[float, Field(ge=0)] = 15.0
     """Variance of the Laplacian of the grey crop, see facemill.quality."""
     max_yaw_deg: Annotated[float, Field(gt=0, le=180)] = 55.0
-    """Farthest turn of the head to either side."""
+    """A face that is turned farther to either side, in degrees, is rejected."""
     max_pitch_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
-    """Farthest nod up or down."""
+    """A face that looks farther up or down, in degrees, is rejected."""
     max_roll_deg: Annotated[float, Field(gt=0, le=180)] = 45.0
-    """Farthest tilt towards either shoulder."""
+    """A face that is tilted farther towards either shoulder, in degrees, is rejected."""
     same_look: Annotated[float, Field(ge=0, le=10)] = 1.0
     """How far pose, expression and light of two faces of one video may be apart to count as the same, in units of
     facemill.face_looks: 3 % of the distance of the eyes for the mouth, 3°. 0 keeps all frames."""
@@ -243,7 +243,7 @@ class ReportParams(_Group):
     """What the report shows: stage `report`."""
 
     title: str = "facemill"
-    """Heading of the page."""
+    """What stands at the top of the report, and in the browser's tab."""
     faces_per_sheet: Annotated[int, Field(ge=1, le=400)] = 24
     """Faces on a contact sheet, at most."""
     frames_per_video: Annotated[int, Field(ge=1, le=64)] = 5
@@ -338,7 +338,7 @@ class Params(_Group):
     identities: Annotated[dict[Name, Identity], Field(min_length=1)]
     """The people, by names that you choose."""
     archive: Annotated[SampleArchive | FolderArchive, Field(discriminator="kind")]
-    """What is tracked and converted."""
+    """The videos in which faces are followed and replaced: those of the sample people, or of a folder."""
     collect: CollectParams = CollectParams()
     dedup: DedupParams = DedupParams()
     extract: ExtractParams = ExtractParams()

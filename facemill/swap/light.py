@@ -179,7 +179,7 @@ class _Pictures:
         return Light(np.asarray(factor**sure, np.float32).ravel(), np.asarray(shift * sure, np.float32).ravel())
 
     def _pixels(self, crop: RGB) -> Colours:
-        """(3, K): the face's pixels."""
+        """(3, K) float32 in 0…255: red, green and blue of the pixels inside the face of an aligned crop."""
         small = crop if len(crop) == self._side_px else resized(crop, (self._side_px, self._side_px))
         return np.ascontiguousarray(small[self._inside].T, np.float32)
 

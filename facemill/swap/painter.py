@@ -255,12 +255,11 @@ class _Place:
         """What is looked at for what lies in front."""
         fine = self.light.known(warp(self.region, self.affine_to(MASK_PX), MASK_PX))
         landmarks = self.landmarks_in(len(self.crop))
-        return FaceView(
-            self.face.identity, self.crop, fine, landmarks, self.tone is not None, not self.light.is_unchanged
-        )
+        one_tone, relit = self.tone is not None, not self.light.is_unchanged
+        return FaceView(self.face.identity, self.crop, fine, landmarks, one_tone=one_tone, relit=relit)
 
     def as_in_frame(self) -> npt.NDArray[np.uint8]:
-        """The crop in the frame's light."""
+        """(P, P, 3) RGB uint8: what the net is shown, what lies in front taken off, in the light that the frame has."""
         return np.asarray(np.rint(255 * self.light.back(self.crop.astype(np.float32) / np.float32(255))), np.uint8)
 
     def affine_to(self, side_px: int) -> Affine:

@@ -40,7 +40,7 @@ def tiff(pixels: np.ndarray, **options: Any) -> bytes:
 def test_a_deep_tiff_is_turned_once(orientation: int, order: str, grey: bool) -> None:
     tags = [(274, "H", 1, orientation, True)]
     colours = deep(SHADES if grey else SCENE)
-    data = tiff(colours, photometric="minisblack" if grey else "rgb", byteorder=order, extratags=tags)  # type: ignore[arg-type]
+    data = tiff(colours, photometric="minisblack" if grey else "rgb", byteorder=order, extratags=tags)
     shown = decode(data)
     expected = turned(SCENE if not grey else np.dstack([SHADES] * 3), orientation)
     assert shown.shape == expected.shape
